@@ -1,0 +1,329 @@
+import { Cron } from "croner";
+import { z } from "zod";
+import { objectName, resourceSchema } from "./meta.ts";
+import { duration, percent, percentOrInteger, positiveDuration, quantity } from "./units.ts";
+
+/** How far a policy may go by itself. */
+export const MODES = ["Observe", "Approve", "Enforce"] as const;
+export const mode = z.enum(MODES).meta({
+  description: "`Observe` decides and records, touches nothing (a dry run). `Approve` acts after a person's yes. `Enforce` acts by itself.",
+});
+export type Mode = z.output<typeof mode>;
+
+/** Strategies ready to use. Which of them a platform can carry out is checked when the policy is loaded there. */
+export const STRATEGIES = [
+  "RestartPod",
+  "RollingRestart",
+  "ScaleUp",
+  "EvictPod",
+  "RollbackRollout",
+  "ResizeResources",
+  "ResetConnectionPool",
+  "FlushCache",
+  "ReclaimDisk",
+  "CordonAndDrainNode",
+  "RestoreLastKnownGood",
+  "RunJob",
+  "Notify",
+] as const;
+export const strategy = z.enum(STRATEGIES).meta({ description: "A strategy that needs no runbook." });
+export type Strategy = z.output<typeof strategy>;
+
+/** Whether `text` is a cron expression of five or six fields. */
+function isCron(text: string): boolean {
+  try {
+    new Cron(text, { paused: true });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+/** Whether the runtime knows the IANA time zone. */
+function isTimeZone(text: string): boolean {
+  try {
+    new Intl.DateTimeFormat("en", { timeZone: text });
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+const schedule = z
+  .string()
+  .refine(isCron, { error: "expected a cron expression of five fields, such as '0 22 * * 1-5'" })
+  .meta({ description: "Cron expression: when the window opens." });
+const timeZone = z
+  .string()
+  .refine(isTimeZone, { error: "expected an IANA time zone, such as Europe/Berlin" })
+  .default("UTC")
+  .meta({ description: "IANA time zone of the schedule. Default `UTC`." });
+
+/** A span of time that recurs. */
+export const windowSchema = z.strictObject({
+  schedule,
+  timeZone,
+  duration: positiveDuration.meta({ description: "How long the window stays open after each opening." }),
+});
+export type Window = z.output<typeof windowSchema>;
+
+/** How many of a workload may be down, and when. */
+export const budgetSchema = z
+  .strictObject({
+    maxUnavailable: percentOrInteger.meta({
+      description:
+        "Most replicas of a workload that may be unavailable for any reason, the target of the action included. `0` forbids every action that the budget applies to: with a schedule, a freeze.",
+    }),
+    reasons: z
+      .array(z.string())
+      .min(1)
+      .optional()
+      .meta({ description: "Causes (such as `MemoryLeak`) that the budget applies to. Default: all." }),
+    schedule: schedule.optional().meta({ description: "Cron expression: when the budget begins to apply. Default: always." }),
+    timeZone,
+    duration: positiveDuration.optional().meta({ description: "How long it applies after each opening. Needed with `schedule`." }),
+    whenRoundsToZero: z.enum(["Block", "AllowOne"]).default("Block").meta({
+      description: "What holds where a percentage of a small workload rounds down to zero: `Block` (default), or `AllowOne` replica.",
+    }),
+  })
+  .refine((b) => (b.schedule === undefined) === (b.duration === undefined), {
+    error: "schedule and duration go together: give both, or neither",
+  })
+  .refine((b) => b.whenRoundsToZero === "Block" || (typeof b.maxUnavailable === "string" && b.maxUnavailable !== "0%"), {
+    path: ["whenRoundsToZero"],
+    error: "AllowOne goes with a percentage above 0%; a whole number says by itself how many",
+  });
+export type Budget = z.output<typeof budgetSchema>;
+
+/** Stops everything that it covers, until it is taken away or has expired. */
+export const pauseSchema = z.strictObject({
+  reason: z.string().min(1).meta({ description: "Why; shown with every decision that it blocks." }),
+  until: z.iso.datetime({ offset: true }).optional().meta({ description: "When the pause ends by itself (RFC 3339). Default: never." }),
+});
+export type Pause = z.output<typeof pauseSchema>;
+
+/** A capture of a process: evidence that a restart would destroy. */
+export const captureSchema = z.strictObject({
+  type: z
+    .enum(["HeapSnapshot", "CpuProfile"])
+    .meta({ description: "`HeapSnapshot` (opens in Chrome DevTools) or `CpuProfile` (10 s of samples)." }),
+  required: z
+    .boolean()
+    .default(true)
+    .meta({ description: "When true (default), a capture that failed stops every destructive step after it." }),
+  raiseLimit: z
+    .boolean()
+    .default(true)
+    .meta({ description: "Whether the memory limit may be raised for the capture where headroom is missing. Default true." }),
+});
+export type Capture = z.output<typeof captureSchema>;
+
+const exactlyOne =
+  (fields: readonly string[]) =>
+  (value: Record<string, unknown>): boolean =>
+    fields.filter((field) => value[field] !== undefined).length === 1;
+
+const labelSelector = z.strictObject({
+  matchLabels: z
+    .record(z.string(), z.string())
+    .refine((labels) => Object.keys(labels).length > 0, { error: "an empty selector selects nothing here: name at least one label" })
+    .meta({ description: "Labels that a target must all have." }),
+});
+
+const targetSchema = z
+  .strictObject({
+    kind: z
+      .enum(["Workload", "Deployment", "StatefulSet", "DaemonSet", "Pod", "Node"])
+      .default("Workload")
+      .meta({ description: "Kind of the target. `Workload` (default) is any owner of replicas." }),
+    name: objectName.optional().meta({ description: "Its name." }),
+    selector: labelSelector.optional().meta({ description: "Or its labels. An empty selector is refused." }),
+  })
+  .refine(exactlyOne(["name", "selector"]), { error: "give either name or selector" });
+
+/** The kinds of condition that a policy's signal can have; exactly one each. */
+export const SIGNAL_CONDITIONS = ["trend", "probe", "errorRate", "metric", "alert"] as const;
+
+const policySignalSchema = z
+  .strictObject({
+    name: objectName.meta({ description: "Name of the signal, unique in the policy; it appears in every record." }),
+    trend: z
+      .strictObject({
+        metric: z.string().min(1).default("memory").meta({
+          description:
+            "What must not reach its limit: `memory` (default: the working set that the platform measures), or the name of an OTLP gauge such as `process.memory.usage`.",
+        }),
+        limit: quantity.optional().meta({ description: "The limit in bytes. Default: the replica's own memory limit." }),
+        horizon: positiveDuration
+          .default("30m")
+          .meta({ description: "Fires when the limit would be reached within this time. Default `30m`." }),
+        minConfidence: z
+          .number()
+          .min(0.5)
+          .max(1)
+          .default(0.95)
+          .meta({ description: "Least confidence in the trend, 0.5 to 1. Default 0.95." }),
+        window: positiveDuration.default("1h").meta({ description: "How much of the past is looked at. Default `1h`." }),
+      })
+      .optional()
+      .meta({ description: "A replica's memory grows to its limit: a leak." }),
+    probe: z
+      .strictObject({
+        failingFor: positiveDuration
+          .default("10s")
+          .meta({ description: "How long the readiness probe has failed without a break. Default `10s`." }),
+      })
+      .optional()
+      .meta({ description: "A replica that has been ready fails its readiness probe." }),
+    errorRate: z
+      .strictObject({
+        above: percent.meta({ description: "Share of failed requests above which the signal fires." }),
+        for: duration.default("30s").meta({ description: "How long without a break. Default `30s`." }),
+        minRequests: z
+          .int()
+          .min(1)
+          .default(10)
+          .meta({ description: "Fewer requests in the window than this are no evidence. Default 10." }),
+      })
+      .optional()
+      .meta({ description: "A workload answers too many requests with an error." }),
+    metric: z
+      .strictObject({
+        name: z.string().min(1).meta({ description: "Name of an OTLP metric." }),
+        above: z.number().optional().meta({ description: "Fires above this value." }),
+        below: z.number().optional().meta({ description: "Fires below this value." }),
+        for: duration.default("30s").meta({ description: "How long without a break. Default `30s`." }),
+      })
+      .refine(exactlyOne(["above", "below"]), { error: "give either above or below" })
+      .optional()
+      .meta({ description: "A metric of a replica crosses a threshold." }),
+    alert: z
+      .strictObject({
+        alertname: z.string().min(1).meta({ description: "The alert's name in Alertmanager." }),
+        matchLabels: z.record(z.string(), z.string()).default({}).meta({ description: "Labels that the alert must also have." }),
+      })
+      .optional()
+      .meta({ description: "An alert that Alertmanager sent." }),
+  })
+  .refine(exactlyOne(SIGNAL_CONDITIONS), { error: `give exactly one of ${SIGNAL_CONDITIONS.join(", ")}` });
+export type PolicySignal = z.output<typeof policySignalSchema>;
+
+const rungSchema = z
+  .strictObject({
+    strategy: strategy.optional(),
+    runbook: objectName.optional().meta({ description: "Name of a Runbook in the policy's namespace." }),
+    timeout: positiveDuration.default("10m").meta({ description: "Longest time for the whole rung, verification apart. Default `10m`." }),
+    captures: z
+      .array(captureSchema)
+      .default([])
+      .meta({ description: "For `RestartPod`, `RollingRestart` and `EvictPod`: what to save from the process first." }),
+    scale: z
+      .strictObject({
+        by: z.int().min(1).default(1).meta({ description: "How many replicas more. Default 1." }),
+        max: z.int().min(1).meta({ description: "Never more replicas than this." }),
+      })
+      .optional()
+      .meta({ description: "For `ScaleUp`." }),
+    command: z.array(z.string()).min(1).optional().meta({ description: "For `RunJob`: program and arguments; no shell." }),
+    message: z.string().optional().meta({ description: "For `Notify`: what to say." }),
+  })
+  .refine(exactlyOne(["strategy", "runbook"]), { error: "give either strategy or runbook" })
+  .superRefine((rung, ctx) => {
+    const needs = (field: "scale" | "command", by: Strategy): void => {
+      if ((rung.strategy === by) !== (rung[field] !== undefined))
+        ctx.addIssue({
+          code: "custom",
+          path: [field],
+          message: rung.strategy === by ? `${by} needs ${field}` : `${field} goes with strategy ${by} only`,
+        });
+    };
+    needs("scale", "ScaleUp");
+    needs("command", "RunJob");
+    if (rung.message !== undefined && rung.strategy !== "Notify")
+      ctx.addIssue({ code: "custom", path: ["message"], message: "message goes with strategy Notify only" });
+    if (rung.captures.length > 0 && !["RestartPod", "RollingRestart", "EvictPod"].includes(rung.strategy ?? ""))
+      ctx.addIssue({
+        code: "custom",
+        path: ["captures"],
+        message: "captures go with RestartPod, RollingRestart and EvictPod; in a runbook write a capture step",
+      });
+  });
+export type Rung = z.output<typeof rungSchema>;
+
+/** What a policy says. */
+export const policySpecSchema = z
+  .strictObject({
+    mode: mode.default("Observe"),
+    paused: pauseSchema.optional().meta({ description: "Stops this policy, with a reason and an end." }),
+    targets: z.array(targetSchema).min(1).meta({ description: "What the policy covers. Nothing else is ever touched." }),
+    signals: z.array(policySignalSchema).min(1).meta({ description: "Any one of these begins an episode." }),
+    maxSignalAge: positiveDuration
+      .default("5m")
+      .meta({ description: "A signal that was last seen longer ago is stale and never acts. Default `5m`." }),
+    ladder: z
+      .array(rungSchema)
+      .min(1)
+      .meta({ description: "What to do, least disruptive first. A rung that did not help leads to the next." }),
+    verify: z
+      .strictObject({
+        stableFor: positiveDuration
+          .default("30s")
+          .meta({ description: "The target must be well for this long without a break. Default `30s`." }),
+        timeout: positiveDuration.default("5m").meta({ description: "After this the rung was ineffective. Default `5m`." }),
+        maxErrorRate: percent.default("5%").meta({ description: "Error rate of the workload that counts as well. Default `5%`." }),
+      })
+      .prefault({})
+      .meta({ description: "When the target counts as well again." }),
+    budgets: z
+      .array(budgetSchema)
+      .min(1)
+      .default([{ maxUnavailable: 1, timeZone: "UTC", whenRoundsToZero: "Block" }])
+      .meta({ description: "Limits; the strictest that applies wins. Default: one replica." }),
+    windows: z.array(windowSchema).optional().meta({ description: "Actions only inside one of these windows. Default: always." }),
+    cooldown: duration.default("10m").meta({ description: "Rest of a target after an episode. Default `10m`." }),
+    attempts: z
+      .strictObject({
+        max: z
+          .int()
+          .min(1)
+          .max(100)
+          .default(3)
+          .meta({ description: "Attempts without success, after which the circuit opens. Default 3." }),
+        window: positiveDuration.default("1h").meta({ description: "The span that they are counted in. Default `1h`." }),
+        reset: positiveDuration
+          .optional()
+          .meta({ description: "The circuit closes by itself after this long without an attempt. Default: the window." }),
+      })
+      .prefault({})
+      .meta({ description: "Strikes." }),
+    approval: z
+      .strictObject({
+        timeout: positiveDuration
+          .default("30m")
+          .meta({ description: "Without an answer in this time the episode is escalated. Default `30m`." }),
+      })
+      .prefault({})
+      .meta({ description: "For mode `Approve`." }),
+    escalation: z
+      .strictObject({
+        receivers: z.array(objectName).default([]).meta({ description: "Names of configured receivers. Default: all of them." }),
+        blockedFor: positiveDuration
+          .default("15m")
+          .meta({ description: "A fault that lasts while a gate blocks for this long is handed to a person. Default `15m`." }),
+      })
+      .prefault({})
+      .meta({ description: "Who is paged when Nightshift gives up." }),
+  })
+  .superRefine((spec, ctx) => {
+    const seen = new Set<string>();
+    spec.signals.forEach((signal, i) => {
+      if (seen.has(signal.name))
+        ctx.addIssue({ code: "custom", path: ["signals", i, "name"], message: `the name ${signal.name} is taken by an earlier signal` });
+      seen.add(signal.name);
+    });
+  });
+export type PolicySpec = z.output<typeof policySpecSchema>;
+
+/** For which targets, on which signals, what to do, within which limits. Namespaced, owned by the team. */
+export const remediationPolicySchema = resourceSchema("RemediationPolicy", policySpecSchema);
+export type RemediationPolicy = z.output<typeof remediationPolicySchema>;

@@ -1,0 +1,159 @@
+import { z } from "zod";
+import { resourceSchema } from "./meta.ts";
+import { captureSchema } from "./policy.ts";
+import { positiveDuration } from "./units.ts";
+
+const empty = z.strictObject({});
+
+/** What each step of a runbook may be. The key is the step's type; exactly one per step. */
+export const STEP_SCHEMAS = {
+  startReplacement: empty.meta({ description: "Start one replica more, which takes the target's place. The target still serves." }),
+  awaitReady: empty.meta({ description: "Wait until the replacement is ready." }),
+  removeFromTraffic: empty.meta({ description: "Send the target no new requests." }),
+  awaitInFlight: z
+    .strictObject({
+      onTimeout: z
+        .enum(["Continue", "Fail"])
+        .default("Continue")
+        .meta({
+          description:
+            "What a request that never ends does at the timeout: `Continue` (default; it is cut by the stop, and counted), or `Fail` (the target goes back into traffic).",
+        }),
+    })
+    .meta({ description: "Wait until the target's requests in flight have ended." }),
+  capture: captureSchema.meta({ description: "Save evidence from the target's process." }),
+  stop: z
+    .strictObject({
+      gracePeriod: positiveDuration.default("10s").meta({ description: "Between SIGTERM and SIGKILL. Default `10s`." }),
+      allowCapacityDrop: z
+        .boolean()
+        .default(false)
+        .meta({ description: "Permit a stop without a replacement that is ready. Default false." }),
+    })
+    .meta({ description: "Stop the target. Destructive." }),
+  scale: z
+    .strictObject({
+      by: z.int().min(1).default(1).meta({ description: "How many replicas more. Default 1." }),
+      max: z.int().min(1).meta({ description: "Never more replicas than this." }),
+    })
+    .meta({ description: "Give the workload more replicas." }),
+  runJob: z
+    .strictObject({ command: z.array(z.string()).min(1).meta({ description: "Program and arguments; no shell." }) })
+    .meta({ description: "Run a command to its end; it must exit with 0. Treated as destructive: what it does is not known." }),
+  notify: z
+    .strictObject({ message: z.string().min(1).meta({ description: "What to say." }) })
+    .meta({ description: "Tell the policy's receivers, without waking anyone." }),
+  wait: z.strictObject({ for: positiveDuration.meta({ description: "How long." }) }).meta({ description: "Do nothing for a while." }),
+} as const;
+
+export type StepType = keyof typeof STEP_SCHEMAS;
+export const STEP_TYPES = Object.keys(STEP_SCHEMAS) as StepType[];
+
+/** Steps after which something cannot be brought back. */
+export const DESTRUCTIVE: ReadonlySet<StepType> = new Set(["stop", "runJob"]);
+
+/** Parameters of a step of type `T`. */
+export type StepParams<T extends StepType> = z.output<(typeof STEP_SCHEMAS)[T]>;
+
+/** Time limit of a step that names none, in milliseconds. */
+export const DEFAULT_STEP_TIMEOUT_MS: Readonly<Record<StepType, number>> = {
+  startReplacement: 30_000,
+  awaitReady: 60_000,
+  removeFromTraffic: 10_000,
+  awaitInFlight: 30_000,
+  capture: 120_000,
+  stop: 60_000,
+  scale: 60_000,
+  runJob: 300_000,
+  notify: 30_000,
+  wait: 3_600_000,
+};
+
+export const stepSchema = z
+  .strictObject({
+    name: z.string().optional().meta({ description: "A name for people. Default: the step's type." }),
+    timeout: positiveDuration.optional().meta({ description: "Longest time for the step. Default: by type." }),
+    startReplacement: STEP_SCHEMAS.startReplacement.optional(),
+    awaitReady: STEP_SCHEMAS.awaitReady.optional(),
+    removeFromTraffic: STEP_SCHEMAS.removeFromTraffic.optional(),
+    awaitInFlight: STEP_SCHEMAS.awaitInFlight.optional(),
+    capture: STEP_SCHEMAS.capture.optional(),
+    stop: STEP_SCHEMAS.stop.optional(),
+    scale: STEP_SCHEMAS.scale.optional(),
+    runJob: STEP_SCHEMAS.runJob.optional(),
+    notify: STEP_SCHEMAS.notify.optional(),
+    wait: STEP_SCHEMAS.wait.optional(),
+  })
+  .refine((step) => STEP_TYPES.filter((type) => step[type] !== undefined).length === 1, {
+    error: `a step has exactly one of ${STEP_TYPES.join(", ")}`,
+  });
+export type Step = z.output<typeof stepSchema>;
+
+/** The type of a step that the schema has accepted. */
+export function stepType(step: Step): StepType {
+  const type = STEP_TYPES.find((candidate) => step[candidate] !== undefined);
+  if (type === undefined) throw new RangeError("a step without a type");
+  return type;
+}
+
+/** A fault in the order of steps: which step, and what to do. */
+export interface OrderFault {
+  readonly index: number;
+  readonly message: string;
+}
+
+/**
+ * The orders that can only do harm: a capture after the step that destroyed what it would capture, a stop before its
+ * replacement is ready, a wait for a replacement that nothing starts, anything on the target after its stop.
+ */
+export function stepOrderFaults(steps: readonly Step[]): OrderFault[] {
+  const types = steps.map(stepType);
+  const faults: OrderFault[] = [];
+  const firstStop = types.indexOf("stop");
+  const before = (type: StepType, index: number): boolean => types.indexOf(type) !== -1 && types.indexOf(type) < index;
+  types.forEach((type, index) => {
+    const fault = (message: string): void => void faults.push({ index, message });
+    if (type === "stop") {
+      if (index !== firstStop) return fault("the target is stopped already by an earlier step: delete this one");
+      if (steps[index]?.stop?.allowCapacityDrop) return;
+      if (!before("startReplacement", index))
+        fault("stop without a replacement drops capacity: put startReplacement and awaitReady before it, or set allowCapacityDrop: true");
+      else if (!before("awaitReady", index)) fault("stop before the replacement is ready drops capacity: put awaitReady before it");
+      else if (!before("removeFromTraffic", index))
+        fault("stop of a target that still serves loses requests: put removeFromTraffic before it");
+      return;
+    }
+    if (type === "capture") {
+      const destroyer = types.findIndex((t) => DESTRUCTIVE.has(t));
+      if (destroyer !== -1 && destroyer < index)
+        fault(`capture comes after the destructive step ${destroyer + 1} (${types[destroyer] ?? ""}): move it before`);
+    }
+    if (type === "awaitReady" && !before("startReplacement", index)) fault("nothing to wait for: put startReplacement before awaitReady");
+    if (type === "awaitInFlight" && !before("removeFromTraffic", index))
+      fault("requests keep coming until removeFromTraffic: put it before awaitInFlight");
+    if (type === "startReplacement" && types.indexOf(type) !== index) fault("one replacement a runbook: delete this step");
+    if (firstStop !== -1 && firstStop < index && ["removeFromTraffic", "awaitInFlight", "startReplacement"].includes(type))
+      fault(`${type} after stop is too late: move it before step ${firstStop + 1}`);
+  });
+  // A target left out of traffic for good is lost capacity (design rule L3).
+  const removed = types.indexOf("removeFromTraffic");
+  if (removed !== -1 && firstStop === -1)
+    faults.push({ index: removed, message: "removeFromTraffic without a later stop would leave the target out of traffic: add a stop" });
+  return faults;
+}
+
+/** What a runbook says. */
+export const runbookSpecSchema = z
+  .strictObject({
+    description: z.string().optional().meta({ description: "When to use it, for people." }),
+    steps: z.array(stepSchema).min(1).max(50).meta({ description: "Carried out in this order." }),
+  })
+  .superRefine((spec, ctx) => {
+    for (const fault of stepOrderFaults(spec.steps))
+      ctx.addIssue({ code: "custom", path: ["steps", fault.index], message: fault.message, params: { code: "IMPOSSIBLE_STEP_ORDER" } });
+  });
+export type RunbookSpec = z.output<typeof runbookSpecSchema>;
+
+/** Named, reusable, typed steps: the wiki page as code. */
+export const runbookSchema = resourceSchema("Runbook", runbookSpecSchema);
+export type Runbook = z.output<typeof runbookSchema>;

@@ -1,0 +1,81 @@
+import { z } from "zod";
+
+const DURATION = /^(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?$/;
+
+/** Milliseconds of a duration such as `90s`, `1h30m` or `250ms`; undefined when it is none. */
+export function parseDuration(text: string): number | undefined {
+  const match = DURATION.exec(text);
+  if (!match || text === "") return undefined;
+  const [, d = "0", h = "0", m = "0", s = "0", ms = "0"] = match;
+  const total = Number(d) * 86_400_000 + Number(h) * 3_600_000 + Number(m) * 60_000 + Number(s) * 1_000 + Number(ms);
+  return Number.isSafeInteger(total) ? total : undefined;
+}
+
+/** Milliseconds of a duration that a schema has already accepted. */
+export function durationMs(text: string): number {
+  const ms = parseDuration(text);
+  if (ms === undefined) throw new RangeError(`not a duration: ${JSON.stringify(text)}`);
+  return ms;
+}
+
+const BINARY: Readonly<Record<string, number>> = { Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40 };
+const DECIMAL: Readonly<Record<string, number>> = { k: 1e3, M: 1e6, G: 1e9, T: 1e12 };
+
+/** Bytes of a Kubernetes quantity such as `256Mi`, `1G` or `1048576`; undefined when it is none. */
+export function parseQuantity(text: string): number | undefined {
+  const match = /^(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?$/.exec(text);
+  if (!match) return undefined;
+  const factor = match[2] === undefined ? 1 : (BINARY[match[2]] ?? DECIMAL[match[2]] ?? 1);
+  const bytes = Math.round(Number(match[1]) * factor);
+  return Number.isSafeInteger(bytes) ? bytes : undefined;
+}
+
+/** Bytes of a quantity that a schema has already accepted. */
+export function quantityBytes(text: string): number {
+  const bytes = parseQuantity(text);
+  if (bytes === undefined) throw new RangeError(`not a quantity: ${JSON.stringify(text)}`);
+  return bytes;
+}
+
+/** A share of 0 to 1 from `"12.5%"`; undefined when it is none. */
+export function parsePercent(text: string): number | undefined {
+  const match = /^(\d{1,3}(?:\.\d+)?)%$/.exec(text);
+  if (!match) return undefined;
+  const share = Number(match[1]) / 100;
+  return share <= 1 ? share : undefined;
+}
+
+/** A share of 0 to 1 that a schema has already accepted. */
+export function percentShare(text: string): number {
+  const share = parsePercent(text);
+  if (share === undefined) throw new RangeError(`not a percentage: ${JSON.stringify(text)}`);
+  return share;
+}
+
+/** A length of time as Kubernetes and Prometheus write it. */
+export const duration = z
+  .string()
+  .refine((text) => parseDuration(text) !== undefined, { error: "expected a duration such as 30s, 5m or 1h30m" })
+  .meta({ description: "A duration such as `250ms`, `30s`, `5m` or `1h30m`." });
+
+/** A duration that is longer than nothing. */
+export const positiveDuration = duration.refine((text) => (parseDuration(text) ?? 1) > 0, {
+  error: "expected a duration longer than zero, such as 30s",
+});
+
+/** A number of bytes as Kubernetes writes it. */
+export const quantity = z
+  .string()
+  .refine((text) => parseQuantity(text) !== undefined, { error: "expected a quantity such as 256Mi or 1G" })
+  .meta({ description: "Bytes as a Kubernetes quantity, such as `256Mi`, `1G` or `1048576`." });
+
+/** A percentage as text, `0%` to `100%`. */
+export const percent = z
+  .string()
+  .refine((text) => parsePercent(text) !== undefined, { error: "expected a percentage from 0% to 100%, such as 5%" })
+  .meta({ description: "A percentage such as `5%`." });
+
+/** A percentage or a whole number, as `maxUnavailable` of a PodDisruptionBudget has it. */
+export const percentOrInteger = z
+  .union([z.int().min(0), percent], { error: "expected a whole number such as 1, or a percentage such as 10%" })
+  .meta({ description: "A whole number, or a percentage such as `10%`." });

@@ -1,0 +1,31 @@
+import type { TargetRef } from "../api/meta.ts";
+
+/** One reading. */
+export interface Sample {
+  /** Milliseconds since the epoch, by the source's clock, never later than its arrival. */
+  readonly t: number;
+  readonly v: number;
+}
+
+/** What was asked of a workload over a span of time. */
+export interface RequestStats {
+  readonly total: number;
+  /** Answered with a server error (5xx), cut off, or timed out. */
+  readonly failed: number;
+  /** 99th percentile in milliseconds, where the source has latencies. */
+  readonly p99Ms?: number;
+  /** Newest evidence (ms). */
+  readonly seenAt: number;
+}
+
+/** What the loop reads of everything that was observed: in memory, bounded, never waiting. */
+export interface Telemetry {
+  /**
+   * Readings of a metric of one replica, ordered by time, each time once, from `since` (ms) on. `memory` is the working
+   * set that the platform measures; any other name is an OTLP metric, summed over its attribute sets.
+   * Empty when there is none: that is missing data, never a value.
+   */
+  replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[];
+  /** Requests to a workload from `since` (ms) on; undefined when nothing was heard of it since then. */
+  requests(workload: TargetRef, since: number): RequestStats | undefined;
+}

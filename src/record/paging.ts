@@ -1,0 +1,23 @@
+/** What a person on call gets. */
+export interface Page {
+  /** The same for every delivery of the same incident, so that a receiver that got it twice shows it once. */
+  readonly dedupKey: string;
+  readonly severity: "Page" | "Info";
+  /** One line. */
+  readonly summary: string;
+  /** `namespace/name` of the Remediation. */
+  readonly remediation: string;
+  readonly policy: string;
+  readonly target: string;
+  /** Why Nightshift gave up, with the evidence, one thing a line. */
+  readonly details: readonly string[];
+  /** Milliseconds since the epoch. */
+  readonly at: number;
+}
+
+/** Somewhere that pages go. */
+export interface Receiver {
+  readonly name: string;
+  /** Resolves once the receiver has confirmed it; rejects with a `NightshiftError` otherwise. */
+  send(page: Page, signal: AbortSignal): Promise<void>;
+}
