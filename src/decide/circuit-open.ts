@@ -1,0 +1,77 @@
+import { timeMs, timeText } from "../api/time.ts";
+import { durationMs } from "../api/units.ts";
+import { block, episodesOf, NO_POLICY, pass } from "./episode.ts";
+import type { Gate, GateContext } from "./gate.ts";
+
+/** Attempts without success of one policy on one workload, this episode's own included. */
+export interface Strikes {
+  /** Strikes inside `attempts.window` before now, since the last success. */
+  readonly count: number;
+  /** `attempts.max`. */
+  readonly max: number;
+  /** Whether the circuit is open: no further attempt. */
+  readonly open: boolean;
+  /** When it closes by itself (ms), while it is open. */
+  readonly closesAt?: number;
+}
+
+/** When attempts that failed, and those that helped, ended (ms), as their records say. */
+function results(context: GateContext): { failures: number[]; successes: number[] } {
+  const failures: number[] = [];
+  const successes: number[] = [];
+  for (const { status } of episodesOf(context).history) {
+    const ended = status.phase === "Failed" || status.phase === "Escalated";
+    for (const attempt of status.attempts) {
+      const read = timeMs(attempt.endedAt ?? status.endedAt ?? attempt.startedAt);
+      const at = Number.isNaN(read) ? context.now : read;
+      if (attempt.outcome === "Effective") successes.push(at);
+      else if (attempt.outcome === "Ineffective" || attempt.outcome === "Failed") failures.push(at);
+      // An attempt that was cut off and given up on was no success.
+      else if (attempt.outcome === undefined && ended) failures.push(at);
+    }
+    if (status.outcome === "Remediated" && status.endedAt !== undefined) successes.push(timeMs(status.endedAt));
+  }
+  return { failures, successes };
+}
+
+/**
+ * Counts strikes. The circuit opens at a strike that makes `attempts.max` within `attempts.window` since the last success,
+ * and closes `attempts.reset` (default: the window) after the last such strike.
+ *
+ * Times in the future (the clock was set back) are taken as now. A success in the future clears only strikes in the
+ * future: which of the others came after it cannot be told.
+ */
+export function strikes(context: GateContext): Strikes {
+  const attempts = context.policy?.spec.attempts;
+  if (attempts === undefined) return { count: 0, max: 0, open: true };
+  const { now } = context;
+  const window = durationMs(attempts.window);
+  const reset = durationMs(attempts.reset ?? attempts.window);
+  const { failures, successes } = results(context);
+  const times = failures
+    .filter((strike) => !successes.some((success) => strike <= success && (success <= now || strike > now)))
+    .map((strike) => Math.min(strike, now))
+    .sort((a, b) => a - b);
+  /** How many lie in (end - window, end]. */
+  const within = (end: number): number => times.filter((time) => time > end - window && time <= end).length;
+  let closesAt: number | undefined;
+  for (const time of times) if (within(time) >= attempts.max && time + reset > now) closesAt = Math.max(closesAt ?? 0, time + reset);
+  return { count: within(now), max: attempts.max, open: closesAt !== undefined, ...(closesAt === undefined ? {} : { closesAt }) };
+}
+
+/** Blocks once what was tried has failed too often: a person is needed. */
+export const circuitOpen: Gate = {
+  name: "CircuitOpen",
+  doc: "After `attempts.max` attempts without success inside `attempts.window` the circuit opens: a person is paged, once, and nothing is tried until `attempts.reset` has passed.",
+  onEveryStep: false,
+  check(context) {
+    const { policy } = context;
+    if (policy === undefined) return NO_POLICY;
+    const { count, max, open, closesAt } = strikes(context);
+    if (!open) return pass(`${count} of ${max} attempts without success in the last ${policy.spec.attempts.window}`);
+    return block(
+      `${max} attempts without success within ${policy.spec.attempts.window}; the circuit closes at ${timeText(closesAt ?? NaN)}`,
+      closesAt,
+    );
+  },
+};
