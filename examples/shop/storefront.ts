@@ -1,0 +1,17 @@
+import { randomUUID } from "node:crypto";
+import { faultsOf } from "./faults.ts";
+import { call, requiredUrl, serve } from "./service.ts";
+
+const payments = requiredUrl("PAYMENTS_URL");
+
+serve({
+  faults: faultsOf(),
+  routes: {
+    "GET /checkout": async () => {
+      const order = { idempotencyKey: randomUUID(), amountCents: 100 + Math.floor(Math.random() * 20_000), currency: "EUR" };
+      const paid = await call("POST", `${payments}/pay`, order, 2_000);
+      if (paid.status !== 200) return { status: paid.status >= 502 ? paid.status : 502, body: { error: "payment failed" } };
+      return { status: 200, body: { order: order.idempotencyKey, paid: true } };
+    },
+  },
+});
