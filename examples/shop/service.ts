@@ -104,16 +104,9 @@ export function serve(service: Service): void {
           ...(whole ? {} : { "error.type": "client_closed_request" }),
         });
       });
-    answer(request, path).then(
-      ({ status, body }) => {
-        response.writeHead(status, { "content-type": "application/json" });
-        response.end(JSON.stringify(body));
-      },
-      (error: unknown) => {
-        response.writeHead(500, { "content-type": "application/json" });
-        response.end(JSON.stringify({ error: error instanceof Error ? error.message : String(error) }));
-      },
-    );
+    void answer(request, path)
+      .catch((error: unknown): Answer => ({ status: 500, body: { error: error instanceof Error ? error.message : String(error) } }))
+      .then(({ status, body }) => response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body)));
   });
   // Longer than the router keeps a connection idle, so that it is never closed under a request that is on its way.
   server.keepAliveTimeout = 65_000;
