@@ -1,0 +1,452 @@
+import type { TargetRef } from "../api/meta.ts";
+import type { Clock } from "../ports/clock.ts";
+import { LatencyHistogram } from "./latency.ts";
+import type { RequestStats, Sample, Telemetry } from "./telemetry.ts";
+
+/** Why something that was observed is not kept. */
+export const REFUSALS = [
+  /** NaN or infinite. */
+  "not-finite",
+  /** Numbers that contradict each other, such as more failures than requests. */
+  "invalid",
+  /** From further in the future than clocks may differ. */
+  "future",
+  /** Older than anything that is kept (a clock at 1970). */
+  "too-old",
+  /** So far behind the newest of its series that it is not sorted in any more. */
+  "late",
+  /** There are as many series as there may be. */
+  "series-limit",
+  /** There are as many workloads as there may be. */
+  "workload-limit",
+  /** There is no memory left for a new series. */
+  "memory-limit",
+] as const;
+export type Refusal = (typeof REFUSALS)[number];
+
+/** Where requests to a workload were counted. */
+export type RequestSource = "Router" | "Otlp";
+
+/** Requests that ended at about the time `t`. */
+export interface RequestReading {
+  /** Milliseconds since the epoch, by the source's clock. */
+  readonly t: number;
+  /** Zero is evidence too: that the source lives and saw nothing. */
+  readonly total: number;
+  /** At most `total`. */
+  readonly failed: number;
+  /** Their latencies, where the source has them. It is merged, not kept: the caller may go on using it. */
+  readonly latency?: LatencyHistogram;
+}
+
+/** Where everything that observes writes to. Each method says why it refused something; undefined when it did not. */
+export interface TelemetrySink {
+  /**
+   * Keeps a reading of one replica. `metric` is `memory` for the platform's working set, else the OTLP metric's name;
+   * `attributesKey` tells its attribute sets apart: the same for the same set, `""` where there are none.
+   */
+  recordReplica(replicaUid: string, metric: string, attributesKey: string, sample: Sample): Refusal | undefined;
+  /** Adds requests to a workload. Of its reference, namespace and name count: OTLP does not know kinds. */
+  recordRequests(workload: TargetRef, source: RequestSource, reading: RequestReading): Refusal | undefined;
+  /** Drops everything about a replica that is gone. */
+  forgetReplica(replicaUid: string): void;
+}
+
+/** The bounds of the store. */
+export interface TelemetryLimits {
+  /** Most series, over all replicas, metrics and attribute sets. Default 20,000. */
+  readonly maxSeries: number;
+  /** Most readings that one series keeps; then the oldest makes place. Default 3,600: an hour at one a second. */
+  readonly maxPointsPerSeries: number;
+  /**
+   * Most readings that all series have room for, 16 bytes each. Once it is used up no series grows: each keeps its
+   * newest. Default 12,000,000 (192 MB).
+   */
+  readonly maxPoints: number;
+  /** How long readings are kept, in ms. Default one hour. */
+  readonly retentionMs: number;
+  /** A reading this far behind the newest of its series is refused, in ms. Default 5 minutes. */
+  readonly maxLatenessMs: number;
+  /** How far ahead of ours a source's clock may be, in ms. Within it a reading gets the time of its arrival. Default one minute. */
+  readonly maxFutureMs: number;
+  /** Most workloads that requests are counted for. Default 2,000. */
+  readonly maxWorkloads: number;
+  /** Most spans of `REQUEST_RESOLUTION_MS` kept of one workload and source. Default 7,200: an hour at two reports a second. */
+  readonly maxRequestSpans: number;
+  /** The router's view counts as fresh when it is no older than this, in ms. Default 15 seconds. */
+  readonly routerFreshMs: number;
+  /**
+   * In a sum over attribute sets, a set counts with its newest value until that is this old, in ms. Default 5 minutes,
+   * as Prometheus has it.
+   */
+  readonly lookbackMs: number;
+}
+
+export const DEFAULT_TELEMETRY_LIMITS: TelemetryLimits = {
+  maxSeries: 20_000,
+  maxPointsPerSeries: 3_600,
+  maxPoints: 12_000_000,
+  retentionMs: 3_600_000,
+  maxLatenessMs: 300_000,
+  maxFutureMs: 60_000,
+  maxWorkloads: 2_000,
+  maxRequestSpans: 7_200,
+  routerFreshMs: 15_000,
+  lookbackMs: 300_000,
+};
+
+/** Requests are kept in spans of this many ms; a question about requests since a time begins with the span it lies in. */
+export const REQUEST_RESOLUTION_MS = 100;
+
+/** Room for readings that a new series begins with. */
+const INITIAL_CAPACITY = 16;
+/** Growth by half, not by doubling: a series of 240 readings has room for 271, not for 480. */
+const GROWTH = 1.5;
+/** How often series that have fallen silent are looked for, in ms. */
+const SWEEP_EVERY_MS = 60_000;
+/** The same while the limit of series is reached: what is refused may be waiting for just that. */
+const SWEEP_AT_LIMIT_MS = 5_000;
+
+/** A ring of readings, ordered by time, each time once. */
+class Series {
+  times: Float64Array;
+  values: Float64Array;
+  #head = 0;
+  length = 0;
+
+  constructor(capacity: number) {
+    this.times = new Float64Array(capacity);
+    this.values = new Float64Array(capacity);
+  }
+
+  get capacity(): number {
+    return this.times.length;
+  }
+
+  timeAt(i: number): number {
+    return this.times[this.#slot(i)] ?? Number.NaN;
+  }
+
+  valueAt(i: number): number {
+    return this.values[this.#slot(i)] ?? Number.NaN;
+  }
+
+  get newest(): number {
+    return this.length === 0 ? Number.NEGATIVE_INFINITY : this.timeAt(this.length - 1);
+  }
+
+  /** Index of the first reading at or after `t`. */
+  lowerBound(t: number): number {
+    let low = 0;
+    let high = this.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if (this.timeAt(middle) < t) low = middle + 1;
+      else high = middle;
+    }
+    return low;
+  }
+
+  /** Puts a reading where it belongs. The caller has made room, unless the ring is to forget its oldest. */
+  insert(t: number, v: number): boolean {
+    let at = this.length;
+    if (t <= this.newest) {
+      at = this.lowerBound(t);
+      if (this.timeAt(at) === t) {
+        this.values[this.#slot(at)] = v;
+        return true;
+      }
+    }
+    if (this.length === this.capacity) {
+      if (at === 0) return false;
+      this.#head = (this.#head + 1) % this.capacity;
+      this.length--;
+      at--;
+    }
+    for (let i = this.length; i > at; i--) {
+      const to = this.#slot(i);
+      const from = this.#slot(i - 1);
+      this.times[to] = this.times[from] ?? 0;
+      this.values[to] = this.values[from] ?? 0;
+    }
+    const slot = this.#slot(at);
+    this.times[slot] = t;
+    this.values[slot] = v;
+    this.length++;
+    return true;
+  }
+
+  dropBefore(t: number): void {
+    const n = this.lowerBound(t);
+    if (n === 0) return;
+    this.#head = (this.#head + n) % this.capacity;
+    this.length -= n;
+  }
+
+  resize(capacity: number): void {
+    const times = new Float64Array(capacity);
+    const values = new Float64Array(capacity);
+    for (let i = 0; i < this.length; i++) {
+      times[i] = this.timeAt(i);
+      values[i] = this.valueAt(i);
+    }
+    this.times = times;
+    this.values = values;
+    this.#head = 0;
+  }
+
+  #slot(i: number): number {
+    const slot = this.#head + i;
+    return slot >= this.times.length ? slot - this.times.length : slot;
+  }
+}
+
+interface RequestSpan {
+  /** Its beginning: a multiple of the resolution. */
+  readonly start: number;
+  seenAt: number;
+  total: number;
+  failed: number;
+  latency: LatencyHistogram | undefined;
+}
+
+/**
+ * Everything that was observed, in memory and bounded. It never waits and never throws on what it is given: what it
+ * cannot keep it refuses, says why, and counts.
+ */
+export class TelemetryStore implements Telemetry, TelemetrySink {
+  readonly limits: TelemetryLimits;
+  readonly #clock: Clock;
+  readonly #replicas = new Map<string, Map<string, Map<string, Series>>>();
+  readonly #requests = new Map<string, Record<RequestSource, RequestSpan[]>>();
+  readonly #refused = new Map<Refusal, number>();
+  #series = 0;
+  #room = 0;
+  #sweptAt: number;
+
+  constructor(clock: Clock, limits: Partial<TelemetryLimits> = {}) {
+    this.#clock = clock;
+    this.limits = { ...DEFAULT_TELEMETRY_LIMITS, ...limits };
+    this.#sweptAt = clock.monotonic();
+  }
+
+  /** How many series there are. */
+  get seriesCount(): number {
+    return this.#series;
+  }
+
+  /** How many readings the series have room for: the memory in use is 16 bytes each. */
+  get pointCapacity(): number {
+    return this.#room;
+  }
+
+  /** How much was refused since the start, by reason. */
+  refused(): Readonly<Record<Refusal, number>> {
+    return Object.fromEntries(REFUSALS.map((reason) => [reason, this.#refused.get(reason) ?? 0])) as Record<Refusal, number>;
+  }
+
+  recordReplica(replicaUid: string, metric: string, attributesKey: string, sample: Sample): Refusal | undefined {
+    const now = this.#clock.now();
+    if (!Number.isFinite(sample.v)) return this.#refuse("not-finite");
+    const t = this.#arrivalTime(sample.t, now);
+    if (typeof t === "string") return this.#refuse(t);
+    this.#sweep(now, SWEEP_EVERY_MS);
+    let series = this.#replicas.get(replicaUid)?.get(metric)?.get(attributesKey);
+    if (series === undefined) {
+      if (this.#series >= this.limits.maxSeries) {
+        this.#sweep(now, SWEEP_AT_LIMIT_MS);
+        if (this.#series >= this.limits.maxSeries) return this.#refuse("series-limit");
+      }
+      const capacity = Math.min(INITIAL_CAPACITY, this.limits.maxPointsPerSeries);
+      if (this.#room + capacity > this.limits.maxPoints) return this.#refuse("memory-limit");
+      series = new Series(capacity);
+      this.#room += capacity;
+      this.#series++;
+      inner(inner(this.#replicas, replicaUid), metric).set(attributesKey, series);
+    }
+    if (t < series.newest - this.limits.maxLatenessMs) return this.#refuse("late");
+    if (series.length === series.capacity) {
+      series.dropBefore(now - this.limits.retentionMs);
+      if (series.length === series.capacity) this.#grow(series);
+    }
+    return series.insert(t, sample.v) ? undefined : this.#refuse("late");
+  }
+
+  recordRequests(workload: TargetRef, source: RequestSource, reading: RequestReading): Refusal | undefined {
+    const now = this.#clock.now();
+    const { total, failed, latency } = reading;
+    if (!Number.isFinite(total) || !Number.isFinite(failed)) return this.#refuse("not-finite");
+    if (total < 0 || failed < 0 || failed > total) return this.#refuse("invalid");
+    const t = this.#arrivalTime(reading.t, now);
+    if (typeof t === "string") return this.#refuse(t);
+    this.#sweep(now, SWEEP_EVERY_MS);
+    const key = workloadKey(workload);
+    let sources = this.#requests.get(key);
+    if (sources === undefined) {
+      if (this.#requests.size >= this.limits.maxWorkloads) {
+        this.#sweep(now, SWEEP_AT_LIMIT_MS);
+        if (this.#requests.size >= this.limits.maxWorkloads) return this.#refuse("workload-limit");
+      }
+      sources = { Router: [], Otlp: [] };
+      this.#requests.set(key, sources);
+    }
+    const spans = sources[source];
+    const start = Math.floor(t / REQUEST_RESOLUTION_MS) * REQUEST_RESOLUTION_MS;
+    const newest = spans.at(-1);
+    if (newest !== undefined && t < newest.seenAt - this.limits.maxLatenessMs) return this.#refuse("late");
+    let at = spans.length;
+    while (at > 0 && (spans[at - 1]?.start ?? 0) > start) at--;
+    const before = spans[at - 1];
+    const span: RequestSpan = before?.start === start ? before : { start, seenAt: t, total: 0, failed: 0, latency: undefined };
+    if (span !== before) {
+      if (at === spans.length) spans.push(span);
+      else spans.splice(at, 0, span);
+    }
+    span.seenAt = Math.max(span.seenAt, t);
+    span.total += total;
+    span.failed += failed;
+    if (latency !== undefined && latency.count > 0) {
+      span.latency ??= new LatencyHistogram();
+      span.latency.merge(latency);
+    }
+    if (spans.length > this.limits.maxRequestSpans) spans.shift();
+    return undefined;
+  }
+
+  forgetReplica(replicaUid: string): void {
+    for (const sets of this.#replicas.get(replicaUid)?.values() ?? []) for (const series of sets.values()) this.#release(series);
+    this.#replicas.delete(replicaUid);
+  }
+
+  replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[] {
+    const sets = this.#replicas.get(replicaUid)?.get(metric);
+    if (sets === undefined) return [];
+    const from = Math.max(since, this.#clock.now() - this.limits.retentionMs);
+    const all = [...sets.values()];
+    const [first] = all;
+    if (first !== undefined && all.length === 1) {
+      const samples: Sample[] = [];
+      for (let i = first.lowerBound(from); i < first.length; i++) samples.push({ t: first.timeAt(i), v: first.valueAt(i) });
+      return samples;
+    }
+    return this.#sum(all, from);
+  }
+
+  requests(workload: TargetRef, since: number): RequestStats | undefined {
+    const sources = this.#requests.get(workloadKey(workload));
+    if (sources === undefined) return undefined;
+    const now = this.#clock.now();
+    const from = Math.max(since, now - this.limits.retentionMs);
+    const router = statsSince(sources.Router, from);
+    if (router !== undefined && router.seenAt >= now - this.limits.routerFreshMs) return router;
+    return statsSince(sources.Otlp, from) ?? router;
+  }
+
+  /**
+   * The sum over attribute sets at every time at which one of them has a reading. A set counts from its first reading
+   * on, with its newest value, until that is older than the look-back.
+   */
+  #sum(all: readonly Series[], from: number): Sample[] {
+    const times = new Set<number>();
+    // A value from before `from` still holds at `from`.
+    const cursors = all.map((series) => series.lowerBound(from) - 1);
+    all.forEach((series, i) => {
+      for (let at = (cursors[i] ?? 0) + 1; at < series.length; at++) times.add(series.timeAt(at));
+    });
+    const samples: Sample[] = [];
+    for (const t of Float64Array.from(times).sort()) {
+      let v = 0;
+      all.forEach((series, i) => {
+        let at = cursors[i] ?? -1;
+        while (at + 1 < series.length && series.timeAt(at + 1) <= t) at++;
+        cursors[i] = at;
+        if (at >= 0 && t - series.timeAt(at) <= this.limits.lookbackMs) v += series.valueAt(at);
+      });
+      if (Number.isFinite(v)) samples.push({ t, v });
+    }
+    return samples;
+  }
+
+  /** The time that a reading is kept under, or why it is not. */
+  #arrivalTime(t: number, now: number): number | Refusal {
+    if (!Number.isFinite(t)) return "not-finite";
+    if (t > now + this.limits.maxFutureMs) return "future";
+    if (t < now - this.limits.retentionMs) return "too-old";
+    return Math.min(t, now);
+  }
+
+  #grow(series: Series): void {
+    const wanted = Math.min(this.limits.maxPointsPerSeries, Math.ceil(series.capacity * GROWTH));
+    if (wanted <= series.capacity || this.#room + wanted - series.capacity > this.limits.maxPoints) return;
+    this.#room += wanted - series.capacity;
+    series.resize(wanted);
+  }
+
+  /** Drops what has been silent for longer than anything is kept. Without timers, so that time may be virtual. */
+  #sweep(now: number, every: number): void {
+    const elapsed = this.#clock.monotonic();
+    if (elapsed - this.#sweptAt < every) return;
+    this.#sweptAt = elapsed;
+    const oldest = now - this.limits.retentionMs;
+    for (const [uid, metrics] of this.#replicas) {
+      for (const [metric, sets] of metrics) {
+        for (const [key, series] of sets) {
+          if (series.newest >= oldest) continue;
+          this.#release(series);
+          sets.delete(key);
+        }
+        if (sets.size === 0) metrics.delete(metric);
+      }
+      if (metrics.size === 0) this.#replicas.delete(uid);
+    }
+    for (const [key, sources] of this.#requests) {
+      for (const spans of Object.values(sources)) {
+        const kept = spans.findIndex((span) => span.seenAt >= oldest);
+        spans.splice(0, kept === -1 ? spans.length : kept);
+      }
+      if (sources.Router.length === 0 && sources.Otlp.length === 0) this.#requests.delete(key);
+    }
+  }
+
+  #release(series: Series): void {
+    this.#series--;
+    this.#room -= series.capacity;
+  }
+
+  #refuse(reason: Refusal): Refusal {
+    this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + 1);
+    return reason;
+  }
+}
+
+function workloadKey(workload: TargetRef): string {
+  return `${workload.namespace}/${workload.name}`;
+}
+
+function inner<K, V>(map: Map<string, Map<K, V>>, key: string): Map<K, V> {
+  let value = map.get(key);
+  if (value === undefined) {
+    value = new Map();
+    map.set(key, value);
+  }
+  return value;
+}
+
+function statsSince(spans: readonly RequestSpan[], since: number): RequestStats | undefined {
+  const start = Math.floor(since / REQUEST_RESOLUTION_MS) * REQUEST_RESOLUTION_MS;
+  let total = 0;
+  let failed = 0;
+  let seenAt = Number.NEGATIVE_INFINITY;
+  const latency = new LatencyHistogram();
+  for (let i = spans.length - 1; i >= 0; i--) {
+    const span = spans[i];
+    if (span === undefined || span.start < start) break;
+    total += span.total;
+    failed += span.failed;
+    seenAt = Math.max(seenAt, span.seenAt);
+    if (span.latency !== undefined) latency.merge(span.latency);
+  }
+  if (seenAt === Number.NEGATIVE_INFINITY) return undefined;
+  const p99Ms = latency.quantile(0.99);
+  return { total, failed, seenAt, ...(p99Ms === undefined ? {} : { p99Ms }) };
+}
