@@ -1,7 +1,7 @@
 import { Cron } from "croner";
 import { z } from "zod";
 import { objectName, resourceSchema } from "./meta.ts";
-import { duration, percent, percentOrInteger, positiveDuration, quantity } from "./units.ts";
+import { duration, parsePercent, percent, percentOrInteger, positiveDuration, quantity } from "./units.ts";
 
 /** How far a policy may go by itself. */
 export const MODES = ["Observe", "Approve", "Enforce"] as const;
@@ -89,8 +89,9 @@ export const budgetSchema = z
   .refine((b) => (b.schedule === undefined) === (b.duration === undefined), {
     error: "schedule and duration go together: give both, or neither",
   })
-  .refine((b) => b.whenRoundsToZero === "Block" || (typeof b.maxUnavailable === "string" && b.maxUnavailable !== "0%"), {
+  .refine((b) => b.whenRoundsToZero === "Block" || (typeof b.maxUnavailable === "string" && parsePercent(b.maxUnavailable) !== 0), {
     path: ["whenRoundsToZero"],
+    params: { code: "IMPOSSIBLE_BUDGET" },
     error: "AllowOne goes with a percentage above 0%; a whole number says by itself how many",
   });
 export type Budget = z.output<typeof budgetSchema>;
@@ -279,7 +280,7 @@ export const policySpecSchema = z
       .min(1)
       .default([{ maxUnavailable: 1, timeZone: "UTC", whenRoundsToZero: "Block" }])
       .meta({ description: "Limits; the strictest that applies wins. Default: one replica." }),
-    windows: z.array(windowSchema).optional().meta({ description: "Actions only inside one of these windows. Default: always." }),
+    windows: z.array(windowSchema).min(1).optional().meta({ description: "Actions only inside one of these windows. Default: always." }),
     cooldown: duration.default("10m").meta({ description: "Rest of a target after an episode. Default `10m`." }),
     attempts: z
       .strictObject({

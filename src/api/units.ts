@@ -54,7 +54,7 @@ export function percentShare(text: string): number {
 
 /** A length of time as Kubernetes and Prometheus write it. */
 export const duration = z
-  .string()
+  .string({ error: "expected a duration such as 30s, 5m or 1h30m" })
   .refine((text) => parseDuration(text) !== undefined, { error: "expected a duration such as 30s, 5m or 1h30m" })
   .meta({ description: "A duration such as `250ms`, `30s`, `5m` or `1h30m`." });
 
@@ -65,13 +65,13 @@ export const positiveDuration = duration.refine((text) => (parseDuration(text) ?
 
 /** A number of bytes as Kubernetes writes it. */
 export const quantity = z
-  .string()
+  .string({ error: "expected a quantity such as 256Mi or 1G" })
   .refine((text) => parseQuantity(text) !== undefined, { error: "expected a quantity such as 256Mi or 1G" })
   .meta({ description: "Bytes as a Kubernetes quantity, such as `256Mi`, `1G` or `1048576`." });
 
 /** A percentage as text, `0%` to `100%`. */
 export const percent = z
-  .string()
+  .string({ error: "expected a percentage from 0% to 100%, such as 5%" })
   .refine((text) => parsePercent(text) !== undefined, { error: "expected a percentage from 0% to 100%, such as 5%" })
   .meta({ description: "A percentage such as `5%`." });
 
