@@ -42,7 +42,7 @@ function conflict(kind: Kind, namespace: string, name: string, why: string): Nig
 }
 
 /** Freezes a tree of plain JSON in place. */
-function deepFreeze<T>(value: T): T {
+export function deepFreeze<T>(value: T): T {
   if (typeof value === "object" && value !== null && !Object.isFrozen(value)) {
     Object.freeze(value);
     for (const child of Object.values(value)) deepFreeze(child);
@@ -58,7 +58,7 @@ function pathText(path: readonly PropertyKey[]): string {
  * A copy of the object as its schema has it, defaults filled in, and as JSON can hold it.
  * @throws NightshiftError `INVALID`, naming each path that is wrong.
  */
-function validated<R extends Resource>(object: R): R {
+export function validated<R extends Resource>(object: R): R {
   const schema: z.ZodType | undefined = Object.hasOwn(SCHEMAS, object.kind) ? SCHEMAS[object.kind] : undefined;
   if (schema === undefined) throw new NightshiftError("INVALID", `kind: ${JSON.stringify(object.kind)} is no kind of Nightshift's`);
   const parsed = schema.safeParse(object);
@@ -83,8 +83,8 @@ function validated<R extends Resource>(object: R): R {
 /** The object's name where it has one: what is refused may lack anything. */
 function namedOrUnknown(object: Resource): Named {
   const metadata = (object as { metadata?: Partial<Record<"name" | "namespace", unknown>> | null }).metadata;
-  const text = (value: unknown, otherwise: string): string => (typeof value === "string" ? value : otherwise);
-  return { kind: object.kind, metadata: { name: text(metadata?.name, "(unnamed)"), namespace: text(metadata?.namespace, "default") } };
+  const name = typeof metadata?.name === "string" ? metadata.name : "(unnamed)";
+  return { kind: object.kind, metadata: { name, namespace: typeof metadata?.namespace === "string" ? metadata.namespace : "default" } };
 }
 
 /** The newest object of a kind under a key of `resourceKey`. */
@@ -103,11 +103,10 @@ export interface Identity {
 }
 
 /**
- * The object that a create stores, frozen. `identity` is asked for only when the object is acceptable.
+ * The object that a create stores, frozen, of a copy that `validated` made. `identity` is asked only when it is acceptable.
  * @throws NightshiftError `INVALID` or `ALREADY_EXISTS`.
  */
-export function admitCreate<R extends Resource>(lookup: Lookup, object: R, identity: () => Identity): R {
-  const copy = validated(object);
+export function admitCreate<R extends Resource>(lookup: Lookup, copy: R, identity: () => Identity): R {
   if (copy.metadata.resourceVersion !== undefined)
     throw new NightshiftError("INVALID", `${describe(copy)} is invalid: metadata.resourceVersion: set by the store`, {
       fix: "Leave it out of what is created, or update what exists.",
@@ -139,11 +138,10 @@ export function admitDelete(lookup: Lookup, kind: Kind, namespace: string, name:
 }
 
 /**
- * The object that an update stores, frozen; the newest itself when nothing changes, as the Kubernetes API does.
+ * The object that an update stores, frozen, of a copy that `validated` made; the newest itself when nothing changes, as the Kubernetes API does.
  * @throws NightshiftError `INVALID`, `NOT_FOUND`, `CONFLICT` or `IMMUTABLE`.
  */
-export function admitUpdate<R extends Resource>(lookup: Lookup, object: R, nextVersion: () => string): R {
-  const copy = validated(object);
+export function admitUpdate<R extends Resource>(lookup: Lookup, copy: R, nextVersion: () => string): R {
   const { kind, metadata } = copy;
   const current = find(lookup, copy);
   if (current === undefined) throw notFound(kind, metadata.namespace, metadata.name);

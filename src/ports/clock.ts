@@ -4,8 +4,11 @@ export interface Clock {
   now(): number;
   /** Milliseconds from an arbitrary start; never goes back. For durations. */
   monotonic(): number;
-  /** Calls `fn` once after `ms`; returns what cancels it. */
-  after(ms: number, fn: () => void): () => void;
+  /**
+   * Calls `fn` once after `ms`; returns what cancels it. With `background`, the wait alone does not keep the process
+   * alive, where there is one.
+   */
+  after(ms: number, fn: () => void, options?: { readonly background?: boolean }): () => void;
 }
 
 /** Waits; ends early, without an error, when `signal` aborts. */

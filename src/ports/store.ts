@@ -21,9 +21,9 @@ export interface Store {
   /** All objects of a kind, of one namespace or all, ordered by namespace and name. */
   list<K extends Kind>(kind: K, namespace?: string): Promise<readonly ResourceOf[K][]>;
   /** Stores a new object and returns it with uid, resourceVersion, generation 1 and creationTimestamp. */
-  create<K extends Kind>(object: ResourceOf[K]): Promise<ResourceOf[K]>;
+  create<K extends Kind>(object: ResourceOf[K] & { readonly kind: K }): Promise<ResourceOf[K]>;
   /** Replaces an object. Its metadata.resourceVersion must be the newest. `generation` grows when spec changes. */
-  update<K extends Kind>(object: ResourceOf[K]): Promise<ResourceOf[K]>;
+  update<K extends Kind>(object: ResourceOf[K] & { readonly kind: K }): Promise<ResourceOf[K]>;
   /** Deletes an object; with `resourceVersion`, only if that is the newest. */
   delete(kind: Kind, namespace: string, name: string, resourceVersion?: string): Promise<void>;
   /** What exists, then `Synced`, then every change in order, until `signal` aborts. May coalesce changes of one object. */

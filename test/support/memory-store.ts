@@ -1,6 +1,6 @@
 import type { Kind } from "../../src/api/meta.ts";
 import type { ResourceOf } from "../../src/api/resources.ts";
-import { admitCreate, admitDelete, admitUpdate, resourceKey, type Lookup } from "../../src/platform/admission.ts";
+import { admitCreate, admitDelete, admitUpdate, resourceKey, validated, type Lookup } from "../../src/platform/admission.ts";
 import { ResourceCache } from "../../src/platform/resource-cache.ts";
 import type { Clock } from "../../src/ports/clock.ts";
 import type { Random } from "../../src/ports/random.ts";
@@ -40,9 +40,10 @@ export class MemoryStore implements Store {
     return this.#cache.list(kind, namespace);
   }
 
-  async create<K extends Kind>(object: ResourceOf[K]): Promise<ResourceOf[K]> {
-    await this.#before("create", object);
-    const stored = admitCreate(this.#lookup, object, () => ({
+  async create<K extends Kind>(object: ResourceOf[K] & { readonly kind: K }): Promise<ResourceOf[K]> {
+    const copy: ResourceOf[K] = validated<ResourceOf[K]>(object);
+    await this.#before("create", copy);
+    const stored = admitCreate(this.#lookup, copy, () => ({
       uid: this.#random.uuid(),
       resourceVersion: this.#nextVersion(),
       now: this.#clock.now(),
@@ -51,10 +52,11 @@ export class MemoryStore implements Store {
     return stored;
   }
 
-  async update<K extends Kind>(object: ResourceOf[K]): Promise<ResourceOf[K]> {
-    await this.#before("update", object);
+  async update<K extends Kind>(object: ResourceOf[K] & { readonly kind: K }): Promise<ResourceOf[K]> {
+    const copy: ResourceOf[K] = validated<ResourceOf[K]>(object);
+    await this.#before("update", copy);
     const before = this.#version;
-    const stored = admitUpdate(this.#lookup, object, () => this.#nextVersion());
+    const stored = admitUpdate(this.#lookup, copy, () => this.#nextVersion());
     if (this.#version !== before) this.#put("update", stored);
     return stored;
   }
