@@ -44,8 +44,8 @@ export const PROBLEM_CODES = {
   NEVER_VERIFIES: "Verification ends before it can succeed.",
   RUNG_TOO_SHORT: "A rung ends before its steps can.",
   CANNOT_FIRE: "A signal whose condition cannot come about.",
-  RUNG_WITHOUT_EFFECT: "A rung that can change nothing.",
-  UNUSED_RUNBOOK: "A runbook that no policy names.",
+  CIRCUIT_NEVER_OPENS: "Attempts are so far apart that strikes never add up.",
+  DEPENDENCY_CYCLE: "Services that depend on each other in a circle.",
   UNBUDGETED: "Times or causes that no budget of the policy covers.",
   NO_REST: "No time to see an effect before the next attempt.",
 } as const;
