@@ -113,12 +113,13 @@ const attemptSchema = z.strictObject({
   deadline: time.meta({ description: "End of the rung's timeout." }),
   endedAt: time.optional(),
   outcome: z.enum(["Effective", "Ineffective", "Failed", "Cancelled"]).optional(),
+  message: z.string().optional().meta({ description: "Why it ended as it did." }),
   steps: z.array(stepRecordSchema),
   undo: z.array(stepRecordSchema).default([]).meta({ description: "Steps that brought the world back after a failure." }),
 });
 
 const pageSchema = z.strictObject({
-  state: z.enum(["Pending", "Sent"]),
+  state: z.enum(["Pending", "Sent", "NoReceiver"]).meta({ description: "`NoReceiver`: nobody is configured to be told." }),
   dedupKey: z.string(),
   summary: z.string(),
   tries: z.int().min(0),
@@ -136,6 +137,7 @@ const conditionSchema = z.strictObject({
 });
 
 export const remediationStatusSchema = z.strictObject({
+  revision: z.int().min(0).default(0).meta({ description: "Counts the writes of the status: a later state has a larger one." }),
   phase: z.enum(PHASES),
   reason: z.string().optional().meta({ description: "Block reason, or why it ended." }),
   message: z.string().optional(),

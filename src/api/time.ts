@@ -18,3 +18,8 @@ export function timeText(ms: number): string | undefined {
 export function dateAt(ms: number): Date {
   return new Date(ms);
 }
+
+/** The RFC 3339 text of a clock's reading. Throws a RangeError for what no clock reads. */
+export function timestamp(ms: number): string {
+  return new Date(ms).toISOString();
+}

@@ -1,0 +1,380 @@
+import { NightshiftError, messageOf } from "../api/errors.ts";
+import type { TargetRef } from "../api/meta.ts";
+import type { Artifact, Attempt, BlockReason, Remediation, StepRecord } from "../api/remediation.ts";
+import { sameTarget } from "../api/meta.ts";
+import { timeMs, timestamp } from "../api/time.ts";
+import type { Decision } from "../decide/gate.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Effect, EffectResult, EffectType, Platform, Replica, Workload } from "../ports/platform.ts";
+import { resultReplica, type StepContext, type StepDefinition } from "./step.ts";
+import { STEPS } from "./steps/index.ts";
+
+/** What the step machine needs of the loop. */
+export interface MachineDeps {
+  readonly platform: Platform;
+  readonly clock: Clock;
+  /** Stores the episode durably and returns it as stored. Rejects with `CONFLICT` when another writer was first. */
+  save(remediation: Remediation): Promise<Remediation>;
+  /** Puts on record, durably. */
+  audit(type: "Intent" | "Result", remediation: Remediation, step: StepRecord, message: string): Promise<void>;
+  /** Asks the gates that are asked before every step. */
+  gates(remediation: Remediation): Decision;
+  /** Tells the policy's receivers; rejects when none confirmed. */
+  notify(remediation: Remediation, key: string, message: string): Promise<void>;
+  /** Observes how an effect ended: for metrics. */
+  effectEnded(type: EffectType, result: "Applied" | "Failed" | "Unknown"): void;
+  /** Aborts when Nightshift stops. */
+  readonly stopping: AbortSignal;
+}
+
+/** Where an attempt stands after a call of `advance`. */
+export type Progress =
+  /** There is more to do at once. */
+  | { readonly next: "Again"; readonly remediation: Remediation }
+  /** Look again in `ms`, or when the platform reports a change. */
+  | { readonly next: "Wait"; readonly ms: number; readonly remediation: Remediation; readonly message: string }
+  /** Every step is done: verify. */
+  | { readonly next: "Verify"; readonly remediation: Remediation }
+  /** The attempt is over, and what could be undone has been. `undone` is false where an undo step failed. */
+  | { readonly next: "Ended"; readonly remediation: Remediation; readonly undone: boolean }
+  /** The target is gone, and nothing of ours took its place. */
+  | { readonly next: "TargetGone"; readonly remediation: Remediation; readonly message: string }
+  /** What became of an effect cannot be known: a person must look (design rule S9). */
+  | { readonly next: "Unknown"; readonly remediation: Remediation; readonly message: string };
+
+/** How often a waiting step looks at the world by itself, in milliseconds; changes of the platform wake it earlier. */
+const POLL_MS = 250;
+/** How often a step that a gate holds back asks again, in milliseconds. */
+const GATE_RETRY_MS = 1_000;
+/** Gates that say that a person wants the hands off: the attempt ends. The others are waited for until the rung's time is up. */
+const HANDS_OFF: ReadonlySet<BlockReason> = new Set(["Paused", "Unmanaged"]);
+
+/** The attempt that is under way, or was last. */
+export function currentAttempt(remediation: Remediation): Attempt {
+  const attempt = remediation.status.attempts.at(-1);
+  if (attempt === undefined) throw new RangeError(`${remediation.metadata.name} has no attempt`);
+  return attempt;
+}
+
+/**
+ * Does the next thing of the episode's current attempt, at most one effect.
+ *
+ * Intent is stored before an effect and its result after it. A step found `Intended` was cut off by a crash: the
+ * platform is asked what became of it; only what verifiably did not happen is done again, under the same effect id.
+ * `fresh` is the effect id of a step whose intent this very process has just stored: nothing can have become of it yet.
+ */
+export async function advance(remediation: Remediation, deps: MachineDeps, fresh?: string): Promise<Progress> {
+  const attempt = currentAttempt(remediation);
+  const undoing = attempt.outcome === "Failed" || attempt.outcome === "Cancelled";
+  const steps = undoing ? attempt.undo : attempt.steps;
+  const index = steps.findIndex((step) => step.state === "Pending" || step.state === "Intended");
+  const step = steps[index];
+  if (step === undefined) {
+    if (!undoing) return { next: "Verify", remediation };
+    return { next: "Ended", remediation, undone: attempt.undo.every((s) => s.state !== "Failed") };
+  }
+  const machine = new StepRun(remediation, attempt, undoing, index, step, deps);
+  return machine.run(fresh);
+}
+
+/** Ends the attempt before its steps are done, and plans what brings the world back. The undo steps run in later calls of `advance`. */
+export function abandon(
+  remediation: Remediation,
+  outcome: "Failed" | "Cancelled",
+  message: string,
+  platform: Platform,
+  now: number,
+): Remediation {
+  const attempt = currentAttempt(remediation);
+  const undo: StepRecord[] = [];
+  attempt.steps.toReversed().forEach((step, reverse) => {
+    if (step.state !== "Done" && step.state !== "Failed") return;
+    const type = STEPS[step.type].undo?.(contextOf(remediation, attempt, step, platform, now));
+    if (type === undefined) return;
+    undo.push({
+      name: type,
+      type,
+      params: {},
+      ...(step.target === undefined ? {} : { target: step.target }),
+      timeoutMs: 60_000,
+      state: "Pending",
+      effectId: `${step.effectId}/undo${reverse}`,
+    });
+  });
+  const steps = attempt.steps.map((step): StepRecord => (step.state === "Pending" ? { ...step, state: "Skipped" } : step));
+  return withAttempt(remediation, { ...attempt, steps, undo, outcome, message });
+}
+
+/** The episode with its current attempt replaced. */
+export function withAttempt(remediation: Remediation, attempt: Attempt): Remediation {
+  return { ...remediation, status: { ...remediation.status, attempts: [...remediation.status.attempts.slice(0, -1), attempt] } };
+}
+
+/** One step, run or resumed. */
+class StepRun {
+  readonly #definition: StepDefinition;
+  readonly #attempt: Attempt;
+  readonly #undoing: boolean;
+  readonly #index: number;
+  readonly #deps: MachineDeps;
+  #remediation: Remediation;
+  #step: StepRecord;
+
+  constructor(remediation: Remediation, attempt: Attempt, undoing: boolean, index: number, step: StepRecord, deps: MachineDeps) {
+    this.#remediation = remediation;
+    this.#attempt = attempt;
+    this.#undoing = undoing;
+    this.#index = index;
+    this.#step = step;
+    this.#deps = deps;
+    this.#definition = STEPS[step.type];
+  }
+
+  async run(fresh: string | undefined): Promise<Progress> {
+    if (this.#step.state === "Pending") {
+      const held = await this.#mayBegin();
+      if (held !== undefined) return held;
+      await this.#intend();
+    } else if (this.#definition.effect !== undefined && this.#step.effectId !== fresh) {
+      const resolved = await this.#resume();
+      if (resolved !== undefined) return resolved;
+    }
+    if (this.#definition.effect !== undefined) return this.#applyEffect();
+    if (this.#definition.notification !== undefined) return this.#notify();
+    return this.#poll();
+  }
+
+  /** Everything that must be so before the step begins; undefined when it may. */
+  async #mayBegin(): Promise<Progress | undefined> {
+    const context = this.#context();
+    if (!this.#undoing) {
+      if (context.now >= timeMs(this.#attempt.deadline)) return this.#fail(`the rung's time was up before step ${this.#step.name}`);
+      const gone = await this.#targetGone(context);
+      if (gone !== undefined) return gone;
+    }
+    const obstacle = this.#definition.precondition?.(context);
+    if (obstacle !== undefined) {
+      // What an undo step would bring back is gone: there is nothing left to do for it.
+      if (this.#undoing) return this.#settle("Skipped", obstacle);
+      return this.#definition.optional?.(this.#step) === true ? this.#settle("Skipped", obstacle) : this.#fail(obstacle);
+    }
+    if (this.#undoing || (this.#definition.effect === undefined && this.#definition.notification === undefined)) return undefined;
+    const decision = this.#deps.gates(this.#remediation);
+    if (decision.action === "Act") return undefined;
+    if (decision.reason !== undefined && HANDS_OFF.has(decision.reason))
+      return this.#abandon("Cancelled", `${decision.reason}: ${decision.message}`);
+    if (decision.action !== "Block") return this.#abandon("Cancelled", `the policy's mode no longer lets it act: ${decision.action}`);
+    return {
+      next: "Wait",
+      ms: GATE_RETRY_MS,
+      remediation: this.#remediation,
+      message: `step ${this.#step.name} is held back: ${decision.reason ?? ""}: ${decision.message}`,
+    };
+  }
+
+  /** The replica that the attempt is about is gone: a person, a crash or its owner was faster. */
+  async #targetGone(context: StepContext): Promise<Progress | undefined> {
+    const onReplica = context.workload !== undefined && replicaTarget(this.#remediation, this.#step) !== undefined;
+    if (!onReplica || context.replica !== undefined) return undefined;
+    const stopped = this.#attempt.steps.some((s) => s.type === "stop" && s.state === "Done" && sameStepTarget(s, this.#step));
+    if (stopped) return undefined;
+    const message = `${replicaTarget(this.#remediation, this.#step)?.name ?? "the target"} is gone`;
+    if (this.#attempt.steps.every((s) => s.state !== "Done" || STEPS[s.type].effect === undefined))
+      return { next: "TargetGone", remediation: this.#remediation, message };
+    const steps = this.#attempt.steps.map((s): StepRecord =>
+      (s.state === "Pending" || s.state === "Intended") && sameStepTarget(s, this.#step) ? { ...s, state: "Skipped", message } : s,
+    );
+    this.#remediation = await this.#deps.save(withAttempt(this.#remediation, { ...this.#attempt, steps }));
+    return { next: "Again", remediation: this.#remediation };
+  }
+
+  async #intend(): Promise<void> {
+    const intended: StepRecord = { ...this.#step, state: "Intended", intendedAt: timestamp(this.#deps.clock.now()) };
+    const next = this.#withStep(intended);
+    const [saved] = await Promise.all([this.#deps.save(next), this.#deps.audit("Intent", next, intended, `step ${intended.name} begins`)]);
+    this.#remediation = saved;
+    this.#step = intended;
+  }
+
+  /** After a crash between intent and result: what did become of it? Undefined when it verifiably did not happen and may be done. */
+  async #resume(): Promise<Progress | undefined> {
+    const context = this.#context();
+    const effect = this.#definition.effect?.(context);
+    if (effect === undefined) return undefined;
+    const found = await this.#deps.platform.observe(effect);
+    if (found.state === "Applied") return this.#applied(effect, found.result, " (found done after a restart)");
+    if (found.state === "Unknown") return this.#unknown(effect, found.why);
+    const obstacle = this.#definition.precondition?.(context);
+    if (obstacle !== undefined) return this.#undoing ? this.#settle("Skipped", obstacle) : this.#effectFailed(effect, obstacle);
+    if (!this.#undoing) {
+      const decision = this.#deps.gates(this.#remediation);
+      if (decision.action !== "Act") return this.#effectFailed(effect, `${decision.reason ?? decision.action}: ${decision.message}`);
+    }
+    // The intent goes on record again, so that no effect lacks one even if the first never became durable.
+    await this.#deps.audit(
+      "Intent",
+      this.#remediation,
+      this.#step,
+      `step ${this.#step.name} begins again: a restart cut it off before its effect`,
+    );
+    return undefined;
+  }
+
+  async #applyEffect(): Promise<Progress> {
+    const effect = this.#definition.effect?.(this.#context());
+    if (effect === undefined) throw new RangeError(`step ${this.#step.type} has no effect`);
+    const controller = new AbortController();
+    const abort = (): void => controller.abort();
+    const cancel = this.#deps.clock.after(this.#step.timeoutMs, abort);
+    this.#deps.stopping.addEventListener("abort", abort, { once: true });
+    try {
+      return await this.#applied(effect, await this.#deps.platform.apply(effect, controller.signal), "");
+    } catch (error) {
+      // A save that failed after the effect is no failed effect: the next call finds it done.
+      if (
+        error instanceof NightshiftError &&
+        (error.code === "CONFLICT" || error.code === "STORE_UNAVAILABLE" || error.code === "AUDIT_UNAVAILABLE")
+      )
+        throw error;
+      if (this.#deps.stopping.aborted) throw error;
+      const found = await this.#deps.platform.observe(effect);
+      if (found.state === "Applied") return this.#applied(effect, found.result, "");
+      if (found.state === "Unknown") return this.#unknown(effect, `${messageOf(error)}; ${found.why}`);
+      const late = controller.signal.aborted ? `not done within ${this.#step.timeoutMs / 1000} s: ` : "";
+      return this.#effectFailed(effect, `${late}${messageOf(error)}`);
+    } finally {
+      cancel();
+      this.#deps.stopping.removeEventListener("abort", abort);
+    }
+  }
+
+  async #applied(effect: Effect, result: EffectResult, suffix: string): Promise<Progress> {
+    this.#deps.effectEnded(effect.type, "Applied");
+    return this.#settle("Done", `${result.message}${suffix}`, result);
+  }
+
+  async #effectFailed(effect: Effect, message: string): Promise<Progress> {
+    this.#deps.effectEnded(effect.type, "Failed");
+    if (this.#undoing) return this.#settle("Failed", message);
+    return this.#definition.optional?.(this.#step) === true ? this.#settle("Skipped", message) : this.#fail(message);
+  }
+
+  async #unknown(effect: Effect, why: string): Promise<Progress> {
+    this.#deps.effectEnded(effect.type, "Unknown");
+    const message = `it cannot be known whether step ${this.#step.name} took effect: ${why}`;
+    const failed: StepRecord = { ...this.#step, state: "Failed", message, endedAt: timestamp(this.#deps.clock.now()) };
+    this.#remediation = await this.#deps.save(this.#withStep(failed));
+    await this.#deps.audit("Result", this.#remediation, failed, message);
+    return { next: "Unknown", remediation: this.#remediation, message };
+  }
+
+  async #notify(): Promise<Progress> {
+    const text = this.#definition.notification?.(this.#context()) ?? "";
+    try {
+      await this.#deps.notify(this.#remediation, this.#step.effectId, text);
+      return await this.#settle("Done", `told: ${text}`);
+    } catch (error) {
+      if (!this.#timeUp()) return { next: "Wait", ms: GATE_RETRY_MS, remediation: this.#remediation, message: messageOf(error) };
+      return this.#fail(`nobody could be told: ${messageOf(error)}`);
+    }
+  }
+
+  async #poll(): Promise<Progress> {
+    const context = this.#context();
+    const seen = this.#definition.poll?.(context) ?? { state: "Done" as const, message: "" };
+    if (seen.state === "Done") return this.#settle("Done", seen.message);
+    if (seen.state === "Failed") return this.#fail(seen.message);
+    if (!this.#timeUp()) return { next: "Wait", ms: POLL_MS, remediation: this.#remediation, message: seen.message };
+    const end = this.#definition.onTimeout?.(context) ?? {
+      outcome: "Fail" as const,
+      message: `not done within ${this.#step.timeoutMs / 1000} s: ${seen.message}`,
+    };
+    return end.outcome === "Continue" ? this.#settle("Done", end.message) : this.#fail(end.message);
+  }
+
+  #timeUp(): boolean {
+    const now = this.#deps.clock.now();
+    const begun = timeMs(this.#step.intendedAt ?? "");
+    return now - begun >= this.#step.timeoutMs || now >= timeMs(this.#attempt.deadline);
+  }
+
+  async #settle(state: "Done" | "Skipped" | "Failed", message: string, result?: EffectResult): Promise<Progress> {
+    const settled: StepRecord = {
+      ...this.#step,
+      state,
+      message,
+      endedAt: timestamp(this.#deps.clock.now()),
+      ...(result === undefined ? {} : { result: { ...result } }),
+    };
+    let next = this.#withStep(settled);
+    if (result?.artifact !== undefined) next = withArtifact(next, result.artifact);
+    this.#remediation = await this.#deps.save(next);
+    await this.#deps.audit("Result", this.#remediation, settled, message);
+    return { next: "Again", remediation: this.#remediation };
+  }
+
+  async #fail(message: string): Promise<Progress> {
+    const failed: StepRecord = { ...this.#step, state: "Failed", message, endedAt: timestamp(this.#deps.clock.now()) };
+    this.#remediation = this.#withStep(failed);
+    const progress = await this.#abandon("Failed", `step ${this.#step.name} failed: ${message}`);
+    await this.#deps.audit("Result", this.#remediation, failed, message);
+    return progress;
+  }
+
+  async #abandon(outcome: "Failed" | "Cancelled", message: string): Promise<Progress> {
+    this.#remediation = await this.#deps.save(abandon(this.#remediation, outcome, message, this.#deps.platform, this.#deps.clock.now()));
+    return { next: "Again", remediation: this.#remediation };
+  }
+
+  #withStep(step: StepRecord): Remediation {
+    const attempt = currentAttempt(this.#remediation);
+    const replace = (steps: readonly StepRecord[]): StepRecord[] => steps.map((s, i) => (i === this.#index ? step : s));
+    return withAttempt(
+      this.#remediation,
+      this.#undoing ? { ...attempt, undo: replace(attempt.undo) } : { ...attempt, steps: replace(attempt.steps) },
+    );
+  }
+
+  #context(): StepContext {
+    return contextOf(this.#remediation, currentAttempt(this.#remediation), this.#step, this.#deps.platform, this.#deps.clock.now());
+  }
+}
+
+function withArtifact(remediation: Remediation, artifact: Artifact): Remediation {
+  const known = remediation.status.artifacts.some((a) => a.sha256 === artifact.sha256 && a.path === artifact.path);
+  if (known) return remediation;
+  return { ...remediation, status: { ...remediation.status, artifacts: [...remediation.status.artifacts, artifact] } };
+}
+
+/** The replica that a step acts on; undefined for an episode about a whole workload. */
+function replicaTarget(remediation: Remediation, step: StepRecord): TargetRef | undefined {
+  if (step.target !== undefined) return step.target;
+  return sameTarget(remediation.spec.remediationTarget, remediation.spec.workload) ? undefined : remediation.spec.remediationTarget;
+}
+
+function sameStepTarget(a: StepRecord, b: StepRecord): boolean {
+  return a.target?.uid === b.target?.uid;
+}
+
+function contextOf(remediation: Remediation, attempt: Attempt, step: StepRecord, platform: Platform, now: number): StepContext {
+  const workload = findWorkload(platform, remediation.spec.workload);
+  const alive = (uid: string | undefined): Replica | undefined => workload?.replicas.find((r) => r.ref.uid === uid && r.phase !== "Exited");
+  const start = attempt.steps.find((s) => s.type === "startReplacement" && sameStepTarget(s, step));
+  // A start whose result was lost is found by its effect's id.
+  const ref =
+    start === undefined ? undefined : (resultReplica(start) ?? workload?.replicas.find((r) => r.startedBy === start.effectId)?.ref);
+  return {
+    now,
+    remediation,
+    attempt,
+    step,
+    workload,
+    replica: alive(replicaTarget(remediation, step)?.uid),
+    replacement: ref === undefined ? undefined : { ref, now: alive(ref.uid) },
+  };
+}
+
+/** The workload as the platform has it now. */
+export function findWorkload(platform: Platform, ref: TargetRef): Workload | undefined {
+  return platform.workloads().find((workload) => sameTarget(workload.ref, ref));
+}

@@ -1,0 +1,29 @@
+import type { StepRecord } from "../../api/remediation.ts";
+import type { StepDefinition } from "../step.ts";
+import { awaitInFlight } from "./await-in-flight.ts";
+import { awaitReady } from "./await-ready.ts";
+import { capture } from "./capture.ts";
+import { notify } from "./notify.ts";
+import { removeFromTraffic } from "./remove-from-traffic.ts";
+import { runJob } from "./run-job.ts";
+import { scale } from "./scale.ts";
+import { startReplacement } from "./start-replacement.ts";
+import { stop } from "./stop.ts";
+import { removeReplacement, restoreTraffic } from "./undo.ts";
+import { wait } from "./wait.ts";
+
+/** Every kind of step, by its type. */
+export const STEPS: Readonly<Record<StepRecord["type"], StepDefinition>> = {
+  startReplacement,
+  awaitReady,
+  removeFromTraffic,
+  awaitInFlight,
+  capture,
+  stop,
+  scale,
+  runJob,
+  notify,
+  wait,
+  restoreTraffic,
+  removeReplacement,
+};

@@ -1,0 +1,16 @@
+import type { StepDefinition } from "../step.ts";
+
+/** Brings up one replica more, which takes the target's place; the target still serves. */
+export const startReplacement: StepDefinition = {
+  type: "startReplacement",
+  destructive: false,
+  precondition: ({ replica }) => (replica === undefined ? "the replica to replace is gone" : undefined),
+  effect: ({ step, remediation }) => ({
+    id: step.effectId,
+    type: "StartReplacement",
+    workload: remediation.spec.workload,
+    replaces: step.target ?? remediation.spec.remediationTarget,
+  }),
+  // Where the target is gone, the replacement has its place and must stay.
+  undo: ({ replica, replacement }) => (replica !== undefined && replacement?.now !== undefined ? "removeReplacement" : undefined),
+};

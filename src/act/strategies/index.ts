@@ -1,0 +1,21 @@
+import type { Strategy } from "../../api/policy.ts";
+import { evictPod } from "./evict-pod.ts";
+import { notifyStrategy } from "./notify.ts";
+import { restartPod } from "./restart-pod.ts";
+import { rollingRestart } from "./rolling-restart.ts";
+import { runJobStrategy } from "./run-job.ts";
+import { scaleUp } from "./scale-up.ts";
+import type { StrategyDefinition } from "./strategy.ts";
+
+/**
+ * The strategies that can be carried out. One that the schema knows and this list lacks is refused when a policy is
+ * loaded, not when it is needed.
+ */
+export const STRATEGY_DEFINITIONS: Readonly<Partial<Record<Strategy, StrategyDefinition>>> = {
+  RestartPod: restartPod,
+  RollingRestart: rollingRestart,
+  ScaleUp: scaleUp,
+  EvictPod: evictPod,
+  RunJob: runJobStrategy,
+  Notify: notifyStrategy,
+};

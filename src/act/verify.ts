@@ -1,0 +1,42 @@
+import type { RemediationPolicy } from "../api/policy.ts";
+import type { Remediation } from "../api/remediation.ts";
+import type { Signal } from "../api/signal.ts";
+import { percentShare } from "../api/units.ts";
+import type { RequestStats } from "../observe/telemetry.ts";
+import type { Workload } from "../ports/platform.ts";
+
+/** What is known when an episode is verified. */
+export interface VerifyContext {
+  readonly remediation: Remediation;
+  readonly verify: RemediationPolicy["spec"]["verify"];
+  readonly workload: Workload | undefined;
+  /** Signals of the policy that fire on the workload now. */
+  readonly firing: readonly Signal[];
+  /** Evidence that the policy's signals need and that is not there. */
+  readonly missing: readonly string[];
+  /** Requests to the workload since the verification began; undefined when nothing was heard. */
+  readonly requests: RequestStats | undefined;
+}
+
+/** Whether the target is well. `NoData` is no success: nothing is well for lack of data (design rule S4). */
+export interface Health {
+  readonly state: "Well" | "Ill" | "NoData";
+  readonly message: string;
+}
+
+/** Looks at the world once. The loop asks again until the answer was `Well` for `verify.stableFor`, or its time is up. */
+export function health({ remediation, verify, workload, firing, missing, requests }: VerifyContext): Health {
+  if (workload === undefined) return { state: "NoData", message: `${remediation.spec.workload.name} is not there` };
+  const serving = workload.replicas.filter((replica) => replica.ready && replica.inTraffic).length;
+  if (serving < workload.desired) return { state: "Ill", message: `${serving} of ${workload.desired} replicas are ready` };
+  const same = firing.find((signal) => signal.name === remediation.spec.signal.name);
+  if (same !== undefined) return { state: "Ill", message: `${same.name} still fires on ${same.target.name}` };
+  if (missing.length > 0) return { state: "NoData", message: missing.join("; ") };
+  if (requests !== undefined && requests.total > 0) {
+    const rate = requests.failed / requests.total;
+    const failing = `${(rate * 100).toFixed(1)}% of ${requests.total} requests fail`;
+    if (rate > percentShare(verify.maxErrorRate)) return { state: "Ill", message: `${failing}, ${verify.maxErrorRate} is allowed` };
+    return { state: "Well", message: `${serving} of ${workload.desired} ready, ${failing}` };
+  }
+  return { state: "Well", message: `${serving} of ${workload.desired} ready, no request seen` };
+}
