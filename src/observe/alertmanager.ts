@@ -1,0 +1,196 @@
+import { z } from "zod";
+import { NightshiftError } from "../api/errors.ts";
+import type { Alert } from "../api/signal.ts";
+import type { Clock } from "../ports/clock.ts";
+import { parseJson } from "./json.ts";
+
+const MAX_LABELS = 128;
+const MAX_TEXT = 8_192;
+
+const texts = z
+  .record(z.string().max(1_024), z.string().max(MAX_TEXT))
+  .refine((map) => Object.keys(map).length <= MAX_LABELS, { error: `more than ${MAX_LABELS} entries` });
+
+const time = z.iso.datetime({ offset: true, error: "expected a time of RFC 3339" });
+
+const alertSchema = z.object({
+  status: z.enum(["firing", "resolved"]),
+  labels: texts.refine((labels) => (labels["alertname"] ?? "") !== "", { error: "has no alertname" }),
+  annotations: texts.nullish(),
+  startsAt: time,
+  endsAt: time.nullish(),
+  fingerprint: z.string().min(1).max(128),
+});
+
+const payloadSchema = z.object({
+  version: z.literal("4", { error: "is not 4, the version of the webhook that Alertmanager sends since 0.7" }),
+  alerts: z.array(z.unknown()),
+});
+
+/** An alert of a payload that is not understood. */
+export interface RefusedAlert {
+  /** Its place in the payload's `alerts`. */
+  readonly index: number;
+  readonly message: string;
+}
+
+/** What a payload says. */
+export interface AlertmanagerPayload {
+  readonly alerts: readonly Alert[];
+  readonly refused: readonly RefusedAlert[];
+}
+
+/**
+ * Decodes the body of Alertmanager's webhook, version 4. Fields that are not read may be anything: Alertmanager adds
+ * some now and then. An alert that is not understood is refused by itself; the others are kept, as a fault in one rule
+ * must not silence the rest.
+ *
+ * @throws NightshiftError `MALFORMED_JSON`, `TOO_DEEP` or `MALFORMED_ALERTS`: then nothing of it can be used.
+ */
+export function decodeAlerts(body: Uint8Array, receivedAt: number): AlertmanagerPayload {
+  const payload = payloadSchema.safeParse(parseJson(body));
+  if (!payload.success)
+    throw new NightshiftError("MALFORMED_ALERTS", `the body is no Alertmanager webhook: ${problem(payload.error)}`, {
+      fix: "Point a webhook_configs entry of Alertmanager at this address.",
+    });
+  const alerts: Alert[] = [];
+  const refused: RefusedAlert[] = [];
+  payload.data.alerts.forEach((item, index) => {
+    const parsed = alertSchema.safeParse(item);
+    if (!parsed.success) return void refused.push({ index, message: problem(parsed.error) });
+    const { status, labels, annotations, startsAt, endsAt, fingerprint } = parsed.data;
+    const start = Date.parse(startsAt);
+    const end = endsAt === undefined || endsAt === null ? undefined : Date.parse(endsAt);
+    if (!Number.isFinite(start) || (end !== undefined && !Number.isFinite(end)))
+      return void refused.push({ index, message: "startsAt or endsAt is no time" });
+    alerts.push({
+      status,
+      alertname: labels["alertname"] ?? "",
+      labels,
+      annotations: annotations ?? {},
+      startsAt: start,
+      // Go's zero time, the year 1, stands for an end that is not known. A firing alert's end is only when it would
+      // time out, which is no end either.
+      endsAt: status === "firing" || end === undefined || end <= 0 ? undefined : end,
+      fingerprint,
+      receivedAt,
+    });
+  });
+  return { alerts, refused };
+}
+
+function problem(error: z.ZodError): string {
+  const [issue] = error.issues;
+  if (issue === undefined) return "not understood";
+  return `${issue.path.length === 0 ? "" : `${issue.path.join(".")}: `}${issue.message}`;
+}
+
+/** The bounds of an AlertBook. */
+export interface AlertBookLimits {
+  /** Most alerts. Beyond, the longest resolved make place; a firing one never does, so a new one is refused. Default 50,000. */
+  readonly maxAlerts: number;
+  /** How long a resolved alert is kept (ms), so that a late replay of its firing is known for what it is. Default 1 hour. */
+  readonly keepResolvedMs: number;
+}
+
+/** What became of a delivery. */
+export interface AlertDelivery {
+  /** Alerts that are news: new, changed, or resolved. */
+  readonly changed: readonly Alert[];
+  /** Alerts that were known as they are, or that a newer notice has overtaken. */
+  readonly unchanged: number;
+  /** Alerts for which there was no place. */
+  readonly refused: number;
+}
+
+/**
+ * The alerts that Alertmanager has told of, by fingerprint, in memory.
+ *
+ * Deliveries may come twice and out of order. Of one fingerprint, the later `startsAt` is the newer life. Within one
+ * life, resolved is final: a replayed notice of its firing does not bring it back. An older life changes nothing.
+ */
+export class AlertBook {
+  readonly #clock: Clock;
+  readonly #limits: AlertBookLimits;
+  readonly #listeners = new Set<(changed: readonly Alert[]) => void>();
+  readonly #firing = new Map<string, Alert>();
+  /** In the order in which they were resolved: those to be forgotten first are at the front. */
+  readonly #resolved = new Map<string, { alert: Alert; at: number }>();
+
+  constructor(clock: Clock, limits: Partial<AlertBookLimits> = {}) {
+    this.#clock = clock;
+    this.#limits = { maxAlerts: 50_000, keepResolvedMs: 3_600_000, ...limits };
+  }
+
+  /** Alerts that fire, and those resolved a short while ago. */
+  alerts(): readonly Alert[] {
+    this.#forget();
+    return [...this.#firing.values(), ...[...this.#resolved.values()].map(({ alert }) => alert)];
+  }
+
+  /** Calls back, before `deliver` returns, with the alerts that are news. Returns what ends it. */
+  onChange(listener: (changed: readonly Alert[]) => void): () => void {
+    this.#listeners.add(listener);
+    return () => void this.#listeners.delete(listener);
+  }
+
+  /** Takes a delivery in. When it returns, `alerts()` shows it and every listener has been called. */
+  deliver(alerts: readonly Alert[]): AlertDelivery {
+    this.#forget();
+    const changed: Alert[] = [];
+    let refused = 0;
+    for (const alert of alerts) {
+      const outcome = this.#take(alert);
+      if (outcome === "changed") changed.push(alert);
+      else if (outcome === "refused") refused++;
+    }
+    const delivery = { changed, unchanged: alerts.length - changed.length - refused, refused };
+    if (changed.length > 0) {
+      const failures: unknown[] = [];
+      for (const listener of this.#listeners) {
+        try {
+          listener(changed);
+        } catch (error) {
+          failures.push(error);
+        }
+      }
+      // One listener's fault must not keep the news from the others.
+      if (failures.length > 0) throw new AggregateError(failures, "a listener for alerts failed");
+    }
+    return delivery;
+  }
+
+  #take(alert: Alert): "changed" | "unchanged" | "refused" {
+    const { fingerprint } = alert;
+    const firing = this.#firing.get(fingerprint);
+    const known = firing ?? this.#resolved.get(fingerprint)?.alert;
+    if (known !== undefined) {
+      if (alert.startsAt < known.startsAt) return "unchanged";
+      if (alert.startsAt === known.startsAt) {
+        if (known.status === "resolved") return "unchanged";
+        if (alert.status === "firing") {
+          // Said again: newer evidence for the same thing, with annotations that may have changed.
+          this.#firing.set(fingerprint, alert);
+          return "changed";
+        }
+      }
+    } else if (this.#firing.size + this.#resolved.size >= this.#limits.maxAlerts) {
+      const oldest = this.#resolved.keys().next();
+      if (oldest.done === true) return "refused";
+      this.#resolved.delete(oldest.value);
+    }
+    this.#firing.delete(fingerprint);
+    this.#resolved.delete(fingerprint);
+    if (alert.status === "firing") this.#firing.set(fingerprint, alert);
+    else this.#resolved.set(fingerprint, { alert, at: this.#clock.monotonic() });
+    return "changed";
+  }
+
+  #forget(): void {
+    const before = this.#clock.monotonic() - this.#limits.keepResolvedMs;
+    for (const [fingerprint, { at }] of this.#resolved) {
+      if (at >= before) break;
+      this.#resolved.delete(fingerprint);
+    }
+  }
+}

@@ -1,0 +1,378 @@
+import type { TargetRef } from "../../api/meta.ts";
+import type { Clock } from "../../ports/clock.ts";
+import { LatencyHistogram } from "../latency.ts";
+import { DEFAULT_TELEMETRY_LIMITS, type Refusal, type TelemetrySink } from "../store.ts";
+import { decodeJson } from "./json.ts";
+import {
+  DEFAULT_OTLP_LIMITS,
+  type ExponentialHistogramPoint,
+  type HistogramPoint,
+  type Metric,
+  type MetricsRequest,
+  type NumberPoint,
+  type OtlpLimits,
+  type ResourceMetrics,
+} from "./model.ts";
+import { decodeProtobuf } from "./protobuf.ts";
+
+/** The two encodings of OTLP/HTTP. */
+export type OtlpEncoding = "protobuf" | "json";
+
+/** Duration of the requests that a server answered, by OpenTelemetry's semantic conventions. */
+export const REQUEST_DURATION = "http.server.request.duration";
+
+/** Why a point of a request is not kept; those of the store besides. */
+export type PointRefusal =
+  | Refusal
+  /** The resource has no `service.instance.id`, or an overlong one: nobody knows whose reading it is. */
+  | "no-instance-id"
+  /** Requests without a `service.name`: nobody knows whose they are. */
+  | "no-service-name"
+  /** Attributes too many or too long, or a metric's name too long. */
+  | "attribute-limit"
+  /** More points in one request than allowed. */
+  | "point-limit"
+  /** A sum or histogram whose temporality is not said, or a non-monotonic sum of differences, which has no level. */
+  | "unsupported"
+  /** More streams of counters and histograms than are followed. */
+  | "stream-limit";
+
+/** What became of one request. */
+export interface IngestResult {
+  readonly accepted: number;
+  readonly rejected: number;
+  /** Why, for people; empty when nothing was rejected. */
+  readonly message: string;
+}
+
+/** What was seen last of a stream whose points mean something only against the one before. */
+interface Stream {
+  start: number;
+  t: number;
+  /** Value of a sum, count of a histogram. */
+  value: number;
+  buckets: Buckets | undefined;
+  /** Times of the newest points of differences, by which one that comes twice is known. */
+  readonly recent: number[];
+}
+
+/** Buckets of a histogram, of either kind. */
+type Buckets =
+  | { readonly kind: "explicit"; readonly bounds: readonly number[]; readonly counts: readonly number[] }
+  | {
+      readonly kind: "exponential";
+      readonly scale: number;
+      readonly offset: number;
+      readonly counts: readonly number[];
+      readonly zero: number;
+    };
+
+/** What came in since the point before. */
+interface Increase {
+  readonly amount: number;
+  /** Over how many ms; 0 where that is not known. */
+  readonly over: number;
+  readonly before: Buckets | undefined;
+}
+
+/** How many times of a stream of differences are remembered. */
+const RECENT = 16;
+/** Points of one collection may differ by this much in time (ms): an SDK reads its instruments one after the other. */
+const SAME_COLLECTION_MS = 500;
+
+/** Bounds and needs of an OtlpReceiver. */
+export interface OtlpReceiverOptions {
+  readonly sink: TelemetrySink;
+  readonly clock: Clock;
+  readonly limits?: Partial<OtlpLimits>;
+  /** Most streams of counters and histograms that are followed. Default 20,000. */
+  readonly maxStreams?: number;
+  /** A stream that was silent for this long is forgotten (ms). Default one hour. */
+  readonly streamTtlMs?: number;
+  /** Which metrics are read at all; others are accepted and skipped without being decoded. Default: all. */
+  readonly wants?: (metric: string) => boolean;
+}
+
+/**
+ * Takes OTLP metrics in and writes what they say to a TelemetrySink.
+ *
+ * - The replica is the resource's `service.instance.id`; the workload its `service.name` and `service.namespace`
+ *   (`default` where it names none).
+ * - A gauge, and a non-monotonic cumulative sum, is a reading of the replica, one series an attribute set.
+ * - A monotonic sum is kept as its rate per second since the point before.
+ * - The histogram `http.server.request.duration`, of either kind, is requests to the workload. Failed are those with
+ *   `http.response.status_code` of 500 and above, or with `error.type`. Other histograms and summaries are not read.
+ *
+ * Cumulative streams are turned into differences per replica and attribute set. A stream begins anew when its start time
+ * moves forward or its count falls: then the point counts in full, as nothing of the new life was seen before. The first
+ * point of a stream counts in full when all of it happened under our eyes: it started after this receiver did, or its
+ * replica was heard of in an earlier collection, which would have had the stream. Else it is a baseline and counts
+ * nothing: a history of unknown age is not evidence about now. A point at or before the newest of its stream adds
+ * nothing that is not known, and is accepted without effect.
+ */
+export class OtlpReceiver {
+  readonly #sink: TelemetrySink;
+  readonly #clock: Clock;
+  readonly #limits: OtlpLimits;
+  readonly #maxStreams: number;
+  readonly #ttl: number;
+  readonly #wants: (metric: string) => boolean;
+  readonly #startedAt: number;
+  readonly #refused = new Map<PointRefusal, number>();
+  /** Least recently written first: what has fallen silent is at the front. */
+  readonly #streams = new Map<string, { stream: Stream; seen: number }>();
+  /** Time of the first point of each replica, and when it was last heard of. Same order. */
+  readonly #replicas = new Map<string, { firstPoint: number; seen: number }>();
+  #accepted = 0;
+
+  constructor(options: OtlpReceiverOptions) {
+    this.#sink = options.sink;
+    this.#clock = options.clock;
+    this.#limits = { ...DEFAULT_OTLP_LIMITS, ...options.limits };
+    this.#maxStreams = options.maxStreams ?? 20_000;
+    this.#ttl = options.streamTtlMs ?? 3_600_000;
+    this.#wants = options.wants ?? (() => true);
+    this.#startedAt = options.clock.now();
+  }
+
+  /** Points accepted since the start. */
+  get accepted(): number {
+    return this.#accepted;
+  }
+
+  /** Points refused since the start, by reason. */
+  refused(): Readonly<Partial<Record<PointRefusal, number>>> {
+    return Object.fromEntries(this.#refused);
+  }
+
+  /**
+   * Decodes a body and applies it. Points are judged one by one: what cannot be kept does not take the rest with it.
+   *
+   * @throws NightshiftError when the body cannot be decoded; then nothing of it was applied.
+   */
+  receive(body: Uint8Array, encoding: OtlpEncoding): IngestResult {
+    const request = decodeMetrics(body, encoding, this.#limits, this.#wants);
+    const now = this.#clock.now();
+    this.#expire(now);
+    const reasons = new Map<PointRefusal, number>();
+    let accepted = 0;
+    const count = (refusal: PointRefusal | undefined, points = 1): void => {
+      if (refusal === undefined) accepted += points;
+      else reasons.set(refusal, (reasons.get(refusal) ?? 0) + points);
+    };
+    for (const resource of request.resources) this.#resource(resource, now, count);
+    if (request.overLimit > 0) count("point-limit", request.overLimit);
+    let rejected = 0;
+    for (const [reason, points] of reasons) {
+      rejected += points;
+      this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + points);
+    }
+    this.#accepted += accepted;
+    const why = [...reasons].map(([reason, points]) => `${points} ${reason}`).join(", ");
+    return { accepted, rejected, message: rejected === 0 ? "" : `points refused: ${why}` };
+  }
+
+  #resource(resource: ResourceMetrics, now: number, count: (refusal: PointRefusal | undefined, points?: number) => void): void {
+    const uid = resource.instanceId;
+    const nameless = uid === undefined || uid === "" || uid.length > this.#limits.maxTextLength;
+    for (const metric of resource.metrics) {
+      if (nameless) count("no-instance-id", metric.points.length);
+      else if (metric.name.length > this.#limits.maxTextLength || metric.name === "") count("attribute-limit", metric.points.length);
+      else for (const refusal of this.#metric(resource, uid, metric, now)) count(refusal);
+    }
+  }
+
+  *#metric(resource: ResourceMetrics, uid: string, metric: Metric, now: number): Generator<PointRefusal | undefined> {
+    const { name } = metric;
+    if (metric.kind !== "Gauge" && metric.temporality === "Unspecified") return yield* metric.points.map(() => "unsupported" as const);
+    for (const point of metric.points) {
+      if (point.oversized) yield "attribute-limit";
+      else if (point.noValue) yield undefined;
+      else {
+        const first = this.#hear(uid, point.t, now);
+        if (metric.kind === "Gauge") yield this.#gauge(uid, name, point as NumberPoint);
+        else if (metric.kind === "Sum") {
+          if (metric.monotonic) yield this.#counter(uid, metric, point as NumberPoint, now, first);
+          else if (metric.temporality === "Delta") yield "unsupported";
+          else yield this.#gauge(uid, name, point as NumberPoint);
+        } else if (name === REQUEST_DURATION)
+          yield this.#duration(resource, uid, metric, point as HistogramPoint | ExponentialHistogramPoint, now, first);
+        else yield undefined;
+      }
+    }
+  }
+
+  #gauge(uid: string, metric: string, point: NumberPoint): PointRefusal | undefined {
+    if (point.value === undefined) return "invalid";
+    return this.#sink.recordReplica(uid, metric, point.attributesKey, { t: point.t, v: point.value });
+  }
+
+  #counter(uid: string, metric: Metric & { kind: "Sum" }, point: NumberPoint, now: number, first: number): PointRefusal | undefined {
+    if (point.value === undefined) return "invalid";
+    if (!Number.isFinite(point.value)) return "not-finite";
+    if (point.value < 0) return "invalid";
+    const key = JSON.stringify([uid, metric.scope, metric.name, point.attributesKey]);
+    const increase = this.#increase(key, metric.temporality === "Delta", point, point.value, undefined, now, first);
+    if (typeof increase === "string" || increase === undefined) return increase;
+    if (increase.over <= 0) return undefined;
+    return this.#sink.recordReplica(uid, metric.name, point.attributesKey, { t: point.t, v: (increase.amount * 1_000) / increase.over });
+  }
+
+  #duration(
+    resource: ResourceMetrics,
+    uid: string,
+    metric: Metric & { kind: "Histogram" | "ExponentialHistogram" },
+    point: HistogramPoint | ExponentialHistogramPoint,
+    now: number,
+    first: number,
+  ): PointRefusal | undefined {
+    const service = resource.serviceName;
+    if (service === undefined || service === "") return "no-service-name";
+    if (service.length > this.#limits.maxTextLength || (resource.serviceNamespace?.length ?? 0) > this.#limits.maxTextLength)
+      return "attribute-limit";
+    const buckets = bucketsOf(point);
+    if (buckets === undefined) return "invalid";
+    const namespace = resource.serviceNamespace === undefined || resource.serviceNamespace === "" ? "default" : resource.serviceNamespace;
+    const key = JSON.stringify([uid, namespace, service, metric.scope, metric.name, point.attributesKey]);
+    const increase = this.#increase(key, metric.temporality === "Delta", point, point.count, buckets, now, first);
+    if (typeof increase === "string" || increase === undefined) return increase;
+    const latency = latencyOf(buckets, increase.before, metric.unit === "ms" ? 1 : 1_000, "max" in point ? point.max : undefined);
+    const failed = point.errorType !== undefined || Number(point.statusCode ?? 0) >= 500;
+    const workload: TargetRef = { kind: "Workload", namespace, name: service };
+    return this.#sink.recordRequests(workload, "Otlp", {
+      t: point.t,
+      total: increase.amount,
+      failed: failed ? increase.amount : 0,
+      ...(latency === undefined ? {} : { latency }),
+    });
+  }
+
+  /** What a point adds to its stream; undefined when it adds nothing. */
+  #increase(
+    key: string,
+    delta: boolean,
+    point: { readonly start: number; readonly t: number },
+    value: number,
+    buckets: Buckets | undefined,
+    now: number,
+    firstPointOfReplica: number,
+  ): Increase | PointRefusal | undefined {
+    // A time in the future must not become the newest of a stream: it would stand still until then.
+    const refusal = this.#untimely(point.t, now);
+    if (refusal !== undefined) return refusal;
+    const known = this.#streams.get(key);
+    if (known === undefined && this.#streams.size >= this.#maxStreams) return "stream-limit";
+    const stream = known?.stream;
+    const next: Stream = stream ?? { start: point.start, t: point.t, value, buckets, recent: [] };
+    this.#streams.delete(key);
+    this.#streams.set(key, { stream: next, seen: now });
+    const sinceStart = point.start > 0 && point.start < point.t ? point.t - point.start : 0;
+    if (delta) {
+      if (next.recent.includes(point.t)) return undefined;
+      next.recent.push(point.t);
+      if (next.recent.length > RECENT) next.recent.shift();
+      return { amount: value, over: sinceStart, before: undefined };
+    }
+    if (stream === undefined) {
+      const ours = point.start >= this.#startedAt || point.t > firstPointOfReplica + SAME_COLLECTION_MS;
+      return ours ? { amount: value, over: sinceStart, before: undefined } : undefined;
+    }
+    if (point.t <= stream.t) return undefined;
+    const reset = point.start > stream.start || value < stream.value;
+    const increase: Increase = reset
+      ? { amount: value, over: sinceStart || point.t - stream.t, before: undefined }
+      : { amount: value - stream.value, over: point.t - stream.t, before: stream.buckets };
+    Object.assign(stream, { start: point.start, t: point.t, value, buckets });
+    return increase;
+  }
+
+  /** Notes that a replica was heard of, and returns the time of its first point. */
+  #hear(uid: string, t: number, now: number): number {
+    const known = this.#replicas.get(uid);
+    if (known === undefined) {
+      if (this.#replicas.size >= this.#maxStreams || this.#untimely(t, now) !== undefined) return t;
+      this.#replicas.set(uid, { firstPoint: t, seen: now });
+      return t;
+    }
+    if (known.seen !== now) {
+      known.seen = now;
+      this.#replicas.delete(uid);
+      this.#replicas.set(uid, known);
+    }
+    return known.firstPoint;
+  }
+
+  #untimely(t: number, now: number): PointRefusal | undefined {
+    return t > now + DEFAULT_TELEMETRY_LIMITS.maxFutureMs ? "future" : t < now - this.#ttl ? "too-old" : undefined;
+  }
+
+  #expire(now: number): void {
+    for (const map of [this.#streams, this.#replicas])
+      for (const [key, { seen }] of map) {
+        if (seen >= now - this.#ttl) break;
+        map.delete(key);
+      }
+  }
+}
+
+/**
+ * Decodes the body of an OTLP/HTTP metrics request.
+ *
+ * @throws NightshiftError `MALFORMED_OTLP`, `MALFORMED_JSON`, `TOO_DEEP` or `TOO_MANY_ITEMS`.
+ */
+export function decodeMetrics(
+  body: Uint8Array,
+  encoding: OtlpEncoding,
+  limits: OtlpLimits = DEFAULT_OTLP_LIMITS,
+  wants: (metric: string) => boolean = () => true,
+): MetricsRequest {
+  return encoding === "protobuf" ? decodeProtobuf(body, limits, wants) : decodeJson(body, limits, wants);
+}
+
+/** The buckets of a point; undefined when its numbers contradict each other. */
+function bucketsOf(point: HistogramPoint | ExponentialHistogramPoint): Buckets | undefined {
+  const inBuckets = point.counts.reduce((sum, count) => sum + count, 0);
+  if ("scale" in point) {
+    // The specification has scales from -10 to 20, and 32-bit indices.
+    if (point.scale < -10 || point.scale > 20 || inBuckets + point.zeroCount > point.count) return undefined;
+    return { kind: "exponential", scale: point.scale, offset: point.offset, counts: point.counts, zero: point.zeroCount };
+  }
+  if (point.counts.length > 0 && (point.counts.length !== point.bounds.length + 1 || inBuckets !== point.count)) return undefined;
+  if (point.bounds.some((bound, i) => !Number.isFinite(bound) || (i > 0 && bound <= (point.bounds[i - 1] ?? 0)))) return undefined;
+  return { kind: "explicit", bounds: point.bounds, counts: point.counts };
+}
+
+/** The latencies that `buckets` has and `before` did not; undefined where that cannot be said. `toMs` is a unit in ms. */
+function latencyOf(buckets: Buckets, before: Buckets | undefined, toMs: number, max: number | undefined): LatencyHistogram | undefined {
+  const latency = new LatencyHistogram();
+  if (buckets.kind === "explicit") {
+    if (before !== undefined && (before.kind !== "explicit" || before.bounds.some((bound, i) => bound !== buckets.bounds[i])))
+      return undefined;
+    buckets.counts.forEach((count, i) => {
+      const lower = Math.max(0, buckets.bounds[i - 1] ?? 0);
+      // Above the last bound all that is known is the largest value, if that; so Prometheus' histogram_quantile has it.
+      const upper = buckets.bounds[i] ?? Math.max(lower, max !== undefined && Number.isFinite(max) ? max : 0);
+      latency.addRange(lower * toMs, Math.max(lower, upper) * toMs, count - (before?.counts[i] ?? 0));
+    });
+    return latency;
+  }
+  if (before !== undefined && before.kind !== "exponential") return undefined;
+  const scale = Math.min(buckets.scale, before?.scale ?? buckets.scale);
+  const now = atScale(buckets, scale);
+  const then = before === undefined ? undefined : atScale(before, scale);
+  const base = 2 ** (2 ** -scale);
+  latency.add(0, buckets.zero - (before?.zero ?? 0));
+  for (const [index, count] of now) latency.addRange(base ** index * toMs, base ** (index + 1) * toMs, count - (then?.get(index) ?? 0));
+  return latency;
+}
+
+/** Counts by index, at the same or a coarser scale: a step of scale merges buckets in pairs. */
+function atScale(buckets: Buckets & { kind: "exponential" }, scale: number): Map<number, number> {
+  const counts = new Map<number, number>();
+  const factor = 2 ** (buckets.scale - scale);
+  buckets.counts.forEach((count, i) => {
+    const index = Math.floor((buckets.offset + i) / factor);
+    counts.set(index, (counts.get(index) ?? 0) + count);
+  });
+  return counts;
+}
