@@ -46,6 +46,8 @@ export interface TrendResult {
    * On the synthetic shapes of the tests, of what is reported with 0.95 and above, more than 95% are leaks.
    */
   readonly confidence: number;
+  /** Seconds that the growth has lasted in view; undefined when it is not leaking. */
+  readonly spanSeconds: number | undefined;
   /** One sentence for people, with the numbers. */
   readonly reason: string;
 }
@@ -86,12 +88,13 @@ export function analyseTrend(samples: readonly Point[], options: TrendOptions): 
     slopePerSecond: judged.slope,
     secondsToLimit: left,
     confidence: judged.confidence,
+    spanSeconds: judged.span,
     reason: `${growth}, without slowing down; ${sure}${left === undefined ? "" : left === 0 ? `; the limit of ${bytes(options.limit)} is reached` : `; the limit of ${bytes(options.limit)} is reached in ${seconds(left)}`}`,
   };
 }
 
 function none(slopePerSecond: number, confidence: number, reason: string): TrendResult {
-  return { leaking: false, slopePerSecond, secondsToLimit: undefined, confidence, reason };
+  return { leaking: false, slopePerSecond, secondsToLimit: undefined, confidence, spanSeconds: undefined, reason };
 }
 
 /** Usable readings, ordered, each time once (the lowest of several: it is the floor that counts). */

@@ -1,0 +1,340 @@
+import { targetKey, type TargetRef } from "../api/meta.ts";
+import type { PolicySignal, RemediationPolicy } from "../api/policy.ts";
+import type { Cause, Evidence } from "../api/remediation.ts";
+import type { Alert, Signal, SignalCondition } from "../api/signal.ts";
+import { covers } from "../api/targets.ts";
+import { durationMs, percentShare, quantityBytes } from "../api/units.ts";
+import type { RequestStats, Telemetry } from "../observe/telemetry.ts";
+import type { Replica, Workload } from "../ports/platform.ts";
+import { readingsOf } from "./samples.ts";
+import { normalCdf } from "./statistics.ts";
+import { analyseTrend, percentText, seconds } from "./trend.ts";
+
+/** What a look at one workload found. */
+export interface Detection {
+  /** Conditions that hold (`Firing`), and alerts that have ceased (`Resolved`). At most one per signal and target. */
+  readonly signals: readonly Signal[];
+  /** What was looked for and is not there. It never speaks for a signal, and it is never silent. */
+  readonly missing: readonly string[];
+}
+
+/** What a condition means, before anything else is looked at. */
+export const CAUSE_OF: Readonly<Record<SignalCondition, Cause>> = {
+  trend: "MemoryLeak",
+  probe: "Unresponsive",
+  errorRate: "HighErrorRate",
+  metric: "MetricThreshold",
+  alert: "Alert",
+};
+
+/** Memory of a process's first seconds is its start, not its trend. */
+const STARTUP_MS = 5_000;
+/** A share of requests needs a span of time, also where `for` is zero. */
+const MIN_RATE_SPAN_MS = 10_000;
+/** Labels of an alert that name a replica. The first two are meant to: what they name and is not there is missing. */
+const REPLICA_LABELS = ["pod", "replica", "instance", "service_instance_id"] as const;
+const STRICT_REPLICA_LABELS: ReadonlySet<string> = new Set(["pod", "replica"]);
+/** Labels of an alert that name a workload. */
+const WORKLOAD_LABELS = ["deployment", "statefulset", "workload", "service", "service_name", "job"] as const;
+
+/** The workloads that a policy covers: of its namespace only; an empty selector covers nothing. */
+export function targetsOf(policy: RemediationPolicy, workloads: readonly Workload[]): Workload[] {
+  return workloads.filter((workload) => covers(policy, workload) || workload.replicas.some((replica) => covers(policy, workload, replica)));
+}
+
+/**
+ * Evaluates each of a policy's signals on one workload, `now` in ms. Pure: the same arguments give the same signals.
+ * Missing data is never a signal: it is listed.
+ */
+export function detectSignals(
+  policy: RemediationPolicy,
+  workload: Workload,
+  telemetry: Telemetry,
+  alerts: readonly Alert[],
+  now: number,
+): Detection {
+  const whole = covers(policy, workload);
+  const replicas = workload.replicas.filter((replica) => replica.phase !== "Exited" && (whole || covers(policy, workload, replica)));
+  const signals = new Map<string, Signal>();
+  const missing: string[] = [];
+  for (const signal of policy.spec.signals) {
+    const context: Context = { policy, signal, workload, whole, replicas, telemetry, now, missing };
+    for (const found of evaluate(context, alerts)) {
+      const known = signals.get(found.fingerprint);
+      if (known === undefined || outranks(found, known)) signals.set(found.fingerprint, found);
+    }
+  }
+  return { signals: [...signals.values()], missing: [...new Set(missing)] };
+}
+
+interface Context {
+  readonly policy: RemediationPolicy;
+  readonly signal: PolicySignal;
+  readonly workload: Workload;
+  /** The policy covers the whole workload, not single replicas of it only. */
+  readonly whole: boolean;
+  /** Replicas that the policy covers and that have not exited. */
+  readonly replicas: readonly Replica[];
+  readonly telemetry: Telemetry;
+  readonly now: number;
+  readonly missing: string[];
+}
+
+function evaluate(context: Context, alerts: readonly Alert[]): Signal[] {
+  const { signal } = context;
+  if (signal.trend !== undefined) return trendSignals(context, signal.trend);
+  if (signal.probe !== undefined) return probeSignals(context, signal.probe);
+  if (signal.errorRate !== undefined) return errorRateSignals(context, signal.errorRate);
+  if (signal.metric !== undefined) return metricSignals(context, signal.metric);
+  return signal.alert === undefined ? [] : alertSignals(context, signal.alert, alerts);
+}
+
+/** Of two alerts for one condition on one target: what fires outranks what is over, then the newer. */
+function outranks(a: Signal, b: Signal): boolean {
+  return a.state === b.state ? a.seenAt > b.seenAt : a.state === "Firing";
+}
+
+/** Identity of a condition on a target: the same for as long as policy, signal and target are the same. */
+export function fingerprintOf(policy: RemediationPolicy, signalName: string, target: TargetRef): string {
+  const owner = policy.metadata.uid ?? `${policy.metadata.namespace}/${policy.metadata.name}`;
+  return `${owner}/${signalName}/${targetKey(target)}${target.uid === undefined ? "" : `#${target.uid}`}`;
+}
+
+function signalOf(
+  context: Context,
+  condition: SignalCondition,
+  target: TargetRef,
+  what: Pick<Signal, "source" | "startsAt" | "seenAt" | "confidence" | "evidence"> & Partial<Pick<Signal, "state" | "receivedAt">>,
+): Signal {
+  return {
+    name: context.signal.name,
+    condition,
+    state: "Firing",
+    target,
+    receivedAt: context.now,
+    fingerprint: fingerprintOf(context.policy, context.signal.name, target),
+    cause: CAUSE_OF[condition],
+    ...what,
+  };
+}
+
+/** Where the platform's own measurements come in: on one machine workloads are of kind `Workload`. */
+function platformSource(workload: Workload): "HostProbe" | "Kubernetes" {
+  return workload.ref.kind === "Workload" ? "HostProbe" : "Kubernetes";
+}
+
+/** A replica that a symptom can be expected of: it runs, and it was ready once. */
+const established = (replica: Replica): boolean => replica.phase === "Running" && replica.everReady;
+
+function trendSignals(context: Context, condition: NonNullable<PolicySignal["trend"]>): Signal[] {
+  const { now, workload, missing } = context;
+  const found: Signal[] = [];
+  for (const replica of context.replicas) {
+    if (!established(replica)) continue;
+    const since = Math.max(now - durationMs(condition.window), replica.startedAt + STARTUP_MS);
+    if (since >= now) continue;
+    const readings = readingsOf(context.telemetry, replica, condition.metric, since, now);
+    if (readings.missing !== undefined) {
+      missing.push(readings.missing);
+      continue;
+    }
+    const limit = condition.limit === undefined ? replica.memory?.limitBytes : quantityBytes(condition.limit);
+    if (limit === undefined) {
+      missing.push(`no memory limit of ${replica.ref.name}, and the signal ${context.signal.name} names none`);
+      continue;
+    }
+    const trend = analyseTrend(readings.samples, { limit, now, minConfidence: condition.minConfidence });
+    const horizon = durationMs(condition.horizon) / 1000;
+    if (!trend.leaking || trend.secondsToLimit === undefined || trend.secondsToLimit > horizon) continue;
+    const newest = readings.newest ?? { t: now, v: 0 };
+    found.push(
+      signalOf(context, "trend", replica.ref, {
+        source: condition.metric === "memory" ? platformSource(workload) : "OpenTelemetry",
+        startsAt: newest.t - 1000 * (trend.spanSeconds ?? 0),
+        seenAt: newest.t,
+        confidence: trend.confidence,
+        evidence: [
+          {
+            kind: "Trend",
+            message: `${condition.metric} of ${replica.ref.name}: ${trend.reason}`,
+            values: {
+              metric: condition.metric,
+              replica: replica.ref.name,
+              slopePerSecond: trend.slopePerSecond,
+              secondsToLimit: trend.secondsToLimit,
+              confidence: trend.confidence,
+              spanSeconds: trend.spanSeconds ?? 0,
+              bytes: newest.v,
+              limitBytes: limit,
+            },
+          },
+        ],
+      }),
+    );
+  }
+  return found;
+}
+
+function probeSignals(context: Context, condition: NonNullable<PolicySignal["probe"]>): Signal[] {
+  const { now } = context;
+  const found: Signal[] = [];
+  for (const replica of context.replicas) {
+    if (!established(replica) || replica.ready || replica.unreadySince === undefined) continue;
+    const failing = now - replica.unreadySince;
+    if (failing < durationMs(condition.failingFor)) continue;
+    found.push(
+      signalOf(context, "probe", replica.ref, {
+        source: platformSource(context.workload),
+        startsAt: replica.unreadySince,
+        seenAt: now,
+        confidence: 1,
+        evidence: [
+          {
+            kind: "Probe",
+            message: `${replica.ref.name} has failed its readiness probe for ${seconds(failing / 1000)}`,
+            values: { replica: replica.ref.name, failingForSeconds: failing / 1000, unreadySince: replica.unreadySince },
+          },
+        ],
+      }),
+    );
+  }
+  return found;
+}
+
+function errorRateSignals(context: Context, condition: NonNullable<PolicySignal["errorRate"]>): Signal[] {
+  const { now, workload, telemetry, missing } = context;
+  // Requests are counted by workload: a policy for single pods has no say in them.
+  if (!context.whole) return [];
+  const span = Math.max(durationMs(condition.for), MIN_RATE_SPAN_MS);
+  const since = now - span;
+  const all = telemetry.requests(workload.ref, since);
+  if (all === undefined) {
+    missing.push(`nothing was heard of requests to ${workload.ref.name} in the last ${seconds(span / 1000)}`);
+    return [];
+  }
+  const above = percentShare(condition.above);
+  if (all.total < condition.minRequests || all.failed / all.total <= above) return [];
+  // Without a break: every part of the span must show it, so that one burst at either end is no error rate.
+  const parts = span >= 15_000 ? 3 : 2;
+  let rest: Pick<RequestStats, "total" | "failed"> = all;
+  for (let part = 1; part <= parts; part++) {
+    const later =
+      part === parts
+        ? { total: 0, failed: 0 }
+        : (telemetry.requests(workload.ref, since + (part * span) / parts) ?? { total: 0, failed: 0 });
+    const total = rest.total - later.total;
+    if (total <= 0 || (rest.failed - later.failed) / total <= above) return [];
+    rest = later;
+  }
+  const share = all.failed / all.total;
+  return [
+    signalOf(context, "errorRate", workload.ref, {
+      source: workload.ref.kind === "Workload" ? "HostProbe" : "OpenTelemetry",
+      startsAt: since,
+      seenAt: all.seenAt,
+      // One-sided normal approximation of the binomial: that the true share lies above the threshold.
+      confidence: normalCdf((share - above) / Math.sqrt(Math.max(above * (1 - above), 1e-6) / all.total)),
+      evidence: [
+        {
+          kind: "ErrorRate",
+          message: `${all.failed} of ${all.total} requests to ${workload.ref.name} failed in ${seconds(span / 1000)}: ${percentText(share)}, above ${condition.above}`,
+          values: { workload: workload.ref.name, failed: all.failed, total: all.total, errorRate: share, above, spanSeconds: span / 1000 },
+        },
+      ],
+    }),
+  ];
+}
+
+function metricSignals(context: Context, condition: NonNullable<PolicySignal["metric"]>): Signal[] {
+  const { now, missing } = context;
+  const span = durationMs(condition.for);
+  const threshold = condition.above ?? condition.below ?? NaN;
+  const beyond = (v: number): boolean => (condition.above === undefined ? v < threshold : v > threshold);
+  const found: Signal[] = [];
+  for (const replica of context.replicas) {
+    if (!established(replica)) continue;
+    const readings = readingsOf(context.telemetry, replica, condition.name, replica.startedAt, now);
+    if (readings.missing !== undefined) {
+      missing.push(readings.missing);
+      continue;
+    }
+    let run = 0;
+    while (run < readings.samples.length && beyond(readings.samples.at(-1 - run)?.v ?? NaN)) run++;
+    const first = readings.samples.at(-run);
+    const newest = readings.newest;
+    if (run < 2 || first === undefined || newest === undefined || newest.t - first.t < span) continue;
+    found.push(
+      signalOf(context, "metric", replica.ref, {
+        source: condition.name === "memory" ? platformSource(context.workload) : "OpenTelemetry",
+        startsAt: first.t,
+        seenAt: newest.t,
+        confidence: 1,
+        evidence: [
+          {
+            kind: "Metric",
+            message: `${condition.name} of ${replica.ref.name} is ${newest.v}, ${condition.above === undefined ? "below" : "above"} ${threshold} for ${seconds((newest.t - first.t) / 1000)} (${run} readings)`,
+            values: {
+              metric: condition.name,
+              replica: replica.ref.name,
+              value: newest.v,
+              threshold,
+              readings: run,
+              forSeconds: (newest.t - first.t) / 1000,
+            },
+          },
+        ],
+      }),
+    );
+  }
+  return found;
+}
+
+function alertSignals(context: Context, condition: NonNullable<PolicySignal["alert"]>, alerts: readonly Alert[]): Signal[] {
+  const found: Signal[] = [];
+  for (const alert of alerts) {
+    if (alert.alertname !== condition.alertname) continue;
+    if (!Object.entries(condition.matchLabels).every(([key, value]) => label(alert, key) === value)) continue;
+    const target = targetOfAlert(alert, context);
+    if (target === undefined) continue;
+    const evidence: Evidence = {
+      kind: "Alert",
+      message: `alert ${alert.alertname} ${alert.status === "firing" ? "fires" : "is resolved"} for ${target.name}${alert.annotations["summary"] === undefined ? "" : `: ${alert.annotations["summary"]}`}`,
+      values: { alertname: alert.alertname, fingerprint: alert.fingerprint, status: alert.status, startsAt: alert.startsAt },
+    };
+    found.push(
+      signalOf(context, "alert", target, {
+        source: "Alertmanager",
+        state: alert.status === "firing" ? "Firing" : "Resolved",
+        startsAt: alert.startsAt,
+        seenAt: alert.receivedAt,
+        receivedAt: alert.receivedAt,
+        confidence: 1,
+        evidence: [evidence],
+      }),
+    );
+  }
+  return found;
+}
+
+const label = (alert: Alert, key: string): string | undefined => (Object.hasOwn(alert.labels, key) ? alert.labels[key] : undefined);
+
+/** What of this workload an alert is about, by its labels; undefined where it names nothing of it. */
+function targetOfAlert(alert: Alert, context: Context): TargetRef | undefined {
+  const { workload } = context;
+  const namespace = label(alert, "namespace");
+  if (namespace !== undefined && namespace !== workload.ref.namespace) return undefined;
+  for (const key of REPLICA_LABELS) {
+    const value = label(alert, key);
+    if (value === undefined) continue;
+    const replica = workload.replicas.find((r) => r.ref.name === value || r.ref.uid === value);
+    if (replica !== undefined) return context.whole || covers(context.policy, workload, replica) ? replica.ref : undefined;
+  }
+  if (!context.whole || !WORKLOAD_LABELS.some((key) => label(alert, key) === workload.ref.name)) return undefined;
+  for (const key of REPLICA_LABELS) {
+    const value = label(alert, key);
+    // It names a replica of this workload that is not there: the diagnosis will say so. It is never widened to the others.
+    if (value !== undefined && STRICT_REPLICA_LABELS.has(key))
+      return { kind: workload.replicas[0]?.ref.kind ?? "Pod", namespace: workload.ref.namespace, name: value };
+  }
+  return workload.ref;
+}

@@ -1,0 +1,247 @@
+import type { ServiceDependency } from "../api/dependency.ts";
+import { sameTarget, targetKey, type TargetRef } from "../api/meta.ts";
+import type { RemediationPolicy, Strategy } from "../api/policy.ts";
+import type { Cause, Evidence } from "../api/remediation.ts";
+import type { Diagnosis, Signal } from "../api/signal.ts";
+import { covers } from "../api/targets.ts";
+import { durationMs } from "../api/units.ts";
+import type { Telemetry } from "../observe/telemetry.ts";
+import type { Replica, Workload } from "../ports/platform.ts";
+import { detectSignals } from "./detect.ts";
+import { unhealthyDependency } from "./graph.ts";
+import { readingsOf } from "./samples.ts";
+import { percentText, rate, seconds } from "./trend.ts";
+
+/** Strategies that act on one replica, and so need to know which. */
+const NEEDS_REPLICA: ReadonlySet<Strategy> = new Set(["RestartPod", "EvictPod"]);
+
+/** The same for every episode with the same root cause: two ill replicas of one workload are one. */
+export function rootCauseKeyOf(cause: Cause, workload: TargetRef): string {
+  return `${cause}/${targetKey(workload)}`;
+}
+
+/**
+ * What is really wrong, and with what; `now` in ms.
+ *
+ * - The cause is what the signal's condition means, unless a service downstream is unhealthy: then that is the cause, and
+ *   `dependency` is set. It is not looked for where the symptom is the replica's own: a leak never is another's fault, and one
+ *   unresponsive replica among healthy siblings, which have the same dependencies, is not either.
+ * - Where a signal names a workload only, but the ladder begins with an action on one replica, the replica is chosen on
+ *   evidence; without evidence `missing` says so.
+ * - `missing` also lists a target that is not there, and telemetry that the policy looks at and that has ceased. A probe's
+ *   signal is exempt from the latter: a process that hangs sends no metrics, and that is part of its symptom.
+ */
+export function diagnose(
+  signal: Signal,
+  policy: RemediationPolicy,
+  workloads: readonly Workload[],
+  dependencies: readonly ServiceDependency[],
+  telemetry: Telemetry,
+  now: number,
+): Diagnosis {
+  const missing: string[] = [];
+  const evidence: Evidence[] = [...signal.evidence];
+  const place = locate(signal.target, workloads);
+  if (place === undefined) {
+    // An alert's replica that is gone leaves its workload unknown: the target stands for itself.
+    return {
+      signalTarget: signal.target,
+      remediationTarget: signal.target,
+      workload: signal.target,
+      cause: signal.cause,
+      rootCauseKey: rootCauseKeyOf(signal.cause, signal.target),
+      confidence: signal.confidence,
+      summary: `${signal.name} names ${targetKey(signal.target)}, which is not there`,
+      evidence,
+      missing: [`${targetKey(signal.target)} is not there`],
+    };
+  }
+  const { workload } = place;
+  const confidence = signal.confidence;
+  let { replica } = place;
+
+  if (looksDownstream(signal, workload)) {
+    const verdict = unhealthyDependency(workload.ref, dependencies, workloads, telemetry, now);
+    evidence.push(...verdict.evidence);
+    if (verdict.cause !== undefined) {
+      const culprit = verdict.cause.workload;
+      const there = workloads.find((w) => sameTarget(w.ref, culprit));
+      // Re-targeted only within what the policy covers; otherwise this target stays, blocked by its dependency.
+      const within = there !== undefined && covers(policy, there);
+      const message = `${verdict.cause.message}${verdict.cause.path.length > 1 ? `, by way of ${verdict.cause.path.slice(0, -1).join(", ")}` : ""}`;
+      return {
+        signalTarget: signal.target,
+        remediationTarget: within ? there.ref : (replica?.ref ?? workload.ref),
+        workload: within ? there.ref : workload.ref,
+        cause: "DependencyFailure",
+        rootCauseKey: rootCauseKeyOf("DependencyFailure", culprit),
+        confidence,
+        summary: `${describe(signal, replica, workload)}; the cause is its dependency: ${message}`,
+        evidence,
+        dependency: { workload: culprit, message },
+        missing,
+      };
+    }
+  }
+
+  if (replica !== undefined && replica.phase === "Exited") missing.push(`${replica.ref.name} has exited`);
+  let chosen = "";
+  if (replica === undefined && needsReplica(policy)) {
+    const choice = chooseReplica(policy, workload, telemetry, now);
+    if (choice === undefined) missing.push(`which replica of ${workload.ref.name} is ill is not known`);
+    else {
+      replica = choice.replica;
+      evidence.push(choice.evidence);
+      chosen = `; ${choice.evidence.message}`;
+    }
+  }
+  if (signal.condition !== "probe") missing.push(...vanished(policy, workload, replica, telemetry, now));
+
+  return {
+    signalTarget: signal.target,
+    remediationTarget: replica?.ref ?? workload.ref,
+    workload: workload.ref,
+    cause: signal.cause,
+    rootCauseKey: rootCauseKeyOf(signal.cause, workload.ref),
+    confidence,
+    summary: `${describe(signal, place.replica, workload)}${chosen}`,
+    evidence,
+    missing: [...new Set(missing)],
+  };
+}
+
+/** The workload that a target is, or belongs to. */
+function locate(target: TargetRef, workloads: readonly Workload[]): { workload: Workload; replica: Replica | undefined } | undefined {
+  for (const workload of workloads) {
+    if (sameTarget(workload.ref, target)) return { workload, replica: undefined };
+    const replica = workload.replicas.find((r) => sameTarget(r.ref, target));
+    if (replica !== undefined) return { workload, replica };
+  }
+  return undefined;
+}
+
+/** Whether another service could be the cause. */
+function looksDownstream(signal: Signal, workload: Workload): boolean {
+  if (signal.condition === "trend") return false;
+  if (signal.condition !== "probe") return true;
+  const running = workload.replicas.filter((r) => r.phase === "Running" && r.everReady);
+  return running.length > 1 && running.filter((r) => !r.ready).length > running.length / 2;
+}
+
+/** Whether the first rung that does something acts on one replica. Runbooks do: their steps are about a target replica. */
+function needsReplica(policy: RemediationPolicy): boolean {
+  const first = policy.spec.ladder.find((rung) => rung.strategy !== "Notify");
+  return first !== undefined && (first.runbook !== undefined || (first.strategy !== undefined && NEEDS_REPLICA.has(first.strategy)));
+}
+
+/**
+ * The one replica that evidence singles out: the only one that fails readiness, else the only one that the policy's own
+ * signals fire for, else the one with clearly the highest metric. Undefined where evidence does not decide.
+ */
+function chooseReplica(
+  policy: RemediationPolicy,
+  workload: Workload,
+  telemetry: Telemetry,
+  now: number,
+): { replica: Replica; evidence: Evidence } | undefined {
+  const candidates = workload.replicas.filter((r) => r.phase === "Running" && r.everReady);
+  const [only] = candidates;
+  if (only !== undefined && candidates.length === 1 && workload.replicas.length === 1)
+    return {
+      replica: only,
+      evidence: { kind: "Probe", message: `${only.ref.name} is the only replica`, values: { replica: only.ref.name } },
+    };
+
+  const unready = candidates.filter((r) => !r.ready && r.unreadySince !== undefined);
+  const [ill] = unready;
+  if (ill !== undefined && unready.length === 1) {
+    const failing = (now - (ill.unreadySince ?? now)) / 1000;
+    return {
+      replica: ill,
+      evidence: {
+        kind: "Probe",
+        message: `${ill.ref.name} alone fails its readiness probe, for ${seconds(failing)}`,
+        values: { replica: ill.ref.name, failingForSeconds: failing },
+      },
+    };
+  }
+  if (unready.length > 1) return undefined;
+
+  const own = {
+    ...policy,
+    spec: { ...policy.spec, signals: policy.spec.signals.filter((s) => s.trend !== undefined || s.metric !== undefined) },
+  };
+  const firing = detectSignals(own, workload, telemetry, [], now).signals;
+  const [first] = firing;
+  if (first !== undefined && firing.every((s) => sameTarget(s.target, first.target))) {
+    const replica = candidates.find((r) => sameTarget(r.ref, first.target));
+    const [because] = first.evidence;
+    if (replica !== undefined && because !== undefined) return { replica, evidence: because };
+  }
+  if (firing.length > 0) return undefined;
+
+  for (const { metric, rising } of metricsOf(policy)) {
+    const values = candidates.map((replica) => ({ replica, readings: readingsOf(telemetry, replica, metric, now - 60_000, now) }));
+    // A replica that is not heard of could be the one: then this metric does not decide.
+    if (values.length < 2 || values.some((v) => v.readings.missing !== undefined)) continue;
+    const sorted = values
+      .map((v) => ({ replica: v.replica, value: v.readings.newest?.v ?? 0 }))
+      .sort((a, b) => (rising ? b.value - a.value : a.value - b.value));
+    const [top, second] = sorted;
+    if (top === undefined || second === undefined || top.value < 0 || second.value < 0) continue;
+    if (rising ? top.value > 2 * second.value : 2 * top.value < second.value)
+      return {
+        replica: top.replica,
+        evidence: {
+          kind: "Metric",
+          message: `${metric} of ${top.replica.ref.name} is ${top.value}, of the next replica ${second.value}`,
+          values: { metric, replica: top.replica.ref.name, value: top.value, next: second.value },
+        },
+      };
+  }
+  return undefined;
+}
+
+/** The metrics that a policy looks at, and whether more of it is worse. */
+function metricsOf(policy: RemediationPolicy): { metric: string; rising: boolean }[] {
+  return policy.spec.signals.flatMap((s) => {
+    if (s.trend !== undefined) return [{ metric: s.trend.metric, rising: true }];
+    if (s.metric !== undefined) return [{ metric: s.metric.name, rising: s.metric.above !== undefined }];
+    return [];
+  });
+}
+
+/** Telemetry that the policy looks at and that no longer comes in for what an action would be about. */
+function vanished(
+  policy: RemediationPolicy,
+  workload: Workload,
+  replica: Replica | undefined,
+  telemetry: Telemetry,
+  now: number,
+): string[] {
+  const missing: string[] = [];
+  const of = replica === undefined ? workload.replicas.filter((r) => r.phase === "Running" && r.everReady) : [replica];
+  for (const { metric } of metricsOf(policy)) {
+    const gone = of.map((r) => readingsOf(telemetry, r, metric, now - 60_000, now).missing).filter((m) => m !== undefined);
+    // Of a whole workload some replica must be heard of; of a replica, that one.
+    if (gone.length === of.length) missing.push(...gone);
+  }
+  for (const { errorRate } of policy.spec.signals) {
+    if (errorRate === undefined || replica !== undefined) continue;
+    const span = Math.max(durationMs(errorRate.for), 30_000);
+    if (telemetry.requests(workload.ref, now - span) === undefined)
+      missing.push(`nothing was heard of requests to ${workload.ref.name} in the last ${seconds(span / 1000)}`);
+  }
+  return missing;
+}
+
+/** What is wrong, in half a sentence with its numbers. */
+function describe(signal: Signal, replica: Replica | undefined, workload: Workload): string {
+  const name = replica?.ref.name ?? workload.ref.name;
+  const [first] = signal.evidence;
+  const values = first?.values ?? {};
+  const number = (key: string): number => (typeof values[key] === "number" ? values[key] : NaN);
+  if (signal.condition === "trend" && first !== undefined)
+    return `${name} leaks: ${rate(number("slopePerSecond"))} over ${seconds(number("spanSeconds"))}, ${percentText(signal.confidence)} confidence, memory limit in ${seconds(number("secondsToLimit"))}`;
+  return first?.message ?? `${signal.name} fires for ${name}`;
+}
