@@ -1,0 +1,49 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+NODE := node_modules/.bin/node
+
+.PHONY: help install demo test check lint format unit scenarios bench build docs clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+# The lock file's copy inside node_modules is as old as the last installation.
+node_modules/.package-lock.json: package-lock.json
+	@echo "installing npm packages (a Node.js 24 of Nightshift's own among them)"
+	npm ci --no-audit --no-fund
+	@touch $@
+
+install: node_modules/.package-lock.json ## Install what Nightshift needs, from npm
+
+demo: install ## The main story: a real leak is found and healed before users notice
+	bin/nightshift demo leak
+
+check: install ## Types
+	$(NODE) node_modules/.bin/tsc -p tsconfig.json
+
+lint: install ## Lint (purity of api, orient and decide), format, generated files
+	node_modules/.bin/oxlint --type-aware --deny-warnings src test bench examples scripts
+	node_modules/.bin/oxfmt --check src test bench examples scripts
+	$(NODE) scripts/generate-docs.ts --check
+
+unit: install ## Unit, property, integration and real-process tests
+	scripts/apt-install.sh prometheus-alertmanager
+	$(NODE) --test --test-reporter=spec 'src/**/*.test.ts' 'test/*.test.ts'
+
+scenarios: install ## The demo's scenarios in short form
+	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/demo/*.test.ts'
+
+test: check lint unit scenarios ## Everything that must pass before a change lands
+
+bench: install ## Costs, as ratios with their method
+	$(NODE) bench/main.ts
+
+build: install ## JavaScript for the npm package, under dist/
+	npm run build
+
+docs: install ## Generate the reference from the schemas and the gates
+	$(NODE) scripts/generate-docs.ts
+
+clean: ## Remove what was built and installed
+	rm -rf dist node_modules

@@ -1,0 +1,55 @@
+import assert from "node:assert/strict";
+import { globSync, readFileSync } from "node:fs";
+import { dirname, join, resolve } from "node:path";
+import { it } from "node:test";
+
+const src = resolve(import.meta.dirname, "../src");
+
+/** What each room may import, beside itself (docs/architecture.md, "Import order"). */
+const ALLOWED: Readonly<Record<string, readonly string[]>> = {
+  api: [],
+  ports: ["api"],
+  observe: ["api", "ports"],
+  orient: ["api", "ports", "observe"],
+  decide: ["api", "ports", "observe", "orient"],
+  act: ["api", "ports", "observe", "orient", "decide"],
+  record: ["api", "ports", "observe", "orient", "decide", "act"],
+  loop: ["api", "ports", "observe", "orient", "decide", "act", "record"],
+  platform: ["api", "ports", "observe"],
+  server: ["api", "ports", "observe", "orient", "decide", "act", "record"],
+  cli: ["api", "ports", "observe", "orient", "decide", "act", "record", "loop", "platform", "server"],
+};
+
+/** Every relative specifier of a module: static, type-only, re-exported and dynamic imports alike. */
+function imports(text: string): string[] {
+  return [...text.matchAll(/(?:\bfrom\s*|\bimport\s*\(\s*|\bimport\s+)"(\.[^"]+)"/g)].map((match) => match[1] ?? "");
+}
+
+const room = (path: string): string => path.slice(src.length + 1).split("/")[0] ?? "";
+
+it("imports run one way", () => {
+  const files = globSync("**/*.ts", { cwd: src }).filter((file) => !file.endsWith(".test.ts"));
+  assert.ok(files.length > 50, `only ${files.length} files`);
+  const wrong: string[] = [];
+  let seen = 0;
+  for (const file of files) {
+    const path = join(src, file);
+    for (const specifier of imports(readFileSync(path, "utf8"))) {
+      const target = resolve(dirname(path), specifier);
+      seen += 1;
+      const from = room(path);
+      if (!target.startsWith(`${src}/`)) {
+        // The demo is the command for the example shop.
+        if (from === "cli" && target.includes("/examples/")) continue;
+        wrong.push(`${file} imports ${specifier}, outside src`);
+      } else if (room(target) !== from && !(ALLOWED[from] ?? []).includes(room(target))) wrong.push(`${file} imports ${specifier}`);
+    }
+  }
+  assert.ok(seen > 100, `only ${seen} imports were found`);
+  assert.deepEqual(wrong, []);
+});
+
+it("every room is known here", () => {
+  const rooms = new Set(globSync("*/", { cwd: src }).map((dir) => dir.replace(/\/$/, "")));
+  assert.deepEqual([...rooms].sort(), Object.keys(ALLOWED).sort());
+});
