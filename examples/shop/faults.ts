@@ -1,4 +1,4 @@
-import { closeSync, openSync } from "node:fs";
+import { closeSync, openSync, writeSync } from "node:fs";
 
 /**
  * What is wrong with a process of the shop:
@@ -18,7 +18,7 @@ export interface Faults {
 /**
  * `SHOP_FAULT` names the faults, by comma; `SHOP_FAULT_AFTER` says after how many seconds of traffic they begin.
  * With `SHOP_CANARY`, the path of a file, only the first process that starts has them: the canary of a bad release.
- * It creates the file, and whoever finds it, its own replacement included, runs the good release.
+ * It creates the file, and whoever finds it, its own replacement included, runs the good release. The file says who it was.
  */
 export function faultsOf(env: NodeJS.ProcessEnv = process.env): Faults {
   const named = (env["SHOP_FAULT"] ?? "").split(",").filter((name) => name !== "");
@@ -33,7 +33,9 @@ export function faultsOf(env: NodeJS.ProcessEnv = process.env): Faults {
 /** Whether this process is the one that created the file: `O_EXCL` lets exactly one win. */
 function isFirst(path: string): boolean {
   try {
-    closeSync(openSync(path, "wx"));
+    const file = openSync(path, "wx");
+    writeSync(file, JSON.stringify({ pid: process.pid, resource: process.env["OTEL_RESOURCE_ATTRIBUTES"] ?? "" }));
+    closeSync(file);
     return true;
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
