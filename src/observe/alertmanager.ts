@@ -165,7 +165,10 @@ export class AlertBook {
     const firing = this.#firing.get(fingerprint);
     const known = firing ?? this.#resolved.get(fingerprint)?.alert;
     if (known !== undefined) {
-      if (alert.startsAt < known.startsAt) return "unchanged";
+      // Alertmanager merges what several Prometheus servers say and takes the earliest start: the end of a life may name
+      // an earlier start than its beginning did. By its end it is told from the end of an older life.
+      const ends = alert.status === "resolved" && known.status === "firing" && (alert.endsAt ?? 0) > known.startsAt;
+      if (alert.startsAt < known.startsAt && !ends) return "unchanged";
       if (alert.startsAt === known.startsAt) {
         if (known.status === "resolved") return "unchanged";
         if (alert.status === "firing") {

@@ -1,0 +1,276 @@
+import type { IncomingMessage, Server } from "node:http";
+import { isIPv6, type AddressInfo, type Socket } from "node:net";
+import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
+import { Hono, type Context } from "hono";
+import type { ContentfulStatusCode } from "hono/utils/http-status";
+import { messageOf, NightshiftError } from "../api/errors.ts";
+import { AlertBook, decodeAlerts } from "../observe/alertmanager.ts";
+import type { OtlpLimits } from "../observe/otlp/model.ts";
+import { OtlpReceiver } from "../observe/otlp/receiver.ts";
+import { encodeResponse, encodeStatus, OTLP_MEDIA_TYPE, otlpEncoding, RPC_CODE, type RpcCode } from "../observe/otlp/response.ts";
+import type { TelemetryStore } from "../observe/store.ts";
+import type { Clock } from "../ports/clock.ts";
+import { BodyBudget, withBody } from "./body.ts";
+import type { NightshiftMetrics } from "./metrics.ts";
+import { bearerCheck } from "./token.ts";
+
+/** The bounds of the listener. */
+export interface ServerLimits {
+  /** Largest body, as sent and as inflated, in bytes. Default 8 MiB. */
+  readonly maxBodyBytes: number;
+  /** Most bytes of bodies in memory, over all requests; beyond, senders are told to try again. Default 64 MiB. */
+  readonly maxBufferedBytes: number;
+  /** Most connections; beyond, new ones are closed at once. Default 1,000. */
+  readonly maxConnections: number;
+  /** Time for a request's headers (ms). Default 10 seconds. */
+  readonly headersTimeoutMs: number;
+  /** Time for a whole request, its body included (ms). Default 30 seconds. */
+  readonly requestTimeoutMs: number;
+  /** How long an idle connection is kept (ms). Default 65 seconds: longer than clients keep theirs. */
+  readonly keepAliveTimeoutMs: number;
+  /** At a stop, how long requests in flight may go on (ms). Default 5 seconds. */
+  readonly stopGraceMs: number;
+  /** Bounds of an OTLP request. */
+  readonly otlp: Partial<OtlpLimits>;
+}
+
+export const DEFAULT_SERVER_LIMITS: ServerLimits = {
+  maxBodyBytes: 8 * 2 ** 20,
+  maxBufferedBytes: 64 * 2 ** 20,
+  maxConnections: 1_000,
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 30_000,
+  keepAliveTimeoutMs: 65_000,
+  stopGraceMs: 5_000,
+  otlp: {},
+};
+
+/** What the listener needs. */
+export interface ServerOptions {
+  /** Where to listen. Port 0 takes any that is free. */
+  readonly listen: { readonly host: string; readonly port: number };
+  /** The bearer token that everything but `/healthz` and `/readyz` asks for. */
+  readonly token: string;
+  readonly telemetry: TelemetryStore;
+  readonly alertBook: AlertBook;
+  readonly metrics: NightshiftMetrics;
+  /** Whether the loop works. `checks` say what of it; they are logged, not shown. */
+  readonly readiness: () => { readonly ready: boolean; readonly checks: Readonly<Record<string, boolean>> };
+  /** What `GET /api/v1/status` answers. */
+  readonly status?: () => unknown;
+  readonly log: {
+    info(data: object, message: string): void;
+    warn(data: object, message: string): void;
+    error(data: object, message: string): void;
+  };
+  readonly clock: Clock;
+  readonly limits?: Partial<ServerLimits>;
+}
+
+/** A listener that runs. */
+export interface RunningServer {
+  /** `http://host:port`, without a slash at the end. */
+  readonly url: string;
+  /** Takes no new connections, lets what is in flight finish within the bound, and resolves when all are closed. */
+  close(): Promise<void>;
+}
+
+/** HTTP status of each code that a request can be refused with; 400 for any other. */
+const STATUS: Readonly<Record<string, ContentfulStatusCode>> = {
+  UNAUTHENTICATED: 401,
+  NOT_FOUND: 404,
+  METHOD_NOT_ALLOWED: 405,
+  BODY_TOO_LARGE: 413,
+  TOO_MANY_ITEMS: 413,
+  UNSUPPORTED_ENCODING: 415,
+  UNSUPPORTED_MEDIA_TYPE: 415,
+  OVERLOADED: 503,
+  INTERNAL: 500,
+};
+
+/** After how many seconds a sender that was told to come back should. */
+const RETRY_AFTER_SECONDS = "1";
+/** Most refused alerts that an answer names. */
+const MAX_NAMED = 100;
+
+type Env = { Bindings: HttpBindings };
+
+/** The routes that ask for the token, with the one method that each has and the listener's name in the metrics. */
+const CLOSED_ROUTES: Readonly<Record<string, { readonly method: "GET" | "POST"; readonly listener: string }>> = {
+  "/metrics": { method: "GET", listener: "metrics" },
+  "/v1/metrics": { method: "POST", listener: "otlp" },
+  "/webhooks/alertmanager": { method: "POST", listener: "alertmanager" },
+  "/api/v1/status": { method: "GET", listener: "status" },
+};
+
+/**
+ * Starts the one HTTP listener: `/healthz` and `/readyz` for everyone; with the bearer token `/metrics` (Prometheus),
+ * `/v1/metrics` (OTLP), `/webhooks/alertmanager` and `/api/v1/status`.
+ *
+ * @throws NightshiftError `LISTEN_FAILED` when the address is taken or not this machine's.
+ */
+export async function startServer(options: ServerOptions): Promise<RunningServer> {
+  const { telemetry, alertBook, metrics, clock, log } = options;
+  const limits = { ...DEFAULT_SERVER_LIMITS, ...options.limits };
+  const budget = new BodyBudget(limits.maxBufferedBytes);
+  const authorized = bearerCheck(options.token);
+  const receiver = new OtlpReceiver({ sink: telemetry, clock, limits: limits.otlp });
+  metrics.observed(() => ({
+    series: telemetry.seriesCount,
+    telemetryRefused: telemetry.refused(),
+    pointsAccepted: receiver.accepted,
+    pointsRefused: receiver.refused(),
+  }));
+  let closing = false;
+
+  const app = new Hono<Env>();
+  const refuse = (c: Context<Env>, error: unknown): Response => {
+    const listener = CLOSED_ROUTES[c.req.path]?.listener ?? "other";
+    const known = error instanceof NightshiftError;
+    if (!known) log.error({ error: messageOf(error), path: c.req.path }, "a request failed");
+    const shown = known ? error : new NightshiftError("INTERNAL", "the request failed; the log says why");
+    metrics.refused(listener, shown.code);
+    const status = STATUS[shown.code] ?? 400;
+    if (status === 401) c.header("WWW-Authenticate", 'Bearer realm="nightshift"');
+    if (status === 503) c.header("Retry-After", RETRY_AFTER_SECONDS);
+    if (listener !== "otlp") return c.json(shown.toJSON(), status);
+    const encoding = otlpEncoding(c.req.header("content-type")) ?? "json";
+    const message = `${shown.message}${shown.fix === undefined ? "" : `. ${shown.fix}`}`;
+    return c.body(bytes(encodeStatus(rpcCode(status), message, encoding)), status, { "Content-Type": OTLP_MEDIA_TYPE[encoding] });
+  };
+
+  app.use(async (c, next) => {
+    await next();
+    if (closing) c.header("Connection", "close");
+    c.header("X-Content-Type-Options", "nosniff");
+  });
+  app.get("/healthz", (c) => c.text("ok\n"));
+  let wasReady: boolean | undefined;
+  app.get("/readyz", (c) => {
+    const { ready, checks } = closing ? { ready: false, checks: { listening: false } } : options.readiness();
+    if (ready !== wasReady) log.info({ ready, checks }, ready ? "ready" : "not ready");
+    wasReady = ready;
+    return ready ? c.text("ok\n") : c.text("not ready\n", 503);
+  });
+  app.use(async (c, next) => {
+    if (!authorized(c.req.header("authorization")))
+      throw new NightshiftError("UNAUTHENTICATED", "the bearer token is missing or wrong", {
+        fix: "Send the header 'Authorization: Bearer TOKEN'; the token is in the file 'token' of the state directory.",
+      });
+    await next();
+  });
+  app.get("/metrics", async (c) =>
+    c.body(await metrics.registry.metrics(), 200, { "Content-Type": metrics.registry.contentType, "Cache-Control": "no-store" }),
+  );
+  app.post("/v1/metrics", (c) => {
+    const encoding = otlpEncoding(c.req.header("content-type"));
+    if (encoding === undefined)
+      throw new NightshiftError("UNSUPPORTED_MEDIA_TYPE", "the body's Content-Type is none of OTLP's", {
+        fix: "Send application/x-protobuf or application/json.",
+      });
+    return withBody(c.env.incoming, limits.maxBodyBytes, budget, (body) => {
+      const result = receiver.receive(body, encoding);
+      return c.body(bytes(encodeResponse(result, encoding)), 200, { "Content-Type": OTLP_MEDIA_TYPE[encoding] });
+    });
+  });
+  app.post("/webhooks/alertmanager", (c) => {
+    if (otlpEncoding(c.req.header("content-type")) !== "json")
+      throw new NightshiftError("UNSUPPORTED_MEDIA_TYPE", "the body's Content-Type is not JSON", { fix: "Send application/json." });
+    return withBody(c.env.incoming, limits.maxBodyBytes, budget, (body) => {
+      const { alerts, refused } = decodeAlerts(body, clock.now());
+      if (refused.length > 0) {
+        metrics.refused("alertmanager", "MALFORMED_ALERT", refused.length);
+        log.warn({ refused: refused.slice(0, 3), count: refused.length }, "alerts were refused");
+      }
+      const delivery = alertBook.deliver(alerts);
+      // Alertmanager tries a 503 again, so an alert for which there is no place now is late, not lost.
+      if (delivery.refused > 0) throw new NightshiftError("OVERLOADED", `there is no place for ${delivery.refused} alerts`);
+      return c.json({ accepted: alerts.length, refused: refused.slice(0, MAX_NAMED), refusedCount: refused.length });
+    });
+  });
+  app.get("/api/v1/status", (c) => c.json(options.status?.() ?? {}));
+  app.all("*", (c) => {
+    const allowed = CLOSED_ROUTES[c.req.path]?.method;
+    if (allowed === undefined) throw new NightshiftError("NOT_FOUND", "there is nothing at this address");
+    c.header("Allow", allowed);
+    throw new NightshiftError("METHOD_NOT_ALLOWED", `only ${allowed} is allowed here`);
+  });
+  app.onError((error, c) => refuse(c, error));
+
+  const server = createAdaptorServer({
+    fetch: app.fetch,
+    overrideGlobalObjects: false,
+    serverOptions: {
+      headersTimeout: limits.headersTimeoutMs,
+      requestTimeout: limits.requestTimeoutMs,
+      keepAliveTimeout: limits.keepAliveTimeoutMs,
+      connectionsCheckingInterval: Math.max(100, Math.min(1_000, limits.headersTimeoutMs / 2)),
+      maxHeaderSize: 16_384,
+    },
+  }) as Server;
+  server.maxConnections = limits.maxConnections;
+  server.on("drop", () => metrics.refused("connection", "TOO_MANY_CONNECTIONS"));
+  server.on("clientError", (error: NodeJS.ErrnoException, socket: Socket) => {
+    if (error.code === "ECONNRESET" || !socket.writable) return void socket.destroy();
+    const [status, code] =
+      error.code === "ERR_HTTP_REQUEST_TIMEOUT"
+        ? ["408 Request Timeout", "TIMEOUT"]
+        : error.code === "HPE_HEADER_OVERFLOW"
+          ? ["431 Request Header Fields Too Large", "HEADERS_TOO_LARGE"]
+          : ["400 Bad Request", "MALFORMED_HTTP"];
+    metrics.refused("connection", code);
+    socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
+  });
+  server.on("request", (_: IncomingMessage, response) => {
+    response.once("close", () => void (closing && server.closeIdleConnections()));
+  });
+
+  await listen(server, options.listen);
+  const { port } = server.address() as AddressInfo;
+  const host = isIPv6(options.listen.host) ? `[${options.listen.host}]` : options.listen.host;
+  let closed: Promise<void> | undefined;
+  return {
+    url: `http://${host}:${port}`,
+    close: () => {
+      closing = true;
+      closed ??= new Promise((resolve) => {
+        const cancel = clock.after(limits.stopGraceMs, () => server.closeAllConnections());
+        server.close(() => {
+          cancel();
+          resolve();
+        });
+      });
+      return closed;
+    },
+  };
+}
+
+function listen(server: Server, { host, port }: { readonly host: string; readonly port: number }): Promise<void> {
+  return new Promise((resolve, reject) => {
+    const failed = (cause: NodeJS.ErrnoException): void =>
+      reject(
+        new NightshiftError("LISTEN_FAILED", `cannot listen: ${cause.message}`, {
+          where: `${host}:${port}`,
+          fix: cause.code === "EADDRINUSE" ? "Choose another port, or stop what listens there." : "Choose an address of this machine.",
+          cause,
+        }),
+      );
+    server.once("error", failed);
+    server.listen(port, host, () => {
+      server.off("error", failed);
+      resolve();
+    });
+  });
+}
+
+function rpcCode(status: number): RpcCode {
+  if (status === 401) return RPC_CODE.Unauthenticated;
+  if (status === 413) return RPC_CODE.ResourceExhausted;
+  if (status === 503) return RPC_CODE.Unavailable;
+  return status === 500 ? RPC_CODE.Internal : RPC_CODE.InvalidArgument;
+}
+
+/** The type that `Response` wants: a view of a buffer that is not shared. */
+function bytes(view: Uint8Array): Uint8Array<ArrayBuffer> {
+  return new Uint8Array(view);
+}

@@ -1,0 +1,88 @@
+import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { constants } from "node:fs";
+import { link, mkdir, open, unlink } from "node:fs/promises";
+import { dirname } from "node:path";
+import { NightshiftError } from "../api/errors.ts";
+
+/** Fewer characters than this can be guessed. A token that is made here has 43. */
+export const MIN_TOKEN_LENGTH = 16;
+
+/**
+ * The bearer token in a file; where there is no file, a new random one, written so that only its owner may read it.
+ * Several processes may call it at once: all get the same token, and none ever reads half of one.
+ *
+ * @throws NightshiftError `TOKEN_EXPOSED` when others may read the file, `TOKEN_WEAK` when it is too short,
+ * `TOKEN_UNREADABLE` when it cannot be read or made.
+ */
+export async function readOrCreateToken(path: string): Promise<string> {
+  try {
+    return await readToken(path);
+  } catch (error) {
+    if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw unreadable(path, error);
+  }
+  const temporary = `${path}.${randomBytes(8).toString("hex")}`;
+  try {
+    await mkdir(dirname(path), { recursive: true, mode: 0o700 });
+    const file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
+    try {
+      await file.writeFile(`${randomBytes(32).toString("base64url")}\n`);
+      await file.sync();
+      await file.close();
+      // A link fails where there is a file already, and shows it with its whole content: O_EXCL alone would not.
+      await link(temporary, path).catch((error: unknown) => {
+        if ((error as NodeJS.ErrnoException).code !== "EEXIST") throw error;
+      });
+    } finally {
+      await file.close().catch(() => {});
+      await unlink(temporary);
+    }
+    return await readToken(path);
+  } catch (error) {
+    throw unreadable(path, error);
+  }
+}
+
+async function readToken(path: string): Promise<string> {
+  const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
+  try {
+    const stat = await file.stat();
+    if (!stat.isFile()) throw new NightshiftError("TOKEN_UNREADABLE", "the token is no regular file", { where: path });
+    if ((stat.mode & 0o077) !== 0)
+      throw new NightshiftError("TOKEN_EXPOSED", "others than its owner may read or change the token", {
+        where: path,
+        fix: "Delete the file, so that a new token is made; or, if nobody has read it, chmod it to 600.",
+      });
+    const token = (await file.readFile("utf8")).trim();
+    if (token.length < MIN_TOKEN_LENGTH || /\s/.test(token))
+      throw new NightshiftError("TOKEN_WEAK", `the token has fewer than ${MIN_TOKEN_LENGTH} characters, or blanks in it`, {
+        where: path,
+        fix: "Delete the file, so that a new token is made.",
+      });
+    return token;
+  } finally {
+    await file.close();
+  }
+}
+
+function unreadable(path: string, cause: unknown): NightshiftError {
+  if (cause instanceof NightshiftError) return cause;
+  return new NightshiftError("TOKEN_UNREADABLE", `the token cannot be read or made: ${String(cause)}`, { where: path, cause });
+}
+
+/**
+ * Whether an Authorization header carries the token. Digests are compared, so that neither the length nor any character
+ * shows in the time it takes.
+ */
+export function bearerCheck(token: string): (authorization: string | undefined) => boolean {
+  if (token.length < MIN_TOKEN_LENGTH)
+    throw new NightshiftError("TOKEN_WEAK", `the token has fewer than ${MIN_TOKEN_LENGTH} characters`, { fix: "Use a longer one." });
+  const expected = digest(token);
+  return (authorization) => {
+    const given = /^bearer +(\S+) *$/i.exec(authorization ?? "")?.[1];
+    return timingSafeEqual(digest(given ?? ""), expected) && given !== undefined;
+  };
+}
+
+function digest(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}
