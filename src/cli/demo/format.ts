@@ -8,7 +8,7 @@ export type Style = "bold" | "dim" | "red" | "green" | "yellow" | "cyan" | "mage
 
 /** Whether a stream takes colours: a terminal that has them, unless NO_COLOR is set to anything (no-color.org). */
 export function wantsColor(stream: NodeJS.WriteStream, env: NodeJS.ProcessEnv = process.env): boolean {
-  return stream.isTTY === true && !env["NO_COLOR"] && env["TERM"] !== "dumb";
+  return stream.isTTY && !env["NO_COLOR"] && env["TERM"] !== "dumb";
 }
 
 /** A `Paint` that uses ANSI escapes, or none. */

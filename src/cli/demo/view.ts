@@ -93,7 +93,7 @@ function headLines(frame: Frame, width: number, paint: Paint): string[] {
 }
 
 function replicaLines(frame: Frame, width: number, paint: Paint): string[] {
-  const names = Math.max(8, Math.min(24, ...[Math.max(0, ...frame.replicas.map((r) => r.name.length))]));
+  const names = Math.min(24, Math.max(8, ...frame.replicas.map((r) => r.name.length)));
   // Columns beside the sparkline: name, memory, time left, state and the gaps between.
   const spark = Math.max(8, width - names - 14 - 11 - 15 - 3);
   const heading = `${fit("payments", names)} ${fit("memory, last minute", spark)} ${fit("of the limit", 14)}${fit("reached in", 11)}state`;
