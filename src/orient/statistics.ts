@@ -36,13 +36,16 @@ export function normalCdf(z: number): number {
   return z >= 0 ? 1 - upper : upper;
 }
 
-/** The standard deviation of the noise on a smooth curve, from the median of its second differences: a trend does not count. */
-export function noiseOf(values: readonly number[]): number {
+/**
+ * The standard deviation of the noise on a smooth curve, from its second differences: a trend does not count. `q` is the
+ * quantile of them that is used: the median, or a lower one where many of them lie on the edges of teeth.
+ */
+export function noiseOf(values: readonly number[], q: 0.25 | 0.5 = 0.5): number {
   if (values.length < 4) return 0;
-  const bends: number[] = [];
-  for (let i = 1; i + 1 < values.length; i++) bends.push(Math.abs((values[i - 1] ?? 0) - 2 * (values[i] ?? 0) + (values[i + 1] ?? 0)));
-  // 1.4826 makes the median absolute deviation a standard deviation; a second difference has six times the variance.
-  return (1.4826 * median(bends)) / Math.sqrt(6);
+  const bends = new Float64Array(values.length - 2);
+  for (let i = 1; i + 1 < values.length; i++) bends[i - 1] = Math.abs((values[i - 1] ?? 0) - 2 * (values[i] ?? 0) + (values[i + 1] ?? 0));
+  // That quantile of a standard normal's absolute value; and a second difference has six times the variance.
+  return quantileOfSorted(bends.sort(), q) / (q === 0.5 ? 0.67449 : 0.31864) / Math.sqrt(6);
 }
 
 /** What a Theil-Sen fit and a Mann-Kendall test found. */

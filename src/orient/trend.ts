@@ -190,8 +190,12 @@ const no = (confidence: number, reason: string, slope?: number): Judgement => ({
 function judge(readings: readonly Point[], span: number, bounds: Bounds): Judgement {
   const { low, high } = extent(readings);
   if (high === low) return no(0, `memory is constant at ${bytes(low)} over ${seconds(span)}`, 0);
-  const rawNoise = noiseOf(readings.map((p) => p.v));
-  const rawTurns = turnsOf(readings, Math.max(6 * rawNoise, 0.12 * (high - low)));
+  const smooth = withoutSpikes(readings);
+  const rawNoise = noiseOf(
+    readings.map((p) => p.v),
+    readings.length < 40 ? 0.5 : 0.25,
+  );
+  const rawTurns = turnsOf(smooth, Math.max(6 * rawNoise, 0.12 * (high - low)));
   const rawTroughs = rawTurns.filter((turn) => turn.trough);
 
   // Teeth that the samples resolve: their troughs are the floor, unless the teeth ceased.
@@ -203,9 +207,22 @@ function judge(readings: readonly Point[], span: number, bounds: Bounds): Judgem
   if (calm === undefined && !toothed) {
     const deepest = deepestOf(rawTurns);
     const teeth = rawTurns.slice(deepest);
-    if (deepest >= 0 && teeth.filter((turn) => turn.trough).length >= 4) return judgeTeeth(readings, teeth, rawNoise);
+    if (deepest >= 0 && teeth.filter((turn) => turn.trough).length >= 4) {
+      const judged = judgeTeeth(readings, teeth, rawNoise);
+      if (judged.verdict === "Growth" || !areSpikes(readings, teeth)) return judged;
+    }
   }
   return judgeFloor(calm ?? raw, toothed || calm !== undefined ? undefined : readings, span, bounds);
+}
+
+/** Running medians of three: a spike of one reading is no tooth. */
+function withoutSpikes(readings: readonly Point[]): readonly Point[] {
+  if (readings.length < 40) return readings;
+  return readings.map((p, i) => {
+    const a = readings[i - 1]?.v ?? p.v;
+    const b = readings[i + 1]?.v ?? p.v;
+    return { t: p.t, v: Math.max(Math.min(a, b), Math.min(Math.max(a, b), p.v)) };
+  });
 }
 
 function extent(points: readonly Point[]): { low: number; high: number } {
@@ -216,6 +233,16 @@ function extent(points: readonly Point[]): { low: number; high: number } {
     if (v > high) high = v;
   }
   return { low, high };
+}
+
+/** Whether memory is near its troughs nearly all the time: bursts, and no teeth. The buckets' floor sees through them. */
+function areSpikes(readings: readonly Point[], teeth: readonly Turn[]): boolean {
+  const troughs = teeth.filter((turn) => turn.trough);
+  const height = median(teeth.filter((turn) => !turn.trough).map((p) => p.v)) - median(troughs.map((p) => p.v));
+  const start = (troughs[0] as Turn).t;
+  const { slope, intercept } = monotoneTrend(troughs);
+  const seen = readings.filter((p) => p.t >= start);
+  return seen.filter((p) => p.v > intercept + slope * (p.t - start) + 0.3 * height).length < 0.2 * seen.length;
 }
 
 /** Index of the lowest trough (the last of equal ones); -1 where there is none. */
@@ -247,8 +274,16 @@ function judgeFloor(floors: readonly Point[], readings: readonly Point[] | undef
   const grown = end.t - start.t;
   const level = median(values.slice(-3));
   const before = risenBefore(floors, onset, drop, (level - start.v) / Math.max(grown, 1e-9));
-  if (before !== undefined && level <= before + 0.1 * (before - lowest))
+  if (before !== undefined && level <= before + 0.35 * (before - lowest))
     return no(0.3, `memory rose to ${bytes(before)} before and came back to ${bytes(lowest)} by itself; now it is ${bytes(level)}`);
+  if (onset >= 6) {
+    const earlier = extent(floors.slice(0, onset));
+    if (level - lowest < 1.5 * (earlier.high - earlier.low))
+      return no(
+        0.3,
+        `memory ranged over ${bytes(earlier.high - earlier.low)} before; that it now stands ${bytes(level - lowest)} above its lowest is no more than that`,
+      );
+  }
   const inside = turns.filter((turn) => turn.t > start.t + 1e-9 && turn.trough).length;
   if (inside > 0)
     return no(
@@ -256,6 +291,11 @@ function judgeFloor(floors: readonly Point[], readings: readonly Point[] | undef
       `memory rises and falls by ${bytes(drop)} and more; too few of its troughs are in view (${inside + 1}) to say that they rise`,
     );
 
+  // A trend that everything in view shows is better known than its last part.
+  if (onset > 0 && onset <= floors.length / 3) {
+    const whole = judgeGrowth(floors, bounds, false, 8);
+    if (whole.verdict === "Growth" && whole.confidence >= 0.9) return whole;
+  }
   const from = onset === 0 ? -Infinity : ((floors[onset - 1] as Point).t + start.t) / 2;
   const segment = onset === 0 ? floors : (readings ?? floors).filter((p) => p.t >= from);
   if (
@@ -282,7 +322,10 @@ function risenBefore(floors: readonly Point[], onset: number, drop: number, slop
   for (let i = top; i >= 0; i--) if ((floors[i] as Point).v < foot.v) foot = floors[i] as Point;
   if (peak.v - foot.v >= 0.35 * (peak.v - start.v)) return peak.v;
   // A short piece of a rise, or too little to see whether it was one.
-  return top < 4 || (peak.v - foot.v) / (peak.t - foot.t) >= 0.4 * slope ? peak.v : undefined;
+  let end = top;
+  while (end + 1 < onset && (floors[end + 1] as Point).v >= peak.v - drop / 2) end++;
+  const piece = floors.slice(0, end + 1);
+  return piece.length < 4 || monotoneTrend(piece).slope >= 0.4 * slope ? peak.v : undefined;
 }
 
 /**
@@ -377,7 +420,7 @@ function factorial(n: number): number {
 }
 
 /** Growth without teeth: is it significant, material, steady and still going on? */
-function judgeGrowth(floors: readonly Point[], bounds: Bounds, mayTail: boolean): Judgement {
+function judgeGrowth(floors: readonly Point[], bounds: Bounds, mayTail: boolean, standOut = 5): Judgement {
   const n = floors.length;
   const first = floors[0] as Point;
   const last = floors[n - 1] as Point;
@@ -395,7 +438,7 @@ function judgeGrowth(floors: readonly Point[], bounds: Bounds, mayTail: boolean)
   if (growth < 0.01 * to)
     return no(0.2, `the floor's growth is not material: ${numbers}, ${((100 * growth) / to).toFixed(2)}% of ${bytes(to)}`, trend.slope);
   // Noise that remembers its past wanders; the more it does, the more growth has to stand out of it.
-  const needed = 3.5 + 7 * Math.max(0, trend.autocorrelation);
+  const needed = standOut + 7 * Math.max(0, trend.autocorrelation);
   if (growth < needed * trend.residual)
     return no(
       0.4,
