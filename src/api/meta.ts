@@ -72,6 +72,6 @@ export function resourceSchema<K extends Kind, S extends z.ZodType>(kind: K, spe
     apiVersion: z.literal(API_VERSION).meta({ description: `Always \`${API_VERSION}\`.` }),
     kind: z.literal(kind).meta({ description: `Always \`${kind}\`.` }),
     metadata: metadataSchema.meta({ description: "Name, namespace, labels and annotations, as Kubernetes has them." }),
-    spec,
+    spec: spec.meta({ description: "What is wanted." }),
   });
 }

@@ -67,111 +67,127 @@ export const signalRecordSchema = z.strictObject({
 
 /** What is really wrong, and with what. */
 export const diagnosisRecordSchema = z.strictObject({
-  cause: z.enum(CAUSES),
+  cause: z.enum(CAUSES).meta({ description: "What is wrong." }),
   rootCauseKey: z.string().meta({ description: "The same for every episode with the same root cause." }),
-  confidence: z.number().min(0).max(1),
-  summary: z.string(),
-  evidence: z.array(evidenceSchema),
+  confidence: z.number().min(0).max(1).meta({ description: "How sure the diagnosis is, 0 to 1." }),
+  summary: z.string().meta({ description: "One sentence for people." }),
+  evidence: z.array(evidenceSchema).meta({ description: "What speaks for it." }),
 });
 
 const gateVerdictSchema = z.strictObject({
   gate: z.enum(BLOCK_REASONS).meta({ description: "Name of the gate, which is also its block reason." }),
-  verdict: z.enum(["Pass", "Block"]),
+  verdict: z.enum(["Pass", "Block"]).meta({ description: "What it said." }),
   message: z.string().meta({ description: "Why, with the numbers." }),
   until: time.optional().meta({ description: "When it may pass, where that is known." }),
 });
 
 const artifactSchema = z.strictObject({
-  type: z.enum(["HeapSnapshot", "CpuProfile"]),
+  type: z.enum(["HeapSnapshot", "CpuProfile"]).meta({ description: "What was captured." }),
   path: z.string().meta({ description: "Where it is." }),
-  bytes: z.int().min(0),
-  sha256: z.string(),
+  bytes: z.int().min(0).meta({ description: "Its size." }),
+  sha256: z.string().meta({ description: "Its digest, in hexadecimal." }),
   replica: targetRefSchema.meta({ description: "Whose it is." }),
-  capturedAt: time,
+  capturedAt: time.meta({ description: "When." }),
 });
 
 export const STEP_STATES = ["Pending", "Intended", "Done", "Failed", "Skipped"] as const;
 
 const stepRecordSchema = z.strictObject({
-  name: z.string(),
+  name: z.string().meta({ description: "Its name in the runbook, or its type." }),
   type: z.enum([...STEP_TYPES, "restoreTraffic", "removeReplacement"]).meta({ description: "The last two undo a step." }),
-  params: z.record(z.string(), z.unknown()),
+  params: z.record(z.string(), z.unknown()).meta({ description: "What the runbook says about it." }),
   target: targetRefSchema.optional().meta({ description: "The replica that it acts on, where it is one of several." }),
-  timeoutMs: z.int().min(0),
-  state: z.enum(STEP_STATES),
+  timeoutMs: z.int().min(0).meta({ description: "Longest time for it, in milliseconds." }),
+  state: z.enum(STEP_STATES).meta({ description: "How far it is. `Intended`: the intent is stored, the result is not known yet." }),
   effectId: z.string().meta({ description: "Key under which the platform carries the effect out at most once." }),
   intendedAt: time.optional().meta({ description: "When the intent was stored, before the effect." }),
-  endedAt: time.optional(),
-  message: z.string().optional(),
+  endedAt: time.optional().meta({ description: "When its result was stored." }),
+  message: z.string().optional().meta({ description: "What came of it." }),
   result: z.record(z.string(), z.unknown()).optional().meta({ description: "What the platform returned." }),
 });
 
 const attemptSchema = z.strictObject({
   rung: z.int().min(0).meta({ description: "Index in the ladder." }),
   what: z.string().meta({ description: "Its strategy or runbook." }),
-  startedAt: time,
+  startedAt: time.meta({ description: "When the rung began." }),
   deadline: time.meta({ description: "End of the rung's timeout." }),
-  endedAt: time.optional(),
-  outcome: z.enum(["Effective", "Ineffective", "Failed", "Cancelled"]).optional(),
+  endedAt: time.optional().meta({ description: "When its outcome was known." }),
+  outcome: z
+    .enum(["Effective", "Ineffective", "Failed", "Cancelled"])
+    .optional()
+    .meta({ description: "`Ineffective`: all steps done, and the target is not well. `Failed`: a step failed." }),
   message: z.string().optional().meta({ description: "Why it ended as it did." }),
-  steps: z.array(stepRecordSchema),
+  steps: z.array(stepRecordSchema).meta({ description: "Its steps, in order." }),
   undo: z.array(stepRecordSchema).default([]).meta({ description: "Steps that brought the world back after a failure." }),
 });
 
 const pageSchema = z.strictObject({
   state: z.enum(["Pending", "Sent", "NoReceiver"]).meta({ description: "`NoReceiver`: nobody is configured to be told." }),
-  dedupKey: z.string(),
-  summary: z.string(),
-  tries: z.int().min(0),
-  nextTryAt: time.optional(),
-  sentAt: time.optional(),
-  lastError: z.string().optional(),
+  dedupKey: z.string().meta({ description: "The same for every delivery of the same incident." }),
+  summary: z.string().meta({ description: "One line." }),
+  tries: z.int().min(0).meta({ description: "Deliveries that were tried." }),
+  nextTryAt: time.optional().meta({ description: "When it is tried again." }),
+  sentAt: time.optional().meta({ description: "When a receiver confirmed it." }),
+  lastError: z.string().optional().meta({ description: "Why the last try failed." }),
 });
 
 const conditionSchema = z.strictObject({
-  type: z.string(),
-  status: z.enum(["True", "False", "Unknown"]),
-  reason: z.string(),
-  message: z.string().default(""),
-  lastTransitionTime: time,
+  type: z.string().meta({ description: "What it is about." }),
+  status: z.enum(["True", "False", "Unknown"]).meta({ description: "Whether it holds." }),
+  reason: z.string().meta({ description: "Why, in one word." }),
+  message: z.string().default("").meta({ description: "Why, for people." }),
+  lastTransitionTime: time.meta({ description: "Since when." }),
 });
 
 export const remediationStatusSchema = z.strictObject({
   revision: z.int().min(0).default(0).meta({ description: "Counts the writes of the status: a later state has a larger one." }),
-  phase: z.enum(PHASES),
+  phase: z.enum(PHASES).meta({ description: "How far the episode is." }),
   reason: z.string().optional().meta({ description: "Block reason, or why it ended." }),
-  message: z.string().optional(),
-  blockedUntil: time.optional(),
-  outcome: z.enum(OUTCOMES).optional(),
+  message: z.string().optional().meta({ description: "Why, for people." }),
+  blockedUntil: time.optional().meta({ description: "When the gate that blocks may pass, where that is known." }),
+  outcome: z.enum(OUTCOMES).optional().meta({ description: "How it ended." }),
   gates: z.array(gateVerdictSchema).default([]).meta({ description: "Every gate's verdict in the latest decision." }),
-  decidedAt: time.optional(),
-  attempts: z.array(attemptSchema).default([]),
-  verification: z.strictObject({ startedAt: time, stableSince: time.optional(), message: z.string().optional() }).optional(),
-  artifacts: z.array(artifactSchema).default([]),
-  page: pageSchema.optional(),
+  decidedAt: time.optional().meta({ description: "When the gates were last asked." }),
+  attempts: z.array(attemptSchema).default([]).meta({ description: "One for each rung that was begun." }),
+  verification: z
+    .strictObject({
+      startedAt: time.meta({ description: "When it began." }),
+      stableSince: time.optional().meta({ description: "Since when the target has been well without a break." }),
+      message: z.string().optional().meta({ description: "What is looked at, and how it stands." }),
+    })
+    .optional()
+    .meta({ description: "Whether the rung helped." }),
+  artifacts: z.array(artifactSchema).default([]).meta({ description: "What was captured." }),
+  page: pageSchema.optional().meta({ description: "The page that was sent for it, if any." }),
   signalsFolded: z.int().min(0).default(0).meta({ description: "Signals that arrived during the episode and belong to it." }),
-  lastSignalAt: time.optional(),
+  lastSignalAt: time.optional().meta({ description: "When the newest of them arrived." }),
   signalResolvedAt: time.optional().meta({ description: "When the signal's source said that it is over." }),
-  conditions: z.array(conditionSchema).default([]),
-  endedAt: time.optional(),
+  conditions: z.array(conditionSchema).default([]).meta({ description: "Conditions as Kubernetes has them." }),
+  endedAt: time.optional().meta({ description: "When the episode was over." }),
 });
 
 /** The immutable part of an episode. */
 export const remediationSpecSchema = z.strictObject({
-  policy: z.strictObject({ name: objectName, uid: z.string(), generation: z.int() }),
-  mode: z.enum(MODES),
-  signal: signalRecordSchema,
+  policy: z
+    .strictObject({
+      name: objectName.meta({ description: "Its name." }),
+      uid: z.string().meta({ description: "Its identity." }),
+      generation: z.int().meta({ description: "Its generation when the episode began." }),
+    })
+    .meta({ description: "The policy that it belongs to." }),
+  mode: z.enum(MODES).meta({ description: "The policy's mode when the episode began; it never goes further than that." }),
+  signal: signalRecordSchema.meta({ description: "What began it." }),
   signalTarget: targetRefSchema.meta({ description: "What the signal is about." }),
   remediationTarget: targetRefSchema.meta({ description: "What the diagnosis says is ill; may be another." }),
   workload: targetRefSchema.meta({ description: "The workload that the remediation target belongs to, or is." }),
-  diagnosis: diagnosisRecordSchema,
+  diagnosis: diagnosisRecordSchema.meta({ description: "What is wrong, and with what." }),
   ladder: policySpecSchema.shape.ladder.meta({ description: "The policy's ladder as it was." }),
-  startedAt: time,
+  startedAt: time.meta({ description: "When the episode began." }),
 });
 
 /** One episode: why, diagnosis, gate results, steps, outcome, evidence. Lock, history and audit record in one. */
 export const remediationSchema = resourceSchema("Remediation", remediationSpecSchema).extend({
-  status: remediationStatusSchema,
+  status: remediationStatusSchema.meta({ description: "What came of it so far." }),
 });
 export type Remediation = z.output<typeof remediationSchema>;
 export type RemediationSpec = Remediation["spec"];

@@ -12,13 +12,10 @@ export const STEP_SCHEMAS = {
   removeFromTraffic: empty.meta({ description: "Send the target no new requests." }),
   awaitInFlight: z
     .strictObject({
-      onTimeout: z
-        .enum(["Continue", "Fail"])
-        .default("Continue")
-        .meta({
-          description:
-            "What a request that never ends does at the timeout: `Continue` (default; it is cut by the stop, and counted), or `Fail` (the target goes back into traffic).",
-        }),
+      onTimeout: z.enum(["Continue", "Fail"]).default("Continue").meta({
+        description:
+          "What a request that never ends does at the timeout: `Continue` (default; it is cut by the stop, and counted), or `Fail` (the target goes back into traffic).",
+      }),
     })
     .meta({ description: "Wait until the target's requests in flight have ended." }),
   capture: captureSchema.meta({ description: "Save evidence from the target's process." }),

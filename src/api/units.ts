@@ -52,11 +52,15 @@ export function percentShare(text: string): number {
   return share;
 }
 
+/** What a value of a unit is called in the reference; schemas made from a unit inherit it. */
+export const forms = z.registry<{ readonly form: string }>();
+
 /** A length of time as Kubernetes and Prometheus write it. */
 export const duration = z
   .string({ error: "expected a duration such as 30s, 5m or 1h30m" })
   .refine((text) => parseDuration(text) !== undefined, { error: "expected a duration such as 30s, 5m or 1h30m" })
-  .meta({ description: "A duration such as `250ms`, `30s`, `5m` or `1h30m`." });
+  .meta({ description: "A duration such as `250ms`, `30s`, `5m` or `1h30m`." })
+  .register(forms, { form: "duration" });
 
 /** A duration that is longer than nothing. */
 export const positiveDuration = duration.refine((text) => (parseDuration(text) ?? 1) > 0, {
@@ -67,15 +71,18 @@ export const positiveDuration = duration.refine((text) => (parseDuration(text) ?
 export const quantity = z
   .string({ error: "expected a quantity such as 256Mi or 1G" })
   .refine((text) => parseQuantity(text) !== undefined, { error: "expected a quantity such as 256Mi or 1G" })
-  .meta({ description: "Bytes as a Kubernetes quantity, such as `256Mi`, `1G` or `1048576`." });
+  .meta({ description: "Bytes as a Kubernetes quantity, such as `256Mi`, `1G` or `1048576`." })
+  .register(forms, { form: "quantity" });
 
 /** A percentage as text, `0%` to `100%`. */
 export const percent = z
   .string({ error: "expected a percentage from 0% to 100%, such as 5%" })
   .refine((text) => parsePercent(text) !== undefined, { error: "expected a percentage from 0% to 100%, such as 5%" })
-  .meta({ description: "A percentage such as `5%`." });
+  .meta({ description: "A percentage such as `5%`." })
+  .register(forms, { form: "percentage" });
 
 /** A percentage or a whole number, as `maxUnavailable` of a PodDisruptionBudget has it. */
 export const percentOrInteger = z
   .union([z.int().min(0), percent], { error: "expected a whole number such as 1, or a percentage such as 10%" })
-  .meta({ description: "A whole number, or a percentage such as `10%`." });
+  .meta({ description: "A whole number, or a percentage such as `10%`." })
+  .register(forms, { form: "whole number or percentage" });
