@@ -28,10 +28,22 @@ export interface DemoOptions {
   /** How fast the shop leaks; 1 is the demo's own pace. */
   readonly speed: number;
   readonly log: Logger;
+  /** How replicas ended, as the supervisor logs it; grows while the demo runs. */
+  readonly exits: readonly ReplicaExit[];
   /** Aborts on Ctrl-C. */
   readonly signal: AbortSignal;
   /** Called when there is something new to show. */
   readonly onChange: (event: DemoEvent) => void;
+}
+
+/** The end of a process. */
+export interface ReplicaExit {
+  readonly replica: string;
+  readonly at: number;
+  readonly code?: number;
+  readonly signal?: string;
+  /** The kernel killed it at its memory limit. */
+  readonly oomKilled: boolean;
 }
 
 /** Something that happened. */
@@ -245,7 +257,7 @@ export class Demo {
       generatorURL: "http://127.0.0.1/demo",
       fingerprint: "demo0000000000001",
     };
-    const response = await fetch(new URL("/api/v1/alerts/webhook", this.#running.url), {
+    const response = await fetch(new URL("/webhooks/alertmanager", this.#running.url), {
       method: "POST",
       headers: { "content-type": "application/json", authorization: `Bearer ${this.#running.token}` },
       body: JSON.stringify({

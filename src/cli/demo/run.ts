@@ -2,7 +2,7 @@ import { join, resolve } from "node:path";
 import { pino, type Logger } from "pino";
 import { messageOf, NightshiftError } from "../../api/errors.ts";
 import { verifyAudit } from "../../record/verify.ts";
-import { Demo, type DemoEvent } from "./demo.ts";
+import { Demo, type DemoEvent, type ReplicaExit } from "./demo.ts";
 import { painter, wantsColor } from "./format.ts";
 import { LineOutput, LiveOutput, type Output, silent } from "./output.ts";
 import { documentOf, report, type AuditVerdict, type DemoDocument } from "./report.ts";
@@ -26,7 +26,7 @@ export async function runDemo(scenario: Scenario, options: RunOptions): Promise<
   const live = options.json !== true && options.headless !== true && process.stdout.isTTY;
   const output: Output =
     options.json === true ? silent : live ? new LiveOutput(process.stdout) : new LineOutput((line) => process.stdout.write(line));
-  const { log, tail } = memoryLog();
+  const { log, tail, exits } = memoryLog();
   const interrupted = new AbortController();
   const interrupt = (): void => interrupted.abort();
   process.on("SIGINT", interrupt);
@@ -44,6 +44,7 @@ export async function runDemo(scenario: Scenario, options: RunOptions): Promise<
       healing: options.healing,
       speed: options.speed,
       log,
+      exits,
       signal: interrupted.signal,
       onChange: (event: DemoEvent) => output.event(demo, event),
     });
@@ -99,13 +100,17 @@ async function auditVerdict(demo: Demo): Promise<AuditVerdict> {
 }
 
 /** The log goes to memory: the screen belongs to the view. Its end is shown when something went wrong. */
-function memoryLog(): { log: Logger; tail: () => string } {
+function memoryLog(): { log: Logger; tail: () => string; exits: readonly ReplicaExit[] } {
   const lines: string[] = [];
+  const exits: ReplicaExit[] = [];
   const stream = {
     write(line: string): void {
       lines.push(line);
       if (lines.length > LOG_TAIL) lines.shift();
+      const entry = JSON.parse(line) as { time: string; replica?: string; exit?: Omit<ReplicaExit, "replica" | "at"> };
+      if (entry.exit !== undefined && entry.replica !== undefined)
+        exits.push({ ...entry.exit, replica: entry.replica, at: Date.parse(entry.time) });
     },
   };
-  return { log: pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, stream), tail: () => lines.join("") };
+  return { log: pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, stream), tail: () => lines.join(""), exits };
 }

@@ -1,7 +1,10 @@
+import { MIN_STALE_MS } from "../../../orient/samples.ts";
 import { actionsOf, blockedBy } from "../evidence.ts";
 import { policy, type Scenario } from "../scenario.ts";
 import { leakingShop } from "./leak.ts";
 
+/** Readings are missing once none came for 30 s, and a little. */
+const STALE_MS = MIN_STALE_MS + 1_000;
 const ALERT = "PaymentsMemoryHigh";
 
 /** Metrics that vanish while memory grows. */
@@ -39,8 +42,8 @@ export const noData: Scenario = {
       const newest = demo.running.telemetry.replicaSeries(faulty ?? "", "process.memory.usage", 0).at(-1);
       return newest === undefined ? 0 : Date.now() - newest.t;
     };
-    demo.say("memory grows; the metrics of that replica will soon vanish");
-    const vanished = await demo.waitFor(() => age() > 5_000, 60_000);
+    demo.say("memory grows, and the metrics of that replica vanish: 30 s of silence are no data");
+    const vanished = await demo.waitFor(() => age() > STALE_MS, 90_000);
     const actedBefore = actionsOf(demo.remediations).length;
     demo.say("the metrics are gone; an alert says that memory is high");
     const labels = { alertname: ALERT, severity: "critical", service: "payments", instance: target?.ref.name ?? "" };
