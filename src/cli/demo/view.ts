@@ -52,6 +52,8 @@ export interface StepView {
 
 /** Rows that a frame has at most, so that the terminal's last line stays free. */
 const SPARE_ROWS = 1;
+/** Records that are shown at least, where there are as many. */
+const MIN_FEED = 3;
 /** The sparkline shows this much of the past (ms). */
 const SPARK_MS = 60_000;
 
@@ -67,13 +69,15 @@ export function render(frame: Frame, size: { readonly columns: number; readonly 
   const gates = gateLines(frame, inner, paint);
   const steps = stepLines(frame, inner, paint);
   const fixed = [head, replicas, traffic, gates, steps];
-  const used = fixed.reduce((sum, block) => sum + (block.length === 0 ? 0 : block.length + 1), 0);
-  const feed = feedLines(frame, inner, Math.max(0, size.rows - SPARE_ROWS - used - 1), paint);
-  const blocks = [...fixed, feed].filter((block) => block.length > 0);
-  const lines = blocks.flatMap((block, i) => (i === 0 ? block : ["", ...block]));
-  // Where even that is too much, the blank lines go first.
   const room = size.rows - SPARE_ROWS;
-  const shown = lines.length <= room ? lines : lines.filter((line) => line !== "").slice(0, room);
+  const filled = fixed.filter((block) => block.length > 0);
+  const height = filled.reduce((sum, block) => sum + block.length, 0);
+  const feedRoom = (gaps: number): number => room - height - gaps;
+  // Blank lines between the blocks where there is room for them and for the newest records; else the last ones go first.
+  let gaps = filled.length;
+  while (gaps > 0 && feedRoom(gaps) < Math.min(MIN_FEED, frame.feed.length)) gaps--;
+  const blocks = [...filled, feedLines(frame, inner, Math.max(0, feedRoom(gaps)), paint)].filter((block) => block.length > 0);
+  const shown = blocks.flatMap((block, i) => (i === 0 || i > gaps ? block : ["", ...block])).slice(0, room);
   return shown.map((line) => ` ${line}`).join("\n");
 }
 
