@@ -276,12 +276,14 @@ function judgeFloor(floors: readonly Point[], readings: readonly Point[] | undef
   const before = risenBefore(floors, onset, drop, (level - start.v) / Math.max(grown, 1e-9));
   if (before !== undefined && level <= before + 0.35 * (before - lowest))
     return no(0.3, `memory rose to ${bytes(before)} before and came back to ${bytes(lowest)} by itself; now it is ${bytes(level)}`);
-  if (onset >= 6) {
-    const earlier = extent(floors.slice(0, onset));
-    if (level - lowest < 1.5 * (earlier.high - earlier.low))
+  const stood = floors.slice(0, endOfHeight(floors, onset, drop) + 1);
+  if (stood.length >= 6) {
+    const earlier = extent(stood);
+    const ranged = earlier.high - earlier.low;
+    if (level - lowest < 1.5 * ranged)
       return no(
         0.3,
-        `memory ranged over ${bytes(earlier.high - earlier.low)} before; that it now stands ${bytes(level - lowest)} above its lowest is no more than that`,
+        `memory ranged over ${bytes(ranged)} before; that it now stands ${bytes(level - lowest)} above its lowest is no more than that`,
       );
   }
   const inside = turns.filter((turn) => turn.t > start.t + 1e-9 && turn.trough).length;
@@ -322,10 +324,16 @@ function risenBefore(floors: readonly Point[], onset: number, drop: number, slop
   for (let i = top; i >= 0; i--) if ((floors[i] as Point).v < foot.v) foot = floors[i] as Point;
   if (peak.v - foot.v >= 0.35 * (peak.v - start.v)) return peak.v;
   // A short piece of a rise, or too little to see whether it was one.
-  let end = top;
-  while (end + 1 < onset && (floors[end + 1] as Point).v >= peak.v - drop / 2) end++;
-  const piece = floors.slice(0, end + 1);
+  const piece = floors.slice(0, endOfHeight(floors, onset, drop) + 1);
   return piece.length < 4 || monotoneTrend(piece).slope >= 0.4 * slope ? peak.v : undefined;
+}
+
+/** Index of the last floor before the onset that stood at the height of the highest one; -1 where the onset is the start. */
+function endOfHeight(floors: readonly Point[], onset: number, drop: number): number {
+  const { high } = extent(floors.slice(0, onset));
+  let end = onset - 1;
+  while (end > 0 && (floors[end] as Point).v < high - drop / 2) end--;
+  return end;
 }
 
 /**
@@ -605,7 +613,7 @@ function rhythmOf(floors: readonly Point[], span: number, limit: number): number
   const [middle = 0, a = 0, b = 0] = sine.coefficients;
   const top = (middle + Math.hypot(a, b)) * scale;
   const f = ((line.sse - sine.sse) / Math.max(sine.sse, 1e-15)) * (y.length - 3);
-  return f > 25 && top < limit && middle - Math.hypot(a, b) > 0 ? top : undefined;
+  return f > 40 && top < limit && middle - Math.hypot(a, b) > 0 ? top : undefined;
 }
 
 /** Bytes for people: `12.3 MB`. */
