@@ -7,12 +7,17 @@ import { attemptOf, contextOf, episodeOf, HOUR, MINUTE, NOW, policyOf, selfEpiso
 import { circuitOpen, strikes } from "./circuit-open.ts";
 import type { GateContext } from "./gate.ts";
 
-const failed = (at: number, name: string, outcome: Attempt["outcome"] = "Ineffective"): Remediation =>
+const failed = (at: number, name: string, outcome: Attempt["outcome"] | "None" = "Ineffective"): Remediation =>
   episodeOf({
     name,
     workload: WORKLOAD,
     created: at - MINUTE,
-    status: { phase: "Failed", outcome: "Ineffective", endedAt: timestamp(at), attempts: [attemptOf(outcome, at)] },
+    status: {
+      phase: "Failed",
+      outcome: "Ineffective",
+      endedAt: timestamp(at),
+      attempts: [attemptOf(outcome === "None" ? undefined : outcome, at)],
+    },
   });
 const healed = (at: number): Remediation =>
   episodeOf({ name: "healed", workload: WORKLOAD, status: { phase: "Succeeded", outcome: "Remediated", endedAt: timestamp(at) } });
@@ -56,7 +61,7 @@ test("a success wipes out the strikes before it, not those after it", () => {
 
 test("failed, ineffective and abandoned attempts are strikes; cancelled ones are not", () => {
   assert.equal(circuitOpen.check(with_([...ago(30, 20), failed(NOW, "f", "Failed")])).verdict, "Block");
-  assert.equal(circuitOpen.check(with_([...ago(30, 20), failed(NOW, "a", undefined)])).verdict, "Block");
+  assert.equal(circuitOpen.check(with_([...ago(30, 20), failed(NOW, "a", "None")])).verdict, "Block");
   assert.equal(circuitOpen.check(with_([...ago(30, 20), failed(NOW, "c", "Cancelled")])).verdict, "Pass");
   const running = episodeOf({ workload: WORKLOAD, status: { phase: "Executing", attempts: [attemptOf(undefined, NOW)] } });
   assert.equal(circuitOpen.check(with_([...ago(30, 20), running])).verdict, "Pass");
@@ -83,6 +88,8 @@ test("strikes from the future are taken as now, and a success from the future fo
   assert.ok(verdict.verdict === "Block");
   assert.equal(verdict.until, NOW + HOUR);
   assert.equal(circuitOpen.check(with_([...ago(30, 20, 10), healed(NOW + HOUR)])).verdict, "Block");
+  assert.equal(circuitOpen.check(with_([...ago(0, 20, 10), healed(NOW + HOUR)])).verdict, "Block");
+  assert.equal(circuitOpen.check(with_([...ago(0, 20, 10), healed(NOW)])).verdict, "Pass");
   assert.equal(circuitOpen.check(with_([...ago(-5, -10, -20), healed(NOW + HOUR)])).verdict, "Pass");
 });
 
@@ -139,4 +146,21 @@ test("property: never more attempts inside a window than max when reset is the w
     ),
     { numRuns: 100 },
   );
+});
+
+test("an episode that was handed to a person after it had acted opens it by itself", () => {
+  const escalated = (at: number, attempts: Attempt[]): Remediation =>
+    episodeOf({
+      name: "handed",
+      workload: WORKLOAD,
+      status: { phase: "Escalated", outcome: "Escalated", endedAt: timestamp(at), attempts },
+    });
+  const at = NOW - 10 * MINUTE;
+  const verdict = circuitOpen.check(with_([escalated(at, [attemptOf("Failed", at)])]));
+  assert.ok(verdict.verdict === "Block");
+  assert.equal(verdict.until, at + HOUR);
+  assert.match(verdict.message, /handed to a person/);
+  // One that never acted (nobody answered, say) leaves it closed; a success since then closes it.
+  assert.equal(circuitOpen.check(with_([escalated(at, [])])).verdict, "Pass");
+  assert.equal(circuitOpen.check(with_([escalated(at, [attemptOf("Failed", at)]), healed(NOW - MINUTE)])).verdict, "Pass");
 });

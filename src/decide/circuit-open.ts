@@ -16,9 +16,10 @@ export interface Strikes {
 }
 
 /** When attempts that failed, and those that helped, ended (ms), as their records say. */
-function results(context: GateContext): { failures: number[]; successes: number[] } {
+function results(context: GateContext): { failures: number[]; successes: number[]; handedOver: number[] } {
   const failures: number[] = [];
   const successes: number[] = [];
+  const handedOver: number[] = [];
   for (const { status } of episodesOf(context).history) {
     const ended = status.phase === "Failed" || status.phase === "Escalated";
     for (const attempt of status.attempts) {
@@ -29,14 +30,16 @@ function results(context: GateContext): { failures: number[]; successes: number[
       // An attempt that was cut off and given up on was no success.
       else if (attempt.outcome === undefined && ended) failures.push(at);
     }
+    if (status.phase === "Escalated" && status.attempts.length > 0) handedOver.push(timeMs(status.endedAt ?? "") || context.now);
     if (status.outcome === "Remediated" && status.endedAt !== undefined) successes.push(timeMs(status.endedAt));
   }
-  return { failures, successes };
+  return { failures, successes, handedOver };
 }
 
 /**
  * Counts strikes. The circuit opens at a strike that makes `attempts.max` within `attempts.window` since the last success,
- * and closes `attempts.reset` (default: the window) after the last such strike.
+ * and closes `attempts.reset` (default: the window) after the last such strike. An episode that was handed to a person
+ * after it had acted opens it by itself: what a person was asked to look at is not tried again behind their back.
  *
  * Times in the future (the clock was set back) are taken as now. A success in the future clears only strikes in the
  * future: which of the others came after it cannot be told.
@@ -47,31 +50,33 @@ export function strikes(context: GateContext): Strikes {
   const { now } = context;
   const window = durationMs(attempts.window);
   const reset = durationMs(attempts.reset ?? attempts.window);
-  const { failures, successes } = results(context);
-  const times = failures
-    .filter((strike) => !successes.some((success) => strike <= success && (success <= now || strike > now)))
-    .map((strike) => Math.min(strike, now))
-    .sort((a, b) => a - b);
+  const { failures, successes, handedOver } = results(context);
+  const sinceSuccess = (all: readonly number[]): number[] =>
+    all
+      .filter((strike) => !successes.some((success) => strike <= success && (success <= now || strike > now)))
+      .map((strike) => Math.min(strike, now))
+      .sort((a, b) => a - b);
+  const times = sinceSuccess(failures);
   /** How many lie in (end - window, end]. */
   const within = (end: number): number => times.filter((time) => time > end - window && time <= end).length;
   let closesAt: number | undefined;
-  for (const time of times) if (within(time) >= attempts.max && time + reset > now) closesAt = Math.max(closesAt ?? 0, time + reset);
+  const opened = [...times.filter((time) => within(time) >= attempts.max), ...sinceSuccess(handedOver)];
+  for (const time of opened) if (time + reset > now) closesAt = Math.max(closesAt ?? 0, time + reset);
   return { count: within(now), max: attempts.max, open: closesAt !== undefined, ...(closesAt === undefined ? {} : { closesAt }) };
 }
 
 /** Blocks once what was tried has failed too often: a person is needed. */
 export const circuitOpen: Gate = {
   name: "CircuitOpen",
-  doc: "After `attempts.max` attempts without success inside `attempts.window` the circuit opens: a person is paged, once, and nothing is tried until `attempts.reset` has passed.",
+  doc: "After `attempts.max` attempts without success inside `attempts.window` the circuit opens, and also when an episode was handed to a person after it had acted: a person is paged, once, and nothing is tried until `attempts.reset` has passed.",
   onEveryStep: false,
   check(context) {
     const { policy } = context;
     if (policy === undefined) return NO_POLICY;
     const { count, max, open, closesAt } = strikes(context);
     if (!open) return pass(`${count} of ${max} attempts without success in the last ${policy.spec.attempts.window}`);
-    return block(
-      `${max} attempts without success within ${policy.spec.attempts.window}; the circuit closes at ${timeText(closesAt ?? NaN)}`,
-      closesAt,
-    );
+    const why =
+      count >= max ? `${max} attempts without success within ${policy.spec.attempts.window}` : "an episode was handed to a person";
+    return block(`${why}; the circuit closes at ${timeText(closesAt ?? NaN)}`, closesAt);
   },
 };

@@ -23,7 +23,9 @@ test("blocks when the workload, or all of its replicas, are gone", () => {
 
 test("blocks when the target replica is gone, or on its way", () => {
   assert.equal(noData.check({ ...contextOf(), replica: undefined }).verdict, "Block");
+  assert.match(noData.check(contextOf({ replica: replicaOf(0, { phase: "Exited" }) })).message, /is gone already/);
   assert.equal(noData.check(contextOf({ replica: replicaOf(0, { phase: "Exited" }) })).verdict, "Block");
+  assert.match(noData.check(contextOf({ replica: replicaOf(0, { phase: "Stopping" }) })).message, /is stopping already/);
   assert.equal(noData.check(contextOf({ replica: replicaOf(0, { phase: "Stopping" }) })).verdict, "Block");
   assert.equal(noData.check(contextOf({ replica: replicaOf(0, { phase: "Starting" }) })).verdict, "Pass");
 });

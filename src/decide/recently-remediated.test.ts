@@ -75,6 +75,10 @@ test("only what did something needs a rest", () => {
     [{ phase: "Cancelled", outcome: undefined, attempts: [attemptOf("Cancelled", NOW, { steps: [step("Skipped")] })] }, "Pass"],
     [{ phase: "Cancelled", outcome: undefined, attempts: [attemptOf("Cancelled", NOW, { steps: [step("Done")] })] }, "Block"],
     [{ phase: "Cancelled", outcome: undefined, attempts: [attemptOf("Cancelled", NOW, { steps: [step("Intended")] })] }, "Block"],
+    [
+      { phase: "Cancelled", outcome: undefined, attempts: [attemptOf("Cancelled", NOW, { steps: [step("Done"), step("Pending")] })] },
+      "Block",
+    ],
   ] as const)
     assert.equal(check({ status: ended(NOW, status as Partial<Remediation["status"]>) }).verdict, verdict, JSON.stringify(status));
 });
