@@ -40,7 +40,7 @@ function typeOf(schema: z.core.$ZodType): string {
   if (inner instanceof z.ZodBoolean) return "`true`, `false`";
   if (inner instanceof z.ZodNumber) return inner.isInt ? "whole number" : "number";
   if (inner instanceof z.ZodString) return "text";
-  if (inner instanceof z.ZodStringFormat) return inner.format === "datetime" ? "time (RFC 3339)" : inner.format.toUpperCase();
+  if (inner instanceof z.ZodStringFormat) return inner.format === "datetime" ? "time (RFC 3339)" : (inner.format?.toUpperCase() ?? "text");
   if (inner instanceof z.ZodUnknown) return "anything";
   throw new Error(`no word for the type ${inner._zod.def.type}: teach typeOf`);
 }
@@ -96,6 +96,7 @@ function kindSection(kind: Kind): string {
   ].join("\n");
 }
 
+const { apiVersion, metadata } = SCHEMAS.RemediationPolicy.shape;
 const anyKind = z.enum(KINDS).meta({ description: "What the resource is: one of the sections below." });
 
 function reference(): string {
@@ -116,7 +117,7 @@ function reference(): string {
     "",
     "## Every resource",
     "",
-    table(rowsOf(SCHEMAS.RemediationPolicy.omit({ spec: true, kind: true }).extend({ kind: anyKind }), ""), "resource"),
+    table(rowsOf(z.object({ apiVersion, kind: anyKind, metadata }), ""), "resource"),
     "Durations are written as `250ms`, `30s`, `5m`, `1h30m` or `7d`; quantities as `256Mi`, `1G` or a number of bytes as text; percentages as `5%`.",
     "",
     ...KINDS.map(kindSection),
