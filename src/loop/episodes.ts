@@ -1,0 +1,838 @@
+import { createHash } from "node:crypto";
+import { abandon, advance, currentAttempt, type MachineDeps, withAttempt } from "../act/machine.ts";
+import { plan, rungName } from "../act/plan.ts";
+import { health } from "../act/verify.ts";
+import { messageOf, NightshiftError } from "../api/errors.ts";
+import { API_VERSION, targetKey } from "../api/meta.ts";
+import type { RemediationPolicy } from "../api/policy.ts";
+import { type Attempt, isTerminal, type Phase, type Remediation, type RemediationStatus, type StepRecord } from "../api/remediation.ts";
+import type { Diagnosis, Signal } from "../api/signal.ts";
+import { timeMs, timestamp } from "../api/time.ts";
+import { durationMs } from "../api/units.ts";
+import type { Decision } from "../decide/gate.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Platform, Workload } from "../ports/platform.ts";
+import type { Store } from "../ports/store.ts";
+import type { AuditRecord } from "../record/audit.ts";
+import type { LoopMetrics } from "../record/metrics.ts";
+import { objectKey } from "./cache.ts";
+import { Lock } from "./lock.ts";
+import { isPaged, type Pager } from "./pager.ts";
+import type { Requeue } from "./queue.ts";
+import type { Recorder } from "./recorder.ts";
+import { policyKey, recordedSignal, type World } from "./world.ts";
+
+/** How often an episode that waits is looked at again by itself (ms); changes wake it earlier. */
+const RECONSIDER_MS = 1_000;
+/** How often the target is looked at while an episode is verified (ms). */
+const VERIFY_MS = 500;
+/** A signal must be gone this long before an episode that waits counts as recovered: one missed evaluation is no recovery (ms). */
+const RESOLVE_GRACE_MS = 10_000;
+/**
+ * Reasons for which no episode begins; the decision is put on record all the same. A stale signal is no evidence of a
+ * fault, and a rest after an episode is that episode's: when it is over, what still fires begins another.
+ */
+const NO_EPISODE: ReadonlySet<string> = new Set(["StaleSignal", "RecentlyRemediated"]);
+/** Reasons that a person gave: nobody is paged for a fault that somebody has said to leave alone. */
+const SAID_BY_PEOPLE: ReadonlySet<string> = new Set(["Paused", "Unmanaged"]);
+
+/** Begins episodes and carries them to their end. Every method may be called again after a crash. */
+export class Episodes {
+  readonly #store: Store;
+  readonly #world: World;
+  readonly #platform: Platform;
+  readonly #recorder: Recorder;
+  readonly #pager: Pager;
+  readonly #metrics: LoopMetrics;
+  readonly #clock: Clock;
+  readonly #machine: MachineDeps;
+  /** Deciding and storing the decision is one act: two decisions at once would each not know of the other. */
+  readonly #deciding = new Lock();
+  /** Decisions as they were last put on record, by episode or by policy and signal: an unchanged one is not repeated. */
+  readonly #recorded = new Map<string, string>();
+  /** Effect ids of steps whose intent this very process has just stored, so that they need not be looked for. */
+  readonly #fresh = new Map<string, string>();
+  /** When the signal of a waiting episode was first seen gone (monotonic ms). */
+  readonly #goneSince = new Map<string, number>();
+  readonly #folds = new Map<string, { count: number; at: number }>();
+  readonly #asked = new Set<string>();
+  readonly #counted = new Set<string>();
+  readonly #wake: (key: string) => void;
+
+  constructor(options: {
+    readonly store: Store;
+    readonly world: World;
+    readonly recorder: Recorder;
+    readonly pager: Pager;
+    readonly metrics: LoopMetrics;
+    readonly stopping: AbortSignal;
+    /** Has the episode of this key reconciled soon. */
+    readonly wake: (key: string) => void;
+  }) {
+    this.#store = options.store;
+    this.#world = options.world;
+    this.#platform = options.world.platform;
+    this.#clock = options.world.clock;
+    this.#recorder = options.recorder;
+    this.#pager = options.pager;
+    this.#metrics = options.metrics;
+    this.#wake = options.wake;
+    this.#machine = {
+      platform: this.#platform,
+      clock: this.#clock,
+      stopping: options.stopping,
+      save: (remediation) => this.#save(remediation),
+      audit: (type, remediation, step, message) =>
+        this.#recorder.write([
+          this.#recorder.about(remediation, type, message, {
+            step: step.name,
+            type: step.type,
+            effectId: step.effectId,
+            state: step.state,
+            ...(step.result === undefined ? {} : { result: step.result }),
+          }),
+        ]),
+      gates: (remediation) => this.#world.decideStep(remediation),
+      notify: (remediation, key, message) => this.#pager.notify(remediation, key, message, this.#world.policyOf(remediation)),
+      effectEnded: (type, result) => this.#metrics.effect(type, result),
+    };
+  }
+
+  /** Takes a signal that fires: into the live episode that it belongs to, or into a new one. `records` precede the decision on record. */
+  async take(signal: Signal, policy: RemediationPolicy, isNew: boolean, records: readonly AuditRecord[]): Promise<void> {
+    const own = this.#liveOf(policy, signal);
+    if (own !== undefined) {
+      await this.#recorder.write(records);
+      if (isNew) this.#fold(own);
+      return;
+    }
+    // Only deciding and storing are one at a time; the flush of the audit trail is shared with the others that wait for it.
+    const { done } = await this.#deciding.run(() => this.#begin(signal, policy, records));
+    await done;
+  }
+
+  /** Does what is next for an episode. */
+  async reconcile(key: string): Promise<Requeue> {
+    let remediation = this.#world.remediations.get(key);
+    if (remediation === undefined) return {};
+    remediation = await this.#storeFolds(key, remediation);
+    const paging = await this.#page(remediation);
+    remediation = this.#world.remediations.get(key) ?? remediation;
+    const requeue = isTerminal(remediation) ? {} : await this.#step(key, remediation);
+    if (isTerminal(remediation)) this.#forget(key, remediation);
+    const after = Math.min(paging.after ?? Infinity, requeue.after ?? Infinity);
+    return after === Infinity ? {} : { after };
+  }
+
+  async #step(key: string, remediation: Remediation): Promise<Requeue> {
+    switch (remediation.status.phase) {
+      case "Pending":
+      case "Blocked":
+      case "AwaitingApproval":
+        return this.#reconsider(key, remediation);
+      case "Executing":
+        return this.#execute(key, remediation);
+      case "Verifying":
+        return this.#verify(remediation);
+      default:
+        return {};
+    }
+  }
+
+  // ---- beginning -----------------------------------------------------------------------------------------------
+
+  #liveOf(policy: RemediationPolicy, signal: Signal): Remediation | undefined {
+    const key = objectKey(policy);
+    return this.#world.remediations
+      .list()
+      .find(
+        (r) =>
+          !isTerminal(r) &&
+          policyKey(r) === key &&
+          (r.spec.signal.fingerprint === signal.fingerprint || targetKey(r.spec.signalTarget) === targetKey(signal.target)),
+      );
+  }
+
+  async #begin(signal: Signal, policy: RemediationPolicy, records: readonly AuditRecord[]): Promise<{ readonly done: Promise<void> }> {
+    // Asked again inside the lock: another signal may have begun the episode while this one waited for its turn.
+    const own = this.#liveOf(policy, signal);
+    if (own !== undefined) return { done: this.#recorder.write(records) };
+    const diagnosis = this.#world.diagnose(signal, policy);
+    let decision = this.#world.decide("Start", signal, diagnosis, policy, undefined);
+    const busy = decision.verdicts.some((v) => v.gate === "InProgress" && v.verdict === "Block");
+    if (busy || NO_EPISODE.has(decision.reason ?? "")) {
+      const key = `${objectKey(policy)}|${signal.fingerprint}`;
+      return { done: this.#recorder.write([...records, ...this.#decisionRecord(key, decision, policy, diagnosis, undefined)]) };
+    }
+    const draft = this.#draft(signal, policy, diagnosis, decision);
+    const workload = this.#world.workload(diagnosis.workload);
+    let status = this.#initialStatus(decision);
+    if (decision.action === "Act" && workload !== undefined) {
+      const attempt = this.#planAttempt(draft, 0, workload);
+      if (attempt instanceof NightshiftError) {
+        decision = { ...decision, action: "Block", message: attempt.message };
+        status = this.#escalated(draft, status, attempt.message);
+      } else {
+        status = { ...status, phase: "Executing", attempts: [this.#intended(attempt)] };
+      }
+    }
+    const object: Remediation = { ...draft, status };
+    const key = objectKey(object);
+    const recorded = this.#recorder.write([
+      ...records,
+      ...this.#decisionRecord(key, decision, policy, diagnosis, object),
+      ...this.#intentRecords(object),
+    ]);
+    // Handled below; until then a failure must not count as unhandled.
+    recorded.catch(() => undefined);
+    const created = await this.#store.create(object);
+    this.#world.remediations.put(created);
+    return { done: recorded.then(() => this.#begun(created, signal)) };
+  }
+
+  /** The episode is stored and its decision on record: from here on it may act. */
+  #begun(remediation: Remediation, signal: Signal): void {
+    const key = objectKey(remediation);
+    const first = remediation.status.attempts[0]?.steps[0];
+    if (remediation.status.phase === "Executing" && first !== undefined) {
+      this.#metrics.signalToEffect(Math.max(0, this.#clock.now() - signal.receivedAt) / 1000);
+      this.#fresh.set(key, first.effectId);
+    }
+    this.#count(remediation);
+    this.#wake(key);
+  }
+
+  #draft(signal: Signal, policy: RemediationPolicy, diagnosis: Diagnosis, decision: Decision): Remediation {
+    const { namespace, name } = policy.metadata;
+    // The episode begins with its signal, but always after the one before it ended: a fault that goes on is another episode.
+    const before = this.#world.remediations
+      .list()
+      .filter((r) => policyKey(r) === objectKey(policy) && targetKey(r.spec.signalTarget) === targetKey(signal.target))
+      .map((r) => timeMs(r.status.endedAt ?? r.spec.startedAt) + 1);
+    const startedAt = timestamp(Math.max(signal.startsAt, ...before));
+    const identity = [policy.metadata.uid, signal.target.uid ?? targetKey(signal.target), signal.name, startedAt].join("|");
+    const suffix = createHash("sha256").update(identity).digest("hex").slice(0, 10);
+    return {
+      apiVersion: API_VERSION,
+      kind: "Remediation",
+      metadata: { namespace, name: `${name.slice(0, 200)}-${suffix}`, labels: { "nightshift.dev/policy": name } },
+      spec: {
+        policy: { name, uid: policy.metadata.uid ?? "", generation: policy.metadata.generation ?? 0 },
+        mode: policy.spec.mode,
+        signal: {
+          name: signal.name,
+          condition: signal.condition,
+          source: signal.source,
+          startsAt: timestamp(signal.startsAt),
+          receivedAt: timestamp(signal.receivedAt),
+          fingerprint: signal.fingerprint,
+        },
+        signalTarget: signal.target,
+        remediationTarget: diagnosis.remediationTarget,
+        workload: diagnosis.workload,
+        diagnosis: {
+          cause: diagnosis.cause,
+          rootCauseKey: diagnosis.rootCauseKey,
+          confidence: diagnosis.confidence,
+          summary: diagnosis.summary,
+          evidence: [...diagnosis.evidence],
+        },
+        ladder: policy.spec.ladder,
+        startedAt,
+      },
+      status: this.#initialStatus(decision),
+    };
+  }
+
+  #initialStatus(decision: Decision): RemediationStatus {
+    const now = timestamp(this.#clock.now());
+    const base: RemediationStatus = {
+      revision: 1,
+      phase: "Pending",
+      gates: [...decision.verdicts],
+      decidedAt: now,
+      attempts: [],
+      artifacts: [],
+      signalsFolded: 0,
+      lastSignalAt: now,
+      conditions: [],
+    };
+    switch (decision.action) {
+      case "Act":
+        return base;
+      case "Observe":
+        return {
+          ...base,
+          phase: "Succeeded",
+          outcome: "Observed",
+          reason: "Observed",
+          message: "the mode is Observe: this would have been done now",
+          endedAt: now,
+        };
+      case "AwaitApproval":
+        return { ...base, phase: "AwaitingApproval", reason: decision.reason ?? "AwaitingApproval", message: decision.message };
+      case "Block":
+        return { ...base, ...blocked(decision) };
+    }
+  }
+
+  /** The next attempt, or why there can be none. */
+  #planAttempt(remediation: Remediation, rungIndex: number, workload: Workload): Attempt | NightshiftError {
+    const rung = remediation.spec.ladder[rungIndex];
+    if (rung === undefined) return new NightshiftError("PLAN_IMPOSSIBLE", `the ladder has no rung ${rungIndex}`);
+    const now = this.#clock.now();
+    try {
+      return {
+        rung: rungIndex,
+        what: rungName(rung),
+        startedAt: timestamp(now),
+        deadline: timestamp(now + durationMs(rung.timeout)),
+        steps: plan({
+          rung,
+          idPrefix: `${objectKey(remediation)}/${remediation.status.attempts.length}`,
+          target: this.#world.targetNow(remediation),
+          episodeTarget: remediation.spec.remediationTarget,
+          workload,
+          namespace: remediation.metadata.namespace,
+          runbooks: this.#world.runbook,
+        }),
+        undo: [],
+      };
+    } catch (error) {
+      if (error instanceof NightshiftError) return error;
+      throw error;
+    }
+  }
+
+  /** The gates have just answered, so the first step's intent is stored together with the decision: one write less before the first effect. */
+  #intended(attempt: Attempt): Attempt {
+    const [first, ...rest] = attempt.steps;
+    if (first === undefined) return attempt;
+    return { ...attempt, steps: [{ ...first, state: "Intended", intendedAt: attempt.startedAt }, ...rest] };
+  }
+
+  #intentRecords(remediation: Remediation): AuditRecord[] {
+    const first = remediation.status.attempts.at(-1)?.steps[0];
+    if (remediation.status.phase !== "Executing" || first?.state !== "Intended") return [];
+    return [
+      this.#recorder.about(remediation, "Intent", `step ${first.name} begins`, {
+        step: first.name,
+        type: first.type,
+        effectId: first.effectId,
+        state: first.state,
+      }),
+    ];
+  }
+
+  // ---- waiting -------------------------------------------------------------------------------------------------
+
+  /** An episode that waits: has the fault gone, may it begin now, has a person answered, has it waited too long? */
+  async #reconsider(key: string, remediation: Remediation): Promise<Requeue> {
+    const policy = this.#world.policyOf(remediation);
+    if (policy === undefined) return this.#end(remediation, "Cancelled", undefined, "PolicyDeleted", "the policy was deleted");
+    const denial = this.#denial(remediation);
+    if (denial !== undefined) return this.#end(remediation, "Cancelled", undefined, "Denied", denial);
+    const workload =
+      this.#world.workload(remediation.spec.signalTarget) ??
+      this.#world.platform.workloads().find((w) => w.replicas.some((r) => r.ref.uid === remediation.spec.signalTarget.uid));
+    const detection = workload === undefined ? undefined : this.#world.detect(policy, workload);
+    const signal = detection === undefined ? undefined : this.#world.currentSignal(remediation, detection);
+    if (signal === undefined) return this.#signalGone(key, remediation, workload, detection?.missing ?? []);
+    this.#goneSince.delete(key);
+    const diagnosis = this.#world.diagnose(signal, policy);
+    if (
+      targetKey(diagnosis.remediationTarget) !== targetKey(remediation.spec.remediationTarget) ||
+      diagnosis.remediationTarget.uid !== remediation.spec.remediationTarget.uid
+    )
+      return this.#end(
+        remediation,
+        "Cancelled",
+        undefined,
+        "TargetChanged",
+        `the cause is now ${targetKey(diagnosis.remediationTarget)}: that is another episode`,
+      );
+    return this.#deciding.run(() => this.#redecide(remediation, signal, diagnosis, policy));
+  }
+
+  async #redecide(remediation: Remediation, signal: Signal, diagnosis: Diagnosis, policy: RemediationPolicy): Promise<Requeue> {
+    const decision = this.#world.decide("Start", signal, diagnosis, policy, remediation);
+    const records = this.#decisionRecord(objectKey(remediation), decision, policy, diagnosis, remediation);
+    const now = this.#clock.now();
+    if (decision.action === "Act") {
+      const last = remediation.status.attempts.at(-1);
+      const rung = last === undefined ? 0 : Math.min(last.rung + 1, remediation.spec.ladder.length - 1);
+      return this.#beginAttempt(remediation, rung, decision, records);
+    }
+    if (decision.action === "Observe") {
+      await this.#recorder.write(records);
+      return this.#end(remediation, "Succeeded", "Observed", "Observed", "the mode is Observe: this would have been done now");
+    }
+    const waitedSince = timeMs(remediation.metadata.creationTimestamp ?? remediation.spec.startedAt);
+    if (decision.action === "AwaitApproval") {
+      const timeout = waitedSince + durationMs(policy.spec.approval.timeout);
+      if (now >= timeout) {
+        await this.#recorder.write(records);
+        return this.#escalate(remediation, "ApprovalTimeout", `nobody answered within ${policy.spec.approval.timeout}`);
+      }
+      if (remediation.status.phase !== "AwaitingApproval")
+        remediation = await this.#saveWith(
+          {
+            ...remediation,
+            status: {
+              ...remediation.status,
+              phase: "AwaitingApproval",
+              reason: "AwaitingApproval",
+              message: decision.message,
+              gates: [...decision.verdicts],
+              decidedAt: timestamp(now),
+            },
+          },
+          records,
+        );
+      await this.#askForApproval(remediation, policy);
+      return { after: Math.min(RECONSIDER_MS, timeout - now) };
+    }
+    if (records.length > 0)
+      remediation = await this.#saveWith(
+        {
+          ...remediation,
+          status: { ...remediation.status, ...blocked(decision), gates: [...decision.verdicts], decidedAt: timestamp(now) },
+        },
+        records,
+      );
+    const due = waitedSince + durationMs(policy.spec.escalation.blockedFor);
+    if (
+      now >= due &&
+      remediation.status.page === undefined &&
+      !SAID_BY_PEOPLE.has(decision.reason ?? "") &&
+      !isPaged(remediation, this.#world.remediations.list())
+    ) {
+      const summary = `${remediation.spec.diagnosis.summary}; not acted on for ${policy.spec.escalation.blockedFor}: ${decision.reason ?? ""}: ${decision.message}`;
+      await this.#save({ ...remediation, status: { ...remediation.status, page: this.#pager.newPage(remediation, summary) } });
+      return { after: 0 };
+    }
+    return { after: RECONSIDER_MS };
+  }
+
+  /** The signal is not seen. Gone is only what was looked for with data at hand; everything else is missing data. */
+  async #signalGone(key: string, remediation: Remediation, workload: Workload | undefined, missing: readonly string[]): Promise<Requeue> {
+    const target = remediation.spec.signalTarget;
+    if (
+      workload === undefined ||
+      (target.uid !== undefined &&
+        target.uid !== workload.ref.uid &&
+        workload.replicas.every((r) => r.ref.uid !== target.uid || r.phase === "Exited"))
+    )
+      return this.#end(remediation, "Succeeded", "SelfRecovered", "TargetGone", `${target.name} is gone before anything was done`);
+    if (missing.length > 0) {
+      const message = missing.join("; ");
+      if (remediation.status.reason !== "NoData" || remediation.status.phase !== "Blocked")
+        await this.#saveWith({ ...remediation, status: { ...remediation.status, phase: "Blocked", reason: "NoData", message } }, [
+          this.#recorder.about(remediation, "Decision", `no action: NoData: ${message}`, { action: "Block", reason: "NoData" }),
+        ]);
+      return { after: RECONSIDER_MS };
+    }
+    const now = this.#clock.monotonic();
+    const since = this.#goneSince.get(key) ?? now;
+    this.#goneSince.set(key, since);
+    if (now - since < RESOLVE_GRACE_MS) return { after: Math.min(RECONSIDER_MS, RESOLVE_GRACE_MS - (now - since)) };
+    return this.#end(remediation, "Succeeded", "SelfRecovered", "SignalResolved", "the signal resolved before anything was done");
+  }
+
+  #denial(remediation: Remediation): string | undefined {
+    const uid = remediation.spec.remediationTarget.uid;
+    const answers = this.#world.approvals
+      .list()
+      .filter(
+        (a) =>
+          a.metadata.namespace === remediation.metadata.namespace &&
+          a.spec.remediation === remediation.metadata.name &&
+          (a.spec.targetUid === undefined || a.spec.targetUid === uid),
+      );
+    const denied = answers.filter((a) => a.spec.decision === "Denied").toSorted((a, b) => timeMs(b.spec.at) - timeMs(a.spec.at))[0];
+    if (denied === undefined || answers.some((a) => a.spec.decision === "Approved" && timeMs(a.spec.at) > timeMs(denied.spec.at)))
+      return undefined;
+    return `denied by ${denied.spec.by}${denied.spec.reason === undefined ? "" : `: ${denied.spec.reason}`}`;
+  }
+
+  /** Tells the receivers that an answer is waited for; again after a restart, under the same key. */
+  async #askForApproval(remediation: Remediation, policy: RemediationPolicy): Promise<void> {
+    const key = objectKey(remediation);
+    if (this.#asked.has(key)) return;
+    this.#asked.add(key);
+    const { name, namespace } = remediation.metadata;
+    const how = `Answer with: nightshift approve ${name} --namespace ${namespace}, or --deny.`;
+    try {
+      await this.#pager.notify(
+        remediation,
+        `${key}/approval`,
+        `${remediation.spec.diagnosis.summary}. May ${rungName(remediation.spec.ladder[0] ?? policy.spec.ladder[0]!)} be carried out? ${how}`,
+        policy,
+      );
+    } catch (error) {
+      await this.#recorder.write([this.#recorder.about(remediation, "Page", `nobody could be asked for approval: ${messageOf(error)}`)]);
+    }
+  }
+
+  // ---- acting --------------------------------------------------------------------------------------------------
+
+  async #beginAttempt(remediation: Remediation, rung: number, decision: Decision, records: readonly AuditRecord[]): Promise<Requeue> {
+    const workload = this.#world.workload(remediation.spec.workload);
+    const attempt =
+      workload === undefined
+        ? new NightshiftError("PLAN_IMPOSSIBLE", "the workload is gone")
+        : this.#planAttempt(remediation, rung, workload);
+    if (attempt instanceof NightshiftError) {
+      await this.#recorder.write(records);
+      return this.#escalate(remediation, "NoPlan", attempt.message);
+    }
+    const { blockedUntil: _until, reason: _reason, message: _message, verification: _verification, ...rest } = remediation.status;
+    const next: Remediation = {
+      ...remediation,
+      status: {
+        ...rest,
+        phase: "Executing",
+        gates: [...decision.verdicts],
+        decidedAt: timestamp(this.#clock.now()),
+        attempts: [...rest.attempts, this.#intended(attempt)],
+      },
+    };
+    const saved = await this.#saveWith(next, [...records, ...this.#intentRecords(next)]);
+    const first = attempt.steps[0];
+    if (first !== undefined) this.#fresh.set(objectKey(saved), first.effectId);
+    return { after: 0 };
+  }
+
+  async #execute(key: string, remediation: Remediation): Promise<Requeue> {
+    const begin = this.#clock.monotonic();
+    const fresh = this.#fresh.get(key);
+    this.#fresh.delete(key);
+    const progress = await advance(remediation, this.#machine, fresh);
+    this.#metrics.room("act", (this.#clock.monotonic() - begin) / 1000);
+    switch (progress.next) {
+      case "Again":
+        return { after: 0 };
+      case "Wait":
+        return { after: progress.ms };
+      case "Verify":
+        return this.#beginVerification(progress.remediation);
+      case "TargetGone":
+        return this.#end(
+          closeAttempt(progress.remediation, "Cancelled", progress.message, this.#clock),
+          "Cancelled",
+          undefined,
+          "TargetGone",
+          progress.message,
+        );
+      case "Unknown":
+        await this.#save(abandon(progress.remediation, "Failed", progress.message, this.#platform, this.#clock.now()));
+        return { after: 0 };
+      case "Ended":
+        return this.#attemptEnded(progress.remediation, progress.undone);
+    }
+  }
+
+  async #beginVerification(remediation: Remediation): Promise<Requeue> {
+    // Nothing but a message was sent: there is no effect to wait for, and the fault is still a person's.
+    await this.#saveWith(
+      { ...remediation, status: { ...remediation.status, phase: "Verifying", verification: { startedAt: timestamp(this.#clock.now()) } } },
+      [this.#recorder.about(remediation, "Phase", "Verifying: every step is done")],
+    );
+    return { after: 0 };
+  }
+
+  async #attemptEnded(remediation: Remediation, undone: boolean): Promise<Requeue> {
+    const attempt = currentAttempt(remediation);
+    const message = attempt.message ?? "the attempt ended";
+    const closed = closeAttempt(remediation, attempt.outcome ?? "Failed", message, this.#clock);
+    const unknown = attempt.steps.find((step) => step.state === "Failed" && step.message?.startsWith("it cannot be known"));
+    if (unknown !== undefined) return this.#escalate(closed, "Inconclusive", unknown.message ?? message, "Inconclusive");
+    if (!undone)
+      return this.#escalate(
+        closed,
+        "UndoFailed",
+        `${message}; and what was done could not be taken back: ${attempt.undo.find((s) => s.state === "Failed")?.message ?? ""}`,
+      );
+    if (attempt.outcome === "Cancelled") return this.#end(closed, "Cancelled", undefined, "Cancelled", message);
+    return this.#climb(closed, message, "Failed");
+  }
+
+  // ---- verifying -----------------------------------------------------------------------------------------------
+
+  async #verify(remediation: Remediation): Promise<Requeue> {
+    const policy = this.#world.policyOf(remediation);
+    const workload = this.#world.workload(remediation.spec.workload);
+    const now = this.#clock.now();
+    const verification = remediation.status.verification ?? { startedAt: timestamp(now) };
+    const startedAt = timeMs(verification.startedAt);
+    const detection = policy === undefined || workload === undefined ? { signals: [], missing: [] } : this.#world.detect(policy, workload);
+    const verify = policy?.spec.verify ?? { stableFor: "30s", timeout: "5m", maxErrorRate: "5%" };
+    const stableFor = durationMs(verify.stableFor);
+    const seen = health({
+      remediation,
+      verify,
+      workload,
+      firing: detection.signals.filter((signal) => signal.state === "Firing"),
+      missing: detection.missing,
+      requests: this.#world.telemetry.requests(remediation.spec.workload, Math.max(startedAt, now - stableFor)),
+    });
+    const stableSince = seen.state === "Well" ? (verification.stableSince ?? timestamp(now)) : undefined;
+    if (stableSince !== undefined && now - timeMs(stableSince) >= stableFor) {
+      const healed = closeAttempt(remediation, "Effective", seen.message, this.#clock);
+      return this.#end(healed, "Succeeded", "Remediated", "Verified", `${seen.message}, for ${verify.stableFor}`);
+    }
+    if (now - startedAt >= durationMs(verify.timeout)) {
+      const why = `not well within ${verify.timeout}: ${seen.message}`;
+      const closed = closeAttempt(remediation, "Ineffective", why, this.#clock);
+      if (seen.state === "NoData") return this.#escalate(closed, "NoData", why, "Inconclusive");
+      return this.#climb(closed, why, "Ineffective");
+    }
+    if (stableSince !== verification.stableSince || remediation.status.verification === undefined)
+      await this.#save({
+        ...remediation,
+        status: {
+          ...remediation.status,
+          message: seen.message,
+          verification: { startedAt: verification.startedAt, ...(stableSince === undefined ? {} : { stableSince }), message: seen.message },
+        },
+      });
+    return { after: VERIFY_MS };
+  }
+
+  /** An attempt did not help: the next rung, another episode after a rest, or a person. */
+  async #climb(remediation: Remediation, why: string, how: "Failed" | "Ineffective"): Promise<Requeue> {
+    const policy = this.#world.policyOf(remediation);
+    if (policy === undefined) return this.#end(remediation, "Cancelled", undefined, "PolicyDeleted", "the policy was deleted");
+    const rung = currentAttempt(remediation).rung + 1;
+    return this.#deciding.run(async () => {
+      const signal = { ...recordedSignal(remediation), seenAt: this.#clock.now() };
+      const diagnosis = this.#world.standingDiagnosis(remediation);
+      const decision = this.#world.decide("Start", signal, diagnosis, policy, remediation);
+      const circuit = decision.verdicts.find((v) => v.gate === "CircuitOpen" && v.verdict === "Block");
+      if (circuit !== undefined) return this.#escalate(remediation, "CircuitOpen", `${why}; ${circuit.message}`);
+      if (rung >= remediation.spec.ladder.length) {
+        if (how === "Failed") return this.#escalate(remediation, "StepFailed", why);
+        return this.#end(remediation, "Failed", "Ineffective", "Ineffective", why);
+      }
+      const records = this.#decisionRecord(objectKey(remediation), decision, policy, diagnosis, remediation);
+      if (decision.action === "Act") return this.#beginAttempt(remediation, rung, decision, records);
+      await this.#saveWith(
+        { ...remediation, status: { ...remediation.status, ...blocked(decision), gates: [...decision.verdicts] } },
+        records,
+      );
+      return { after: RECONSIDER_MS };
+    });
+  }
+
+  // ---- ending --------------------------------------------------------------------------------------------------
+
+  async #end(
+    remediation: Remediation,
+    phase: Phase,
+    outcome: RemediationStatus["outcome"],
+    reason: string,
+    message: string,
+  ): Promise<Requeue> {
+    const { blockedUntil: _until, ...rest } = remediation.status;
+    const status: RemediationStatus = {
+      ...rest,
+      phase,
+      reason,
+      message,
+      ...(outcome === undefined ? {} : { outcome }),
+      endedAt: timestamp(this.#clock.now()),
+    };
+    await this.#saveWith({ ...remediation, status }, [
+      this.#recorder.about(remediation, "Phase", `${phase}${outcome === undefined ? "" : `, ${outcome}`}: ${message}`, {
+        phase,
+        outcome,
+        reason,
+      }),
+    ]);
+    return { after: 0 };
+  }
+
+  /** Hands the episode to a person: once for an incident. */
+  async #escalate(
+    remediation: Remediation,
+    reason: string,
+    message: string,
+    outcome: "Escalated" | "Inconclusive" = "Escalated",
+  ): Promise<Requeue> {
+    const status = this.#escalated(remediation, { ...remediation.status, reason }, message, outcome);
+    await this.#saveWith({ ...remediation, status }, [
+      this.#recorder.about(remediation, "Phase", `Escalated: ${message}`, {
+        phase: "Escalated",
+        outcome,
+        reason,
+        paged: status.page !== undefined,
+      }),
+    ]);
+    return { after: 0 };
+  }
+
+  #escalated(
+    remediation: Remediation,
+    status: RemediationStatus,
+    message: string,
+    outcome: "Escalated" | "Inconclusive" = "Escalated",
+  ): RemediationStatus {
+    const paged = isPaged(remediation, this.#world.remediations.list());
+    const { blockedUntil: _until, ...rest } = status;
+    return {
+      ...rest,
+      phase: "Escalated",
+      outcome,
+      reason: status.reason ?? "NoPlan",
+      message: paged ? `${message} (a person was paged for this incident before)` : message,
+      endedAt: timestamp(this.#clock.now()),
+      ...(paged || status.page !== undefined
+        ? {}
+        : { page: this.#pager.newPage(remediation, `${remediation.spec.diagnosis.summary}; ${message}`) }),
+    };
+  }
+
+  async #page(remediation: Remediation): Promise<Requeue> {
+    const { page } = remediation.status;
+    if (page?.state !== "Pending") return {};
+    const wait = page.nextTryAt === undefined ? 0 : timeMs(page.nextTryAt) - this.#clock.now();
+    if (wait > 0) return { after: wait };
+    const next = await this.#pager.deliver(remediation, page, this.#world.policyOf(remediation));
+    const said = next.state === "Sent" ? `paged: ${page.summary}` : `not paged: ${next.lastError ?? ""}`;
+    await this.#saveWith({ ...remediation, status: { ...remediation.status, page: next } }, [
+      this.#recorder.about(remediation, "Page", said, { state: next.state, dedupKey: next.dedupKey, tries: next.tries }),
+    ]);
+    return { after: 0 };
+  }
+
+  // ---- storing -------------------------------------------------------------------------------------------------
+
+  async #save(remediation: Remediation): Promise<Remediation> {
+    const revised: Remediation = { ...remediation, status: { ...remediation.status, revision: remediation.status.revision + 1 } };
+    let stored: Remediation;
+    try {
+      stored = await this.#store.update(revised);
+    } catch (error) {
+      // Somebody else wrote it: the next try must begin from what is there now.
+      if (error instanceof NightshiftError && error.code === "CONFLICT") {
+        const newest = await this.#store.get("Remediation", remediation.metadata.namespace, remediation.metadata.name);
+        if (newest !== undefined) this.#world.remediations.put(newest);
+      }
+      throw error;
+    }
+    this.#world.remediations.put(stored);
+    return stored;
+  }
+
+  async #saveWith(remediation: Remediation, records: readonly AuditRecord[]): Promise<Remediation> {
+    const [stored] = await Promise.all([this.#save(remediation), this.#recorder.write(records)]);
+    this.#count(stored);
+    return stored;
+  }
+
+  #count(remediation: Remediation): void {
+    const key = objectKey(remediation);
+    if (!isTerminal(remediation) || remediation.status.outcome === undefined || this.#counted.has(key)) return;
+    this.#counted.add(key);
+    this.#metrics.outcome(remediation.status.outcome);
+  }
+
+  #fold(remediation: Remediation): void {
+    const key = objectKey(remediation);
+    const known = this.#folds.get(key);
+    this.#folds.set(key, { count: (known?.count ?? 0) + 1, at: this.#clock.now() });
+    this.#wake(key);
+  }
+
+  async #storeFolds(key: string, remediation: Remediation): Promise<Remediation> {
+    const folds = this.#folds.get(key);
+    if (folds === undefined) return remediation;
+    this.#folds.delete(key);
+    if (isTerminal(remediation)) return remediation;
+    return this.#saveWith(
+      {
+        ...remediation,
+        status: { ...remediation.status, signalsFolded: remediation.status.signalsFolded + folds.count, lastSignalAt: timestamp(folds.at) },
+      },
+      [
+        this.#recorder.about(
+          remediation,
+          "Signal",
+          `fired again: part of this episode (${remediation.status.signalsFolded + folds.count} so far)`,
+        ),
+      ],
+    );
+  }
+
+  #forget(key: string, remediation: Remediation): void {
+    if (remediation.status.page?.state === "Pending") return;
+    for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#folds]) map.delete(key);
+    this.#asked.delete(key);
+  }
+
+  /** The record of a decision, unless the same decision is the last on record. */
+  #decisionRecord(
+    key: string,
+    decision: Decision,
+    policy: RemediationPolicy,
+    diagnosis: Diagnosis,
+    remediation: Remediation | undefined,
+  ): AuditRecord[] {
+    const signature = JSON.stringify([
+      decision.action,
+      decision.reason,
+      decision.verdicts.map((v) => v.verdict),
+      diagnosis.remediationTarget,
+    ]);
+    if (this.#recorded.get(key) === signature) return [];
+    // Keys of signals that never became an episode would pile up otherwise.
+    if (this.#recorded.size > 10_000) this.#recorded.clear();
+    this.#recorded.set(key, signature);
+    this.#metrics.decision(decision.action, decision.reason);
+    const what = rungName(policy.spec.ladder[0]!);
+    const message = {
+      Act: `act: ${what} on ${diagnosis.remediationTarget.name}: ${diagnosis.summary}`,
+      Observe: `I would have fixed this now: ${what} on ${diagnosis.remediationTarget.name}: ${diagnosis.summary}`,
+      AwaitApproval: `waiting for a person's yes to ${what} on ${diagnosis.remediationTarget.name}: ${diagnosis.summary}`,
+      Block: `no action: ${decision.reason ?? "NoPlan"}: ${decision.message}`,
+    }[decision.action];
+    return [
+      {
+        type: "Decision",
+        at: this.#clock.now(),
+        ...(remediation === undefined ? {} : { remediation: objectKey(remediation) }),
+        policy: objectKey(policy),
+        target: targetKey(diagnosis.remediationTarget),
+        message,
+        data: {
+          action: decision.action,
+          ...(decision.reason === undefined ? {} : { reason: decision.reason }),
+          ...(decision.until === undefined ? {} : { until: timestamp(decision.until) }),
+          signalTarget: targetKey(diagnosis.signalTarget),
+          cause: diagnosis.cause,
+          confidence: diagnosis.confidence,
+          summary: diagnosis.summary,
+          ...(diagnosis.dependency === undefined
+            ? {}
+            : { dependency: targetKey(diagnosis.dependency.workload), why: diagnosis.dependency.message }),
+          verdicts: decision.verdicts,
+        },
+      },
+    ];
+  }
+}
+
+function blocked(decision: Decision): Pick<RemediationStatus, "phase" | "reason" | "message" | "blockedUntil"> {
+  return {
+    phase: "Blocked",
+    reason: decision.reason ?? "NoPlan",
+    message: decision.message,
+    ...(decision.until === undefined ? { blockedUntil: undefined } : { blockedUntil: timestamp(decision.until) }),
+  };
+}
+
+function closeAttempt(remediation: Remediation, outcome: NonNullable<Attempt["outcome"]>, message: string, clock: Clock): Remediation {
+  const attempt = currentAttempt(remediation);
+  const steps = attempt.steps.map((step): StepRecord => (step.state === "Pending" ? { ...step, state: "Skipped" } : step));
+  return withAttempt(remediation, { ...attempt, steps, outcome, message, endedAt: timestamp(clock.now()) });
+}

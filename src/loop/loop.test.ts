@@ -1,0 +1,370 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { NightshiftError } from "../api/errors.ts";
+import { Harness } from "../../test/support/harness.ts";
+
+async function ill(spec: Record<string, unknown> = {}, replicas = 3): Promise<{ h: Harness; replica: string }> {
+  const h = new Harness();
+  const workload = h.platform.addWorkload("payments", replicas);
+  await h.policy(spec);
+  return { h, replica: workload.replicas[1]?.ref.name ?? "" };
+}
+
+/** The alert stays for as long as the replica that it names is there. */
+function resolveWhenReplaced(h: Harness, replica: string): void {
+  h.platform.onChange(() => {
+    if (h.platform.workload("payments").replicas.every((r) => r.ref.name !== replica)) h.fire("Ill", { replica }, "resolved");
+  });
+}
+
+const RESTART = ["StartReplacement", "RemoveFromTraffic", "Capture", "Stop"];
+
+describe("one episode", () => {
+  it("replaces the replica that is ill, verifies, and says so", async () => {
+    const { h, replica } = await ill();
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended()));
+    const { status } = h.only();
+    assert.deepEqual([status.phase, status.outcome], ["Succeeded", "Remediated"]);
+    assert.deepEqual(h.platform.log, RESTART);
+    assert.equal(h.platform.workload("payments").replicas.length, 3);
+    assert.ok(h.platform.workload("payments").replicas.every((r) => r.ref.name !== replica));
+    assert.equal(status.artifacts.length, 1);
+    assert.deepEqual(h.pages, []);
+    await h.stop();
+  });
+
+  it("puts the decision with all eleven verdicts and the intent on record before the first effect", async () => {
+    const { h, replica } = await ill();
+    const seen: string[][] = [];
+    await h.start({
+      platform: (platform) => ({
+        name: platform.name,
+        effects: platform.effects,
+        workloads: () => platform.workloads(),
+        onChange: (listener) => platform.onChange(listener),
+        observe: (effect) => platform.observe(effect),
+        apply: (effect, signal) => {
+          seen.push(h.records.map((record) => record.type));
+          return platform.apply(effect, signal);
+        },
+      }),
+    });
+    h.fire("Ill", { replica });
+    await h.until(() => h.ended());
+    assert.deepEqual(seen[0], ["Started", "Signal", "Decision", "Intent"]);
+    const decision = h.records.find((record) => record.type === "Decision");
+    assert.equal((decision?.data?.["verdicts"] as unknown[] | undefined)?.length, 11);
+    await h.stop();
+  });
+
+  it("folds an alert that fires again and again into one episode and one action", async () => {
+    const { h, replica } = await ill();
+    await h.start();
+    for (let i = 0; i < 20; i++) {
+      h.fire("Ill", { replica }, i % 2 === 0 ? "firing" : "resolved");
+      await h.pass(250);
+    }
+    h.fire("Ill", { replica }, "resolved");
+    assert.ok(await h.until(() => h.ended()));
+    assert.equal(h.remediations().length, 1);
+    assert.equal(h.platform.log.filter((type) => type === "Stop").length, 1);
+    await h.stop();
+  });
+
+  it("never begins a second episode on a target through another policy (S1)", async () => {
+    const { h, replica } = await ill();
+    await h.policy({ targets: [{ name: "payments" }] }, "second");
+    await h.start();
+    h.fire("Ill", { replica });
+    let most = 0;
+    await h.until(() => {
+      most = Math.max(most, h.remediations().filter((r) => r.status.endedAt === undefined).length);
+      return h.ended();
+    });
+    assert.equal(most, 1);
+    assert.ok(h.said("Decision").some((message) => message.includes("InProgress")));
+    assert.equal(h.platform.log.filter((type) => type === "Stop").length, 1);
+    await h.stop();
+  });
+});
+
+describe("not acting", () => {
+  it("in Observe writes its own record and touches nothing (S7)", async () => {
+    const { h, replica } = await ill({ mode: "Observe" });
+    await h.start();
+    h.fire("Ill", { replica });
+    await h.pass(5_000);
+    assert.equal(h.only().status.outcome, "Observed");
+    assert.deepEqual(h.platform.log, []);
+    assert.ok(h.said("Decision").some((message) => message.startsWith("I would have fixed this now")));
+    await h.stop();
+  });
+
+  it("does nothing on a resolved alert (S4)", async () => {
+    const { h, replica } = await ill();
+    await h.start();
+    h.fire("Ill", { replica }, "resolved");
+    await h.pass(10_000);
+    assert.deepEqual(h.remediations(), []);
+    assert.deepEqual(h.platform.log, []);
+    await h.stop();
+  });
+
+  it("does nothing without the audit trail, and acts once it is there again", async () => {
+    const { h, replica } = await ill();
+    await h.start();
+    h.auditFails = new NightshiftError("AUDIT_UNAVAILABLE", "no space left");
+    h.fire("Ill", { replica });
+    await h.pass(5_000);
+    assert.deepEqual(h.platform.log, []);
+    assert.ok(h.errors.length > 0);
+    h.auditFails = undefined;
+    assert.ok(await h.until(() => h.ended()));
+    assert.deepEqual(h.platform.log, RESTART);
+    await h.stop();
+  });
+
+  it("ends as SelfRecovered when the signal resolves while a gate blocks", async () => {
+    const { h, replica } = await ill({ paused: { reason: "release day" } });
+    await h.start();
+    h.fire("Ill", { replica });
+    await h.pass(3_000);
+    assert.deepEqual([h.only().status.phase, h.only().status.reason], ["Blocked", "Paused"]);
+    h.fire("Ill", { replica }, "resolved");
+    assert.ok(await h.until(() => h.ended()));
+    assert.equal(h.only().status.outcome, "SelfRecovered");
+    assert.deepEqual(h.platform.log, []);
+    await h.stop();
+  });
+
+  it("pages once when a gate blocks for too long, and stays blocked (L2)", async () => {
+    const { h, replica } = await ill({ budgets: [{ maxUnavailable: 0 }], escalation: { blockedFor: "30s" }, maxSignalAge: "1h" });
+    await h.start();
+    h.fire("Ill", { replica });
+    await h.pass(120_000, 1_000);
+    assert.equal(h.pages.length, 1);
+    assert.equal(h.only().status.phase, "Blocked");
+    assert.deepEqual(h.platform.log, []);
+    await h.stop();
+  });
+});
+
+describe("approval", () => {
+  const answer = async (h: Harness, decision: "Approved" | "Denied"): Promise<void> => {
+    const { metadata } = h.only();
+    await h.store.create({
+      apiVersion: "nightshift.dev/v1alpha1",
+      kind: "RemediationApproval",
+      metadata: { name: `${metadata.name}-1`, namespace: metadata.namespace },
+      spec: { remediation: metadata.name, decision, by: "ada", at: new Date(h.clock.now()).toISOString() },
+    });
+  };
+
+  it("asks, waits, and acts after a yes", async () => {
+    const { h, replica } = await ill({ mode: "Approve" });
+    await h.start();
+    h.fire("Ill", { replica });
+    await h.pass(3_000);
+    assert.equal(h.only().status.phase, "AwaitingApproval");
+    assert.deepEqual(h.platform.log, []);
+    assert.deepEqual(
+      h.pages.map((page) => page.severity),
+      ["Info"],
+    );
+    await answer(h, "Approved");
+    assert.ok(await h.until(() => h.ended()));
+    assert.equal(h.only().status.outcome, "Remediated");
+    await h.stop();
+  });
+
+  it("ends after a no", async () => {
+    const { h, replica } = await ill({ mode: "Approve" });
+    await h.start();
+    h.fire("Ill", { replica });
+    await h.pass(3_000);
+    await answer(h, "Denied");
+    assert.ok(await h.until(() => h.ended()));
+    assert.deepEqual([h.only().status.phase, h.only().status.reason], ["Cancelled", "Denied"]);
+    assert.deepEqual(h.platform.log, []);
+    await h.stop();
+  });
+
+  it("pages when nobody answers", async () => {
+    const { h, replica } = await ill({ mode: "Approve", approval: { timeout: "30s" }, maxSignalAge: "1h" });
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended() && h.pages.some((page) => page.severity === "Page")));
+    assert.deepEqual([h.only().status.phase, h.only().status.reason], ["Escalated", "ApprovalTimeout"]);
+    await h.stop();
+  });
+});
+
+describe("what goes wrong on the way", () => {
+  it("takes the replacement away again when it never becomes ready; the old one stays in traffic (L3)", async () => {
+    const { h, replica } = await ill();
+    h.platform.replacementsBecomeReady = false;
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.pages.length > 0, 300_000));
+    assert.deepEqual(h.platform.log, ["StartReplacement", "RemoveReplacement"]);
+    assert.equal(h.platform.workload("payments").replicas.length, 3);
+    assert.ok(h.platform.workload("payments").replicas.every((r) => r.inTraffic));
+    assert.equal(h.remediations().find((r) => r.status.page !== undefined)?.status.phase, "Escalated");
+    await h.stop();
+  });
+
+  it("does not stop the replica when its required capture failed; it goes back into traffic (S8)", async () => {
+    const { h, replica } = await ill();
+    h.platform.failing.set("Capture", "no space left on device");
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.pages.length > 0));
+    assert.deepEqual(h.platform.log, ["StartReplacement", "RemoveFromTraffic", "RestoreTraffic", "RemoveReplacement"]);
+    assert.ok(h.platform.workload("payments").replicas.some((r) => r.ref.name === replica && r.inTraffic));
+    await h.stop();
+  });
+
+  it("tries nothing again once a person was paged for it, as long as the fault lasts", async () => {
+    const { h, replica } = await ill({ maxSignalAge: "24h" });
+    h.platform.failing.set("Capture", "no space left on device");
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.pages.length > 0));
+    const done = [...h.platform.log];
+    await h.pass(30 * 60_000, 1_000);
+    assert.deepEqual(h.platform.log, done);
+    assert.equal(h.pages.length, 1);
+    assert.ok(h.remediations().some((r) => r.status.reason === "CircuitOpen"));
+    await h.stop();
+  });
+
+  it("goes on without a capture that is not required", async () => {
+    const { h, replica } = await ill({ ladder: [{ strategy: "RestartPod", captures: [{ type: "HeapSnapshot", required: false }] }] });
+    h.platform.failing.set("Capture", "no space left on device");
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended()));
+    assert.deepEqual(h.platform.log, ["StartReplacement", "RemoveFromTraffic", "Stop"]);
+    await h.stop();
+  });
+
+  it("cancels and undoes when the policy is deleted during the episode", async () => {
+    const { h, replica } = await ill();
+    h.platform.replacementsBecomeReady = false;
+    await h.start();
+    h.fire("Ill", { replica });
+    await h.until(() => h.platform.log.includes("StartReplacement"));
+    await h.store.delete("RemediationPolicy", "default", "payments");
+    const started = h.platform.workload("payments").replicas.at(-1)?.ref.name ?? "";
+    h.platform.change("payments", started, { ready: true, everReady: true });
+    assert.ok(await h.until(() => h.ended()));
+    assert.equal(h.only().status.phase, "Cancelled");
+    assert.deepEqual(h.platform.log, ["StartReplacement", "RemoveReplacement"]);
+    await h.stop();
+  });
+
+  it("applies the limits of an edited policy from the next step on", async () => {
+    const { h, replica } = await ill();
+    h.platform.replacementsBecomeReady = false;
+    await h.start();
+    h.fire("Ill", { replica });
+    await h.until(() => h.platform.log.includes("StartReplacement"));
+    const stored = await h.store.get("RemediationPolicy", "default", "payments");
+    assert.ok(stored !== undefined);
+    await h.store.update({ ...stored, spec: { ...stored.spec, paused: { reason: "hands off" } } });
+    const started = h.platform.workload("payments").replicas.at(-1)?.ref.name ?? "";
+    h.platform.change("payments", started, { ready: true, everReady: true });
+    assert.ok(await h.until(() => h.remediations().some((r) => r.status.phase === "Cancelled")));
+    assert.match(h.remediations().find((r) => r.status.phase === "Cancelled")?.status.message ?? "", /hands off/);
+    assert.deepEqual(h.platform.log, ["StartReplacement", "RemoveReplacement"]);
+    await h.stop();
+  });
+
+  it("ends when somebody else restarted the target, and fights nobody", async () => {
+    const { h, replica } = await ill({ paused: { reason: "wait" } });
+    await h.start();
+    h.fire("Ill", { replica });
+    await h.pass(2_000);
+    const gone = h.platform.workload("payments").replicas.find((r) => r.ref.name === replica);
+    h.platform.remove("payments", gone?.ref.uid ?? "");
+    h.platform.addReplica("payments");
+    assert.ok(await h.until(() => h.ended()));
+    assert.equal(h.only().status.outcome, "SelfRecovered");
+    assert.deepEqual(h.platform.log, []);
+    await h.stop();
+  });
+
+  it("escalates what cannot be known after a crash, and does not try it again (S9)", async () => {
+    const { h, replica } = await ill({ ladder: [{ strategy: "RunJob", command: ["true"] }] });
+    h.platform.failing.set("RunJob", "the connection was lost");
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended() && h.pages.length > 0));
+    assert.equal(h.only().status.outcome, "Inconclusive");
+    assert.deepEqual(h.platform.log, []);
+    await h.stop();
+  });
+});
+
+describe("strikes", () => {
+  it("three attempts that do not help, then no more, and exactly one page (S6)", async () => {
+    const { h } = await ill({ verify: { stableFor: "2s", timeout: "5s" }, cooldown: "2s", maxSignalAge: "24h" });
+    await h.start();
+    // Every replacement is as ill as the one before it.
+    const fireOnNewest = (): void => {
+      const newest = h.platform.workload("payments").replicas.at(-1)?.ref.name ?? "";
+      h.fire("Ill", { replica: newest });
+    };
+    fireOnNewest();
+    h.platform.onChange(fireOnNewest);
+    await h.pass(300_000, 500);
+    assert.equal(h.platform.log.filter((type) => type === "Stop").length, 3);
+    assert.equal(h.pages.length, 1);
+    assert.equal(h.pages[0]?.severity, "Page");
+    await h.stop();
+  });
+
+  it("climbs the ladder inside one episode", async () => {
+    const { h, replica } = await ill({
+      ladder: [{ strategy: "Notify", message: "look" }, { strategy: "RestartPod" }],
+      verify: { stableFor: "2s", timeout: "5s" },
+    });
+    await h.start();
+    h.fire("Ill", { replica });
+    resolveWhenReplaced(h, replica);
+    assert.ok(await h.until(() => h.ended()));
+    assert.deepEqual(
+      h.only().status.attempts.map((attempt) => [attempt.what, attempt.outcome]),
+      [
+        ["Notify", "Ineffective"],
+        ["RestartPod", "Effective"],
+      ],
+    );
+    await h.stop();
+  });
+});
+
+describe("paging", () => {
+  it("goes on trying until the receiver confirms, also over a restart (L4)", async () => {
+    const { h, replica } = await ill();
+    h.platform.failing.set("StartReplacement", "fork failed");
+    h.receiverFails = new NightshiftError("NOT_DELIVERED", "503");
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended()));
+    const { name } = h.only().metadata;
+    const page = (): string | undefined => h.remediations().find((r) => r.metadata.name === name)?.status.page?.state;
+    await h.pass(10_000);
+    assert.equal(page(), "Pending");
+    await h.stop();
+    h.receiverFails = undefined;
+    await h.start();
+    assert.ok(await h.until(() => h.pages.length > 0, 600_000));
+    await h.pass(60_000);
+    assert.equal(h.pages.length, 1);
+    assert.equal(page(), "Sent");
+    await h.stop();
+  });
+});

@@ -1,0 +1,279 @@
+import { messageOf } from "../api/errors.ts";
+import { targetKey, type TargetRef } from "../api/meta.ts";
+import { isTerminal, type Phase } from "../api/remediation.ts";
+import type { RemediationPolicy } from "../api/policy.ts";
+import type { Alert, Signal } from "../api/signal.ts";
+import type { Telemetry } from "../observe/telemetry.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Platform, Workload } from "../ports/platform.ts";
+import type { Random } from "../ports/random.ts";
+import { sleep } from "../ports/clock.ts";
+import type { Store } from "../ports/store.ts";
+import type { AuditRecord, AuditSink } from "../record/audit.ts";
+import type { LoopMetrics } from "../record/metrics.ts";
+import type { Receiver } from "../record/paging.ts";
+import { Episodes } from "./episodes.ts";
+import { Pager } from "./pager.ts";
+import { WorkQueue } from "./queue.ts";
+import { Recorder } from "./recorder.ts";
+import { type AlertSource, objectKey, World } from "./world.ts";
+
+/** What the loop runs on. */
+export interface LoopOptions {
+  readonly store: Store;
+  readonly platform: Platform;
+  readonly telemetry: Telemetry;
+  readonly alerts: AlertSource;
+  readonly audit: AuditSink;
+  readonly receivers: readonly Receiver[];
+  readonly metrics: LoopMetrics;
+  readonly clock: Clock;
+  readonly random: Random;
+  /** Told of errors that are retried. */
+  readonly onError: (message: string) => void;
+  /** Gets each audit record once it is durable. */
+  readonly onRecord?: (record: AuditRecord) => void;
+  /** How often every policy is evaluated by itself (ms). Alerts and changes of workloads are looked at when they arrive. Default 1000. */
+  readonly tickMs?: number;
+}
+
+/** A full evaluation gives way to whatever has arrived after this long (ms). */
+const SLICE_MS = 5;
+
+/** Observe, orient, decide, act, record: the five rooms, tied together over the ports. */
+export class Loop {
+  readonly #options: LoopOptions;
+  readonly #world: World;
+  readonly #episodes: Episodes;
+  readonly #queue: WorkQueue;
+  readonly #recorder: Recorder;
+  readonly #stopping = new AbortController();
+  readonly #unsubscribe: (() => void)[] = [];
+  /** Signals that fire, by policy and workload, as of the last evaluation. */
+  readonly #firing = new Map<string, Map<string, Signal>>();
+  /** Workloads that changed since their policies were last evaluated. */
+  readonly #changed = new Set<string>();
+  #ticking: Promise<void> = Promise.resolve();
+  #changeScheduled = false;
+
+  constructor(options: LoopOptions) {
+    this.#options = options;
+    const { platform, telemetry, clock, metrics, random, store } = options;
+    this.#world = new World({ platform, telemetry, clock, metrics });
+    this.#recorder = new Recorder({
+      sink: options.audit,
+      clock,
+      metrics,
+      ...(options.onRecord === undefined ? {} : { listener: options.onRecord }),
+    });
+    this.#queue = new WorkQueue({
+      work: (key) => this.#episodes.reconcile(key),
+      clock,
+      random,
+      onError: (key, error) => this.#onError(`remediation ${key}: ${messageOf(error)}`),
+    });
+    this.#episodes = new Episodes({
+      store,
+      world: this.#world,
+      recorder: this.#recorder,
+      pager: new Pager({ receivers: options.receivers, clock, random, metrics, stopping: this.#stopping.signal }),
+      metrics,
+      stopping: this.#stopping.signal,
+      wake: (key) => this.#queue.add(key),
+    });
+  }
+
+  /** What the loop knows: for status pages. */
+  get world(): World {
+    return this.#world;
+  }
+
+  /** Remediations that wait or are worked on. */
+  get queueDepth(): number {
+    return this.#queue.depth;
+  }
+
+  /** Reads what exists, takes up every episode that is not over, and begins to watch. Resolves once it is watching. */
+  async start(): Promise<void> {
+    const { platform, alerts, clock } = this.#options;
+    await this.#world.follow(this.#options.store, this.#stopping.signal, {
+      change: (kind, key) => this.#onResource(kind, key),
+      error: (message) => this.#onError(message),
+    });
+    await this.#recorder.write([
+      {
+        type: "Started",
+        at: clock.now(),
+        message: `nightshift began on platform ${platform.name} with ${this.#world.policies.list().length} policies`,
+      },
+    ]);
+    const unfinished = this.#world.remediations.list().filter((r) => !isTerminal(r) || r.status.page?.state === "Pending");
+    // A crash can have come between storing a decision and its record: what is taken up again is put on record again.
+    await this.#recorder.write(
+      unfinished.map((r) =>
+        this.#recorder.about(
+          r,
+          "Phase",
+          `taken up after a start: ${r.status.phase}${r.status.reason === undefined ? "" : `, ${r.status.reason}`}`,
+          {
+            phase: r.status.phase,
+            verdicts: r.status.gates,
+          },
+        ),
+      ),
+    );
+    this.#options.metrics.phases(() => this.#phases());
+    this.#world.alerts.put(alerts.alerts());
+    this.#unsubscribe.push(alerts.onChange((changed) => this.#onAlerts(changed)));
+    this.#unsubscribe.push(platform.onChange((workload) => this.#onWorkload(workload)));
+    for (const remediation of unfinished) this.#queue.add(objectKey(remediation));
+    this.#ticking = this.#tick();
+  }
+
+  /** Takes nothing new, lets what is under way come to a safe point, and resolves. What is unfinished goes on after the next start. */
+  async stop(): Promise<void> {
+    for (const unsubscribe of this.#unsubscribe) unsubscribe();
+    this.#stopping.abort();
+    await this.#ticking;
+    await this.#queue.stop();
+    await this.#recorder
+      .write([{ type: "Stopped", at: this.#options.clock.now(), message: "nightshift stopped" }])
+      .catch((error: unknown) => this.#onError(messageOf(error)));
+  }
+
+  /** Evaluates every policy on every workload that it covers, once. */
+  async evaluateAll(): Promise<void> {
+    const { clock, metrics } = this.#options;
+    let sliceBegan = clock.monotonic();
+    const seen = new Set<string>();
+    this.#world.alerts.sync(this.#options.alerts.alerts());
+    for (const policy of this.#world.policies.list()) {
+      for (const workload of this.#world.targets(policy)) {
+        seen.add(pairKey(policy, workload));
+        await this.#evaluateOne(policy, workload);
+        if (clock.monotonic() - sliceBegan < SLICE_MS) continue;
+        await sleep(clock, 0);
+        sliceBegan = clock.monotonic();
+        if (this.#stopping.signal.aborted) return;
+      }
+    }
+    for (const key of this.#firing.keys()) if (!seen.has(key)) this.#firing.delete(key);
+    metrics.queueDepth(this.#queue.depth);
+  }
+
+  async #tick(): Promise<void> {
+    const { clock, tickMs = 1_000 } = this.#options;
+    while (!this.#stopping.signal.aborted) {
+      try {
+        await this.evaluateAll();
+      } catch (error) {
+        this.#onError(`evaluation: ${messageOf(error)}`);
+      }
+      await sleep(clock, tickMs, this.#stopping.signal);
+    }
+  }
+
+  /** One policy on one workload: what fires goes to its episode, what changed goes on record. */
+  async #evaluate(policy: RemediationPolicy, workload: Workload): Promise<void> {
+    const key = pairKey(policy, workload);
+    const before = this.#firing.get(key);
+    const { signals } = this.#world.detect(policy, workload);
+    const firing = new Map(signals.filter((s) => s.state === "Firing").map((s) => [s.fingerprint, s]));
+    if (firing.size === 0) this.#firing.delete(key);
+    else this.#firing.set(key, firing);
+    const resolved = [...(before?.values() ?? [])].filter((signal) => !firing.has(signal.fingerprint));
+    if (resolved.length > 0) {
+      for (const signal of resolved) this.#options.metrics.signal(signal.source, signal.condition, "Resolved");
+      await this.#recorder.write(resolved.map((signal) => this.#signalRecord(signal, policy, "resolved")));
+    }
+    for (const signal of firing.values()) {
+      const known = before?.get(signal.fingerprint);
+      const isNew = known === undefined || (signal.condition === "alert" && known.startsAt !== signal.startsAt);
+      if (isNew) this.#options.metrics.signal(signal.source, signal.condition, "Firing");
+      await this.#episodes.take(signal, policy, isNew, isNew ? [this.#signalRecord(signal, policy, "fires")] : []);
+    }
+  }
+
+  #signalRecord(signal: Signal, policy: RemediationPolicy, verb: string): AuditRecord {
+    return {
+      type: "Signal",
+      at: this.#options.clock.now(),
+      policy: objectKey(policy),
+      target: targetKey(signal.target),
+      message: `${signal.name} ${verb} on ${signal.target.name}${signal.evidence[0] === undefined ? "" : `: ${signal.evidence[0].message}`}`,
+      data: {
+        name: signal.name,
+        condition: signal.condition,
+        source: signal.source,
+        state: verb === "fires" ? "Firing" : "Resolved",
+        confidence: signal.confidence,
+        evidence: signal.evidence,
+      },
+    };
+  }
+
+  /** Alerts are looked at when they arrive: this is the shortest way from a signal to its effect. */
+  #onAlerts(changed: readonly Alert[]): void {
+    const begin = this.#options.clock.monotonic();
+    this.#world.alerts.put(changed);
+    const names = new Set(changed.map((alert) => alert.alertname));
+    const values = new Set(changed.flatMap((alert) => Object.values(alert.labels)));
+    for (const policy of this.#world.policies.list()) {
+      if (!policy.spec.signals.some((signal) => signal.alert !== undefined && names.has(signal.alert.alertname))) continue;
+      for (const workload of this.#world.targets(policy)) {
+        if (!values.has(workload.ref.name) && workload.replicas.every((r) => !values.has(r.ref.name) && !values.has(r.ref.uid))) continue;
+        void this.#evaluateOne(policy, workload);
+      }
+    }
+    this.#options.metrics.room("observe", (this.#options.clock.monotonic() - begin) / 1000);
+  }
+
+  /** A change of a workload: its policies are evaluated once the burst that it came in is over, and its episodes are woken. */
+  #onWorkload(ref: TargetRef): void {
+    this.#changed.add(targetKey(ref));
+    for (const remediation of this.#world.remediations.list())
+      if (!isTerminal(remediation) && targetKey(remediation.spec.workload) === targetKey(ref)) this.#queue.add(objectKey(remediation));
+    if (this.#changeScheduled) return;
+    this.#changeScheduled = true;
+    this.#options.clock.after(0, () => {
+      this.#changeScheduled = false;
+      if (this.#stopping.signal.aborted) return;
+      const keys = new Set(this.#changed);
+      this.#changed.clear();
+      for (const policy of this.#world.policies.list())
+        for (const workload of this.#world.targets(policy)) if (keys.has(targetKey(workload.ref))) void this.#evaluateOne(policy, workload);
+    });
+  }
+
+  #onResource(kind: string, key: string): void {
+    if (kind === "Remediation") {
+      this.#queue.add(key);
+      return;
+    }
+    if (kind === "RemediationPolicy" || kind === "RemediationApproval" || kind === "RemediationBudget")
+      for (const remediation of this.#world.remediations.list()) if (!isTerminal(remediation)) this.#queue.add(objectKey(remediation));
+  }
+
+  /** What goes wrong with one policy on one workload keeps none of the others from being looked at. */
+  async #evaluateOne(policy: RemediationPolicy, workload: Workload): Promise<void> {
+    try {
+      await this.#evaluate(policy, workload);
+    } catch (error) {
+      this.#onError(`evaluation of ${pairKey(policy, workload)}: ${messageOf(error)}`);
+    }
+  }
+
+  #phases(): Partial<Record<Phase, number>> {
+    const counts: Partial<Record<Phase, number>> = {};
+    for (const { status } of this.#world.remediations.list()) counts[status.phase] = (counts[status.phase] ?? 0) + 1;
+    return counts;
+  }
+
+  #onError(message: string): void {
+    this.#options.onError(message);
+  }
+}
+
+function pairKey(policy: RemediationPolicy, workload: Workload): string {
+  return `${objectKey(policy)}|${targetKey(workload.ref)}`;
+}

@@ -1,0 +1,129 @@
+import { messageOf, NightshiftError } from "../api/errors.ts";
+import { targetKey } from "../api/meta.ts";
+import type { RemediationPolicy } from "../api/policy.ts";
+import type { PageRecord, Remediation } from "../api/remediation.ts";
+import { timeMs, timestamp } from "../api/time.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Random } from "../ports/random.ts";
+import type { LoopMetrics } from "../record/metrics.ts";
+import type { Page, Receiver } from "../record/paging.ts";
+import { nextTry } from "../record/receivers.ts";
+import { objectKey } from "./cache.ts";
+import { policyKey } from "./world.ts";
+
+/** Key of an incident: the same fault of the same workload under the same policy. */
+export function dedupKey(remediation: Remediation): string {
+  return `${policyKey(remediation)}/${targetKey(remediation.spec.workload)}/${remediation.spec.diagnosis.cause}`;
+}
+
+/** Whether a person was told of this incident already, and nothing has healed it since. */
+export function isPaged(remediation: Remediation, all: readonly Remediation[]): boolean {
+  const key = dedupKey(remediation);
+  const related = all.filter(
+    (other) => policyKey(other) === policyKey(remediation) && targetKey(other.spec.workload) === targetKey(remediation.spec.workload),
+  );
+  const healedAt = Math.max(
+    0,
+    ...related.filter((other) => other.status.outcome === "Remediated").map((other) => timeMs(other.status.endedAt ?? "")),
+  );
+  return related.some(
+    (other) =>
+      other.metadata.uid !== remediation.metadata.uid &&
+      other.status.page?.dedupKey === key &&
+      timeMs(other.status.endedAt ?? other.status.decidedAt ?? other.spec.startedAt) > healedAt,
+  );
+}
+
+/** Tells people. */
+export class Pager {
+  readonly #receivers: readonly Receiver[];
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #metrics: LoopMetrics;
+  readonly #stopping: AbortSignal;
+
+  constructor(options: {
+    readonly receivers: readonly Receiver[];
+    readonly clock: Clock;
+    readonly random: Random;
+    readonly metrics: LoopMetrics;
+    readonly stopping: AbortSignal;
+  }) {
+    this.#receivers = options.receivers;
+    this.#clock = options.clock;
+    this.#random = options.random;
+    this.#metrics = options.metrics;
+    this.#stopping = options.stopping;
+  }
+
+  /** A page that is yet to be sent. It is stored with the episode first, so that no crash loses it. */
+  newPage(remediation: Remediation, summary: string): PageRecord {
+    return { state: "Pending", dedupKey: dedupKey(remediation), summary, tries: 0 };
+  }
+
+  /** Tries a pending page once; returns what is to be stored. Where one receiver of several fails, all are told again: under the same key that is one page. */
+  async deliver(remediation: Remediation, page: PageRecord, policy: RemediationPolicy | undefined): Promise<PageRecord> {
+    const receivers = this.#receiversOf(policy);
+    if (receivers.length === 0) return { ...page, state: "NoReceiver", lastError: "no receiver is configured: nobody was told" };
+    const { failed, retryAfterMs } = await this.#send(receivers, this.#page(remediation, page.dedupKey, "Page", page.summary));
+    const tries = page.tries + 1;
+    if (failed === undefined) {
+      const { nextTryAt: _next, lastError: _error, ...rest } = page;
+      return { ...rest, state: "Sent", tries, sentAt: timestamp(this.#clock.now()) };
+    }
+    return { ...page, tries, lastError: failed, nextTryAt: timestamp(this.#clock.now() + nextTry(tries, retryAfterMs, this.#random)) };
+  }
+
+  /** Tells the policy's receivers something that wakes nobody; rejects when not all confirmed it. */
+  async notify(remediation: Remediation, key: string, message: string, policy: RemediationPolicy | undefined): Promise<void> {
+    const receivers = this.#receiversOf(policy);
+    if (receivers.length === 0) throw new NightshiftError("NO_RECEIVER", "no receiver is configured", { fix: "Add one under receivers." });
+    const { failed } = await this.#send(receivers, this.#page(remediation, key, "Info", message));
+    if (failed !== undefined) throw new NightshiftError("NOT_DELIVERED", failed);
+  }
+
+  #receiversOf(policy: RemediationPolicy | undefined): readonly Receiver[] {
+    const names = policy?.spec.escalation.receivers ?? [];
+    const named = this.#receivers.filter((receiver) => names.includes(receiver.name));
+    // A name that is not configured must not mean that nobody is told.
+    return named.length > 0 ? named : this.#receivers;
+  }
+
+  #page(remediation: Remediation, key: string, severity: Page["severity"], summary: string): Page {
+    const { spec, status } = remediation;
+    const lastAttempt = status.attempts.at(-1);
+    return {
+      dedupKey: key,
+      severity,
+      summary,
+      remediation: objectKey(remediation),
+      policy: policyKey(remediation),
+      target: targetKey(spec.remediationTarget),
+      details: [
+        spec.diagnosis.summary,
+        ...spec.diagnosis.evidence.map((evidence) => evidence.message),
+        ...status.gates.filter((gate) => gate.verdict === "Block").map((gate) => `${gate.gate}: ${gate.message}`),
+        ...status.attempts.map(
+          (attempt, i) =>
+            `attempt ${i + 1}, ${attempt.what}: ${attempt.outcome ?? "under way"}${attempt.message ? `, ${attempt.message}` : ""}`,
+        ),
+        ...(lastAttempt?.steps ?? []).map((step) => `step ${step.name}: ${step.state}${step.message ? `, ${step.message}` : ""}`),
+      ],
+      at: this.#clock.now(),
+    };
+  }
+
+  async #send(receivers: readonly Receiver[], page: Page): Promise<{ failed: string | undefined; retryAfterMs: number | undefined }> {
+    const results = await Promise.allSettled(receivers.map((receiver) => receiver.send(page, this.#stopping)));
+    const failures: string[] = [];
+    let retryAfterMs: number | undefined;
+    results.forEach((result, i) => {
+      this.#metrics.page(result.status === "fulfilled" ? "Sent" : "Failed");
+      if (result.status === "fulfilled") return;
+      failures.push(`${receivers[i]?.name ?? ""}: ${messageOf(result.reason)}`);
+      const wanted = (result.reason as { retryAfterMs?: unknown } | undefined)?.retryAfterMs;
+      if (typeof wanted === "number") retryAfterMs = Math.max(retryAfterMs ?? 0, wanted);
+    });
+    return { failed: failures.length === 0 ? undefined : failures.join("; "), retryAfterMs };
+  }
+}

@@ -1,0 +1,223 @@
+import type { RemediationApproval } from "../api/approval.ts";
+import { sameTarget, targetKey, type TargetRef } from "../api/meta.ts";
+import type { RemediationPolicy } from "../api/policy.ts";
+import type { Remediation } from "../api/remediation.ts";
+import type { Runbook } from "../api/runbook.ts";
+import type { Alert, Diagnosis, Signal } from "../api/signal.ts";
+import { timeMs } from "../api/time.ts";
+import { decide } from "../decide/decide.ts";
+import type { Decision, GateContext } from "../decide/gate.ts";
+import { detectSignals, targetsOf, type Detection } from "../orient/detect.ts";
+import { diagnose } from "../orient/diagnose.ts";
+import type { Telemetry } from "../observe/telemetry.ts";
+import { findWorkload } from "../act/machine.ts";
+import { resultReplica } from "../act/step.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Platform, Workload } from "../ports/platform.ts";
+import type { Store } from "../ports/store.ts";
+import type { LoopMetrics } from "../record/metrics.ts";
+import { AlertIndex } from "./alerts.ts";
+import { Cache, objectKey } from "./cache.ts";
+
+/** Everything that the loop knows, in memory: resources, workloads, telemetry and alerts. Reading it never waits. */
+export class World {
+  readonly policies = new Cache("RemediationPolicy");
+  readonly runbooks = new Cache("Runbook");
+  readonly remediations = new Cache("Remediation");
+  readonly budgets = new Cache("RemediationBudget");
+  readonly approvals = new Cache("RemediationApproval");
+  readonly dependencies = new Cache("ServiceDependency");
+  readonly alerts = new AlertIndex();
+  readonly platform: Platform;
+  readonly telemetry: Telemetry;
+  readonly clock: Clock;
+  readonly #metrics: LoopMetrics;
+
+  constructor(options: {
+    readonly platform: Platform;
+    readonly telemetry: Telemetry;
+    readonly clock: Clock;
+    readonly metrics: LoopMetrics;
+  }) {
+    this.platform = options.platform;
+    this.telemetry = options.telemetry;
+    this.clock = options.clock;
+    this.#metrics = options.metrics;
+  }
+
+  /** Follows the store; resolves when everything that exists has been read. */
+  async follow(
+    store: Store,
+    stop: AbortSignal,
+    on: { readonly change: (kind: string, key: string) => void; readonly error: (message: string) => void },
+  ): Promise<void> {
+    const caches = [
+      [this.policies, "RemediationPolicy"],
+      [this.runbooks, "Runbook"],
+      [this.remediations, "Remediation"],
+      [this.budgets, "RemediationBudget"],
+      [this.approvals, "RemediationApproval"],
+      [this.dependencies, "ServiceDependency"],
+    ] as const;
+    for (const [cache, kind] of caches) void cache.follow(store, this.clock, stop, (key) => on.change(kind, key), on.error);
+    await Promise.all(caches.map(([cache]) => cache.ready));
+  }
+
+  /** The workloads that a policy covers. */
+  targets(policy: RemediationPolicy): Workload[] {
+    return targetsOf(policy, this.platform.workloads());
+  }
+
+  workload(ref: TargetRef): Workload | undefined {
+    return findWorkload(this.platform, ref);
+  }
+
+  runbook = (namespace: string, name: string): Runbook | undefined => this.runbooks.get(`${namespace}/${name}`);
+
+  policyOf(remediation: Remediation): RemediationPolicy | undefined {
+    const policy = this.policies.get(`${remediation.metadata.namespace}/${remediation.spec.policy.name}`);
+    // A policy that was deleted and made anew is another policy: its team has not agreed to this episode.
+    return policy?.metadata.uid === remediation.spec.policy.uid ? policy : undefined;
+  }
+
+  /** The policy's signals on a workload now, and what was looked for and is not there. */
+  detect(policy: RemediationPolicy, workload: Workload): Detection {
+    return this.#timed("orient", () => detectSignals(policy, workload, this.telemetry, this.alerts.about(workload), this.clock.now()));
+  }
+
+  diagnose(signal: Signal, policy: RemediationPolicy): Diagnosis {
+    return this.#timed("orient", () =>
+      diagnose(signal, policy, this.platform.workloads(), this.dependencies.list(), this.telemetry, this.clock.now()),
+    );
+  }
+
+  /** Asks the gates. */
+  decide(
+    phase: "Start" | "Step",
+    signal: Signal,
+    diagnosis: Diagnosis,
+    policy: RemediationPolicy | undefined,
+    self: Remediation | undefined,
+  ): Decision {
+    const workload = this.workload(diagnosis.workload);
+    const context: GateContext = {
+      now: this.clock.now(),
+      policy,
+      signal,
+      diagnosis,
+      workload,
+      replica: workload?.replicas.find((replica) => replica.ref.uid === diagnosis.remediationTarget.uid),
+      self: self === undefined ? undefined : { namespace: self.metadata.namespace, name: self.metadata.name },
+      remediations: this.#episodes(self),
+      budgets: this.budgets.list(),
+      approvals: self === undefined ? [] : this.#approvalsOf(self),
+    };
+    return this.#timed("decide", () => decide(context, phase));
+  }
+
+  /** The gates' answer for an episode that is under way. */
+  decideStep(remediation: Remediation): Decision {
+    return this.decide("Step", recordedSignal(remediation), this.standingDiagnosis(remediation), this.policyOf(remediation), remediation);
+  }
+
+  /**
+   * The diagnosis of an episode that has acted: what it began with, its own symptom may be gone. Whether the fault lies
+   * elsewhere is looked at anew; where the target was replaced, its replacement is the target.
+   */
+  standingDiagnosis(remediation: Remediation): Diagnosis {
+    const recorded = { ...recordedDiagnosis(remediation), remediationTarget: this.targetNow(remediation) };
+    const policy = this.policyOf(remediation);
+    const dependency = policy === undefined ? undefined : this.diagnose(recordedSignal(remediation), policy).dependency;
+    return dependency === undefined ? recorded : { ...recorded, dependency };
+  }
+
+  /** What the next attempt of an episode acts on: its target, or what replaced that. */
+  targetNow(remediation: Remediation): TargetRef {
+    const { remediationTarget, workload } = remediation.spec;
+    const replicas = this.workload(workload)?.replicas.filter((r) => r.phase !== "Exited") ?? [];
+    if (sameTarget(remediationTarget, workload) || replicas.some((r) => r.ref.uid === remediationTarget.uid)) return remediationTarget;
+    for (const attempt of remediation.status.attempts.toReversed())
+      for (const step of attempt.steps) {
+        const started = step.type === "startReplacement" ? resultReplica(step) : undefined;
+        if (started !== undefined && replicas.some((r) => r.ref.uid === started.uid)) return started;
+      }
+    return remediationTarget;
+  }
+
+  /** The signal of an episode as it fires now, or undefined. */
+  currentSignal(remediation: Remediation, detection: Detection): Signal | undefined {
+    return (
+      detection.signals.find((s) => s.state === "Firing" && s.fingerprint === remediation.spec.signal.fingerprint) ??
+      detection.signals.find(
+        (s) =>
+          s.state === "Firing" &&
+          s.name === remediation.spec.signal.name &&
+          targetKey(s.target) === targetKey(remediation.spec.signalTarget),
+      )
+    );
+  }
+
+  /** Every episode as the gates see it; `self` as the caller has it, which may be ahead of what is stored. */
+  #episodes(self: Remediation | undefined): Remediation[] {
+    // An episode that waits for somebody else's fault to end will not act on its root cause, so it holds no lock on it.
+    const holds = (r: Remediation): boolean => r.status.phase !== "Blocked" || r.status.reason !== "DependencyUnhealthy";
+    return this.remediations
+      .list()
+      .flatMap((r) => (r.metadata.uid === self?.metadata.uid ? (self === undefined ? [] : [self]) : holds(r) ? [r] : []));
+  }
+
+  #approvalsOf(remediation: Remediation): RemediationApproval[] {
+    return this.approvals
+      .list()
+      .filter((a) => a.metadata.namespace === remediation.metadata.namespace && a.spec.remediation === remediation.metadata.name);
+  }
+
+  #timed<T>(room: "orient" | "decide", work: () => T): T {
+    const begin = this.clock.monotonic();
+    const result = work();
+    this.#metrics.room(room, (this.clock.monotonic() - begin) / 1000);
+    return result;
+  }
+}
+
+/** The signal that began an episode, as a signal again. */
+export function recordedSignal(remediation: Remediation): Signal {
+  const { signal, diagnosis, signalTarget } = remediation.spec;
+  const startsAt = timeMs(signal.startsAt);
+  const receivedAt = timeMs(signal.receivedAt);
+  return {
+    name: signal.name,
+    condition: signal.condition,
+    source: signal.source,
+    state: "Firing",
+    target: signalTarget,
+    startsAt,
+    seenAt: receivedAt,
+    receivedAt,
+    fingerprint: signal.fingerprint,
+    cause: diagnosis.cause,
+    confidence: diagnosis.confidence,
+    evidence: diagnosis.evidence,
+  };
+}
+
+/** The diagnosis that an episode acts on. */
+export function recordedDiagnosis(remediation: Remediation): Diagnosis {
+  const { diagnosis, signalTarget, remediationTarget, workload } = remediation.spec;
+  return { ...diagnosis, signalTarget, remediationTarget, workload, missing: [] };
+}
+
+/** The policy's key, as the cache has it. */
+export function policyKey(remediation: Remediation): string {
+  return `${remediation.metadata.namespace}/${remediation.spec.policy.name}`;
+}
+
+/** Alerts that are new or changed, as the webhook hands them over. */
+export interface AlertSource {
+  /** The alerts that are known now. */
+  alerts(): readonly Alert[];
+  /** Calls back with the alerts that are new or changed, before the sender gets its answer; returns what ends it. */
+  onChange(listener: (changed: readonly Alert[]) => void): () => void;
+}
+
+export { objectKey };
