@@ -1,0 +1,211 @@
+import assert from "node:assert/strict";
+import { describe, test } from "node:test";
+import { detectSignals, targetsOf } from "./detect.ts";
+import { alert, NOW, policy, record, replica, requests, telemetryAt, workload } from "./testing.ts";
+
+const payments = workload("payments");
+const [first] = payments.replicas;
+assert.ok(first);
+const MB = 1e6;
+
+describe("trend", () => {
+  const leak = policy([{ name: "leak", trend: {} }]);
+  test("fires for the replica that leaks, and says the numbers", () => {
+    const telemetry = telemetryAt();
+    record(telemetry, "uid-payments-1", "memory", () => 100 * MB);
+    record(telemetry, "uid-payments-2", "memory", (t) => 100 * MB + 0.3 * MB * t);
+    record(telemetry, "uid-payments-3", "memory", () => 100 * MB);
+    const { signals, missing } = detectSignals(leak, payments, telemetry, [], NOW);
+    assert.deepEqual(missing, []);
+    assert.equal(signals.length, 1);
+    const [signal] = signals;
+    assert.equal(signal?.target.name, "payments-2");
+    assert.equal(signal?.cause, "MemoryLeak");
+    assert.equal(signal?.source, "HostProbe");
+    assert.equal(signal?.seenAt, NOW);
+    assert.equal(signal?.fingerprint, "policy-uid/leak/Process/default/payments-2#uid-payments-2");
+    assert.ok((signal?.confidence ?? 0) >= 0.95);
+    assert.match(signal?.evidence[0]?.message ?? "", /payments-2.*300\.0 kB\/s/);
+  });
+  test("is silent when the limit is further away than the horizon", () => {
+    const telemetry = telemetryAt();
+    for (const { ref } of payments.replicas) record(telemetry, ref.uid, "memory", (t) => 100 * MB + 0.01 * MB * t);
+    assert.deepEqual(detectSignals(leak, payments, telemetry, [], NOW).signals, []);
+    assert.equal(detectSignals(policy([{ name: "leak", trend: { horizon: "2d" } }]), payments, telemetry, [], NOW).signals.length, 3);
+  });
+  test("no readings, stale readings and no limit are missing, never a signal", () => {
+    const telemetry = telemetryAt();
+    record(telemetry, "uid-payments-1", "memory", (t) => 100 * MB + 0.3 * MB * t, { age: 31 });
+    const unlimited = replica("payments", "payments-3", { memory: { bytes: 1e8 } });
+    record(telemetry, "uid-payments-3", "memory", (t) => 100 * MB + 0.3 * MB * t);
+    const { signals, missing } = detectSignals(
+      leak,
+      { ...payments, replicas: [...payments.replicas.slice(0, 2), unlimited] },
+      telemetry,
+      [],
+      NOW,
+    );
+    assert.deepEqual(signals, []);
+    assert.equal(missing.length, 3);
+    assert.match(missing[0] ?? "", /no reading of memory of payments-1 since 31 s/);
+    assert.match(missing[1] ?? "", /no reading of memory of payments-2 in the last 5 min|300 s/);
+    assert.match(missing[2] ?? "", /no memory limit of payments-3/);
+  });
+  test("a replica that was never ready, and one's first seconds, are not looked at", () => {
+    const telemetry = telemetryAt();
+    const young = replica("payments", "young", { startedAt: NOW - 14_000 });
+    const starting = replica("payments", "starting", { everReady: false, ready: false });
+    record(telemetry, "uid-young", "memory", (t) => 100 * MB + 5 * MB * t, { span: 14, step: 1 });
+    record(telemetry, "uid-starting", "memory", (t) => 100 * MB + 0.3 * MB * t);
+    assert.deepEqual(detectSignals(leak, workload("payments", [young, starting]), telemetry, [], NOW), { signals: [], missing: [] });
+  });
+});
+
+describe("probe", () => {
+  const hung = policy([{ name: "hung", probe: { failingFor: "10s" } }]);
+  const at = (more: object) =>
+    detectSignals(hung, workload("payments", [replica("payments", "payments-1", more)]), telemetryAt(), [], NOW).signals;
+  test("fires from failingFor on", () => {
+    assert.equal(at({ ready: false, unreadySince: NOW - 9_999 }).length, 0);
+    const [signal] = at({ ready: false, unreadySince: NOW - 10_000 });
+    assert.equal(signal?.cause, "Unresponsive");
+    assert.equal(signal?.startsAt, NOW - 10_000);
+  });
+  test("not for what was never ready, is stopping or has no break recorded", () => {
+    assert.equal(at({ ready: false, everReady: false, unreadySince: NOW - 60_000 }).length, 0);
+    assert.equal(at({ ready: false, phase: "Stopping", unreadySince: NOW - 60_000 }).length, 0);
+    assert.equal(at({ ready: false }).length, 0);
+  });
+});
+
+describe("errorRate", () => {
+  const errors = policy([{ name: "errors", errorRate: { above: "20%", for: "30s" } }]);
+  const at = (failing: (age: number) => number, more: { span?: number; perSecond?: number; age?: number } = {}) => {
+    const telemetry = telemetryAt();
+    requests(telemetry, "payments", failing, more);
+    return detectSignals(errors, payments, telemetry, [], NOW);
+  };
+  test("fires for the workload when every part of the span is above", () => {
+    const [signal] = at(() => 0.5).signals;
+    assert.equal(signal?.target.name, "payments");
+    assert.match(signal?.evidence[0]?.message ?? "", /150 of 300 requests to payments failed in 30 s: 50%, above 20%/);
+  });
+  test("not at the threshold, and not for a burst", () => {
+    assert.equal(at(() => 0.2).signals.length, 0);
+    assert.equal(at((age) => (age <= 10 ? 1 : 0)).signals.length, 0);
+    assert.equal(at((age) => (age > 10 && age <= 20 ? 0 : 1)).signals.length, 0);
+  });
+  test("not before the span is over", () => assert.equal(at(() => 1, { span: 15 }).signals.length, 0));
+  test("too few requests are no evidence; none at all is missing", () => {
+    assert.deepEqual(at(() => 1, { perSecond: 0 }).signals, []);
+    const silent = at(() => 1, { age: 60 });
+    assert.deepEqual(silent.signals, []);
+    assert.match(silent.missing[0] ?? "", /nothing was heard of requests to payments in the last 30 s/);
+  });
+});
+
+describe("metric", () => {
+  const at = (condition: object, f: (t: number) => number, more: { span?: number; step?: number; age?: number } = {}) => {
+    const telemetry = telemetryAt();
+    record(telemetry, "uid-payments-1", "queue", f, more);
+    return detectSignals(
+      policy([{ name: "queue", metric: { name: "queue", ...condition } }]),
+      workload("payments", [first]),
+      telemetry,
+      [],
+      NOW,
+    );
+  };
+  test("fires when beyond for the whole span", () => {
+    assert.equal(at({ above: 100 }, () => 101).signals.length, 1);
+    assert.equal(at({ below: 5 }, () => 1).signals.length, 1);
+    assert.match(at({ above: 100 }, () => 101).signals[0]?.evidence[0]?.message ?? "", /queue of payments-1 is 101, above 100/);
+  });
+  test("not at the threshold, after a dip, or before the span is over", () => {
+    assert.equal(at({ above: 100 }, () => 100).signals.length, 0);
+    assert.equal(at({ above: 100 }, (t) => (t === 585 ? 99 : 101)).signals.length, 0);
+    assert.equal(at({ above: 100 }, () => 101, { span: 20 }).signals.length, 0);
+  });
+  test("one reading is not enough, and a stale one is missing", () => {
+    assert.equal(at({ above: 100, for: "0s" }, () => 101, { span: 0 }).signals.length, 0);
+    const stale = at({ above: 100 }, () => 101, { age: 40 });
+    assert.deepEqual([stale.signals.length, stale.missing.length], [0, 1]);
+  });
+});
+
+describe("alert", () => {
+  const hot = policy([{ name: "hot", alert: { alertname: "TooHot", matchLabels: { severity: "page" } } }]);
+  const at = (labels: Record<string, string>, more = {}) =>
+    detectSignals(hot, payments, telemetryAt(), [alert({ severity: "page", ...labels }, more)], NOW).signals;
+  test("names a replica by its name or uid", () => {
+    for (const labels of [
+      { pod: "payments-2" },
+      { replica: "payments-2" },
+      { instance: "uid-payments-2" },
+      { service_instance_id: "uid-payments-2" },
+    ])
+      assert.equal(at(labels)[0]?.target.uid, "uid-payments-2");
+  });
+  test("names a workload", () => {
+    for (const key of ["deployment", "statefulset", "workload", "service", "service_name", "job"])
+      assert.equal(at({ [key]: "payments" })[0]?.target.uid, "uid-payments", key);
+    assert.equal(at({ job: "payments", instance: "10.0.0.1:80" })[0]?.target.name, "payments");
+  });
+  test("a replica that is not there is named, and never widened to the workload", () => {
+    assert.deepEqual(at({ deployment: "payments", pod: "payments-9" })[0]?.target, {
+      kind: "Process",
+      namespace: "default",
+      name: "payments-9",
+    });
+  });
+  test("other names, other namespaces, other labels and inherited ones give nothing", () => {
+    assert.deepEqual(at({}), []);
+    assert.deepEqual(at({ deployment: "storefront" }), []);
+    assert.deepEqual(at({ deployment: "payments", namespace: "other" }), []);
+    assert.deepEqual(detectSignals(hot, payments, telemetryAt(), [alert({ deployment: "payments" })], NOW).signals, []);
+    assert.deepEqual(at({ deployment: "payments" }, { alertname: "TooCold" }), []);
+  });
+  test("a resolved alert is a resolved signal; one that fires outranks it", () => {
+    assert.equal(at({ pod: "payments-2" }, { status: "resolved" })[0]?.state, "Resolved");
+    const both = detectSignals(
+      hot,
+      payments,
+      telemetryAt(),
+      [
+        alert({ severity: "page", pod: "payments-2" }),
+        alert({ severity: "page", pod: "payments-2", x: "1" }, { status: "resolved", receivedAt: NOW }),
+      ],
+      NOW,
+    ).signals;
+    assert.deepEqual(
+      both.map((s) => s.state),
+      ["Firing"],
+    );
+  });
+});
+
+test("targets: name or labels, in the policy's namespace only", () => {
+  const elsewhere = { ...payments, ref: { ...payments.ref, namespace: "other" } };
+  const bank = workload("bank");
+  assert.deepEqual(targetsOf(policy([{ name: "p", probe: {} }]), [payments, bank, elsewhere]), [payments]);
+  assert.deepEqual(
+    targetsOf(policy([{ name: "p", probe: {} }], { targets: [{ selector: { matchLabels: { app: "bank" } } }] }), [payments, bank]),
+    [bank],
+  );
+  assert.deepEqual(targetsOf(policy([{ name: "p", probe: {} }], { targets: [{ kind: "StatefulSet", name: "payments" }] }), [payments]), []);
+});
+
+test("a policy for single pods says nothing of their siblings", () => {
+  const pods = ["payments-1", "payments-2"].map((name) =>
+    replica("payments", name, {
+      ref: { kind: "Pod", namespace: "default", name, uid: `uid-${name}` },
+      ready: false,
+      unreadySince: NOW - 60_000,
+    }),
+  );
+  const one = policy([{ name: "hung", probe: {} }], { targets: [{ kind: "Pod", name: "payments-2" }] });
+  assert.deepEqual(
+    detectSignals(one, workload("payments", pods), telemetryAt(), [], NOW).signals.map((s) => s.target.name),
+    ["payments-2"],
+  );
+});
