@@ -47,7 +47,7 @@ export async function freePorts(count: number): Promise<number[]> {
 export function shopStack(settings: ShopSettings, ports: { storefront: number; payments: number; bank: number; listen: number }): string {
   const node = process.execPath;
   // With a memory cgroup the kernel sets the limit, and V8 must not give up before it. Without one, V8's own limit is the limit.
-  const heap = process.getuid?.() === 0 ? ["--max-old-space-size=4096"] : [];
+  const heap = process.getuid?.() === 0 ? ["--max-old-space-size=512"] : [];
   const service = (name: "storefront" | "payments" | "bank", extra: Readonly<Record<string, string>>): Partial<WorkloadSpec> => ({
     name,
     command: [node, "--disable-warning=ExperimentalWarning", ...(name === "payments" ? heap : []), shopProgram(name)],

@@ -20,7 +20,7 @@ export function leakingShop({ canary, speed }: { readonly canary: string; readon
 export function leakPolicy(mode: "Observe" | "Enforce"): object {
   return policy("payments-leak", "payments", {
     mode,
-    signals: [{ name: "memory-leak", trend: { horizon: "3m", window: "5m" } }],
+    signals: [{ name: "memory-leak", trend: { horizon: "100s", window: "5m" } }],
     ladder: [{ strategy: "RestartPod", captures: [{ type: "HeapSnapshot" }] }],
     verify: { stableFor: "10s", timeout: "1m" },
   });
