@@ -1,0 +1,242 @@
+import { readFile } from "node:fs/promises";
+import { NightshiftError } from "../api/errors.ts";
+import { timestamp } from "../api/time.ts";
+import type { Random } from "../ports/random.ts";
+import type { Page, Receiver } from "./paging.ts";
+
+/** A receiver that has not confirmed in this time has not (ms). */
+const TIME_LIMIT_MS = 5_000;
+/** How much of an answer's body is read, for the error message (bytes). */
+const ANSWER_BYTES = 512;
+const MIN_DELAY_MS = 1_000;
+const MAX_DELAY_MS = 300_000;
+
+/**
+ * Milliseconds until a page is tried again after `tries` failures: 2 s doubled with every try, the upper half of it random
+ * ("equal jitter", as in AWS' "Exponential Backoff And Jitter"), from 1 s to 5 min. A receiver's own wish (`Retry-After`)
+ * is obeyed up to 5 min: a page may be late, not lost.
+ */
+export function nextTry(tries: number, retryAfterMs: number | undefined, random: Random): number {
+  const span = Math.min(MAX_DELAY_MS, 2 * MIN_DELAY_MS * 2 ** Math.min(30, Math.max(0, tries - 1)));
+  const backoff = span / 2 + random.next() * (span / 2);
+  const wanted = retryAfterMs === undefined || Number.isNaN(retryAfterMs) ? 0 : retryAfterMs;
+  return Math.round(Math.min(MAX_DELAY_MS, Math.max(MIN_DELAY_MS, backoff, wanted)));
+}
+
+/** A page that was not confirmed. It never names the receiver's URL or token: both are secrets. */
+export class DeliveryError extends NightshiftError {
+  /** How long the receiver wants to be left alone (ms), where it said so. */
+  readonly retryAfterMs: number | undefined;
+
+  constructor(message: string, options: { readonly where: string; readonly fix?: string; readonly retryAfterMs?: number | undefined }) {
+    super("PAGE_NOT_DELIVERED", message, options);
+    this.retryAfterMs = options.retryAfterMs;
+  }
+}
+
+/** Where a receiver is, and what it wants to see. */
+export interface ReceiverOptions {
+  /** Name that policies use. */
+  readonly name: string;
+  /** `http` or `https`. User and password in it become basic authentication. */
+  readonly url?: string | undefined;
+  /** File that holds the URL, where it is a secret. Read for every page, so it may be replaced at any time. */
+  readonly urlFile?: string | undefined;
+  /** File that holds a bearer token. Read for every page. */
+  readonly tokenFile?: string | undefined;
+  /** Time limit of one delivery (ms). Default 5000. */
+  readonly timeoutMs?: number | undefined;
+}
+
+/** POSTs JSON; any 2xx is a confirmation, everything else is none. Redirects are not followed. */
+abstract class HttpReceiver implements Receiver {
+  readonly name: string;
+  readonly #options: ReceiverOptions;
+
+  constructor(options: ReceiverOptions) {
+    this.name = options.name;
+    this.#options = options;
+  }
+
+  /** What the receiver gets. */
+  protected abstract payload(page: Page): unknown;
+
+  async send(page: Page, signal: AbortSignal): Promise<void> {
+    const { url, headers, secrets } = await this.#address();
+    const limitMs = this.#options.timeoutMs ?? TIME_LIMIT_MS;
+    const limit = AbortSignal.timeout(limitMs);
+    let response: Response;
+    try {
+      response = await fetch(url, {
+        method: "POST",
+        redirect: "manual",
+        headers: { ...headers, "content-type": "application/json; charset=utf-8", "user-agent": "nightshift" },
+        body: JSON.stringify(this.payload(page)),
+        signal: AbortSignal.any([signal, limit]),
+      });
+    } catch (error) {
+      if (signal.aborted) throw this.#failed("given up, as Nightshift stops");
+      if (limit.aborted) throw this.#failed(`no answer in ${limitMs} ms`);
+      throw this.#failed(`no answer: ${networkReason(error)}`, "Check its URL, and that it can be reached from here.");
+    }
+    if (response.ok) {
+      await response.body?.cancel().catch(() => undefined);
+      return;
+    }
+    const said = redact(await beginningOf(response), secrets);
+    const status = `answered ${response.status}${said === "" ? "" : `: ${said}`}`;
+    if (response.status >= 300 && response.status < 400)
+      throw this.#failed(`answered ${response.status}: redirects are not followed`, "Configure the address that it leads to.");
+    throw this.#failed(
+      status,
+      [401, 403, 404, 410].includes(response.status) ? "Check its URL and token." : undefined,
+      retryAfter(response.headers.get("retry-after"), Date.now()),
+    );
+  }
+
+  async #address(): Promise<{ url: URL; headers: Record<string, string>; secrets: string[] }> {
+    const { urlFile, tokenFile } = this.#options;
+    const text = urlFile === undefined ? (this.#options.url ?? "") : await this.#secret(urlFile, "URL");
+    if (!URL.canParse(text) || !/^https?:/i.test(text))
+      throw this.#failed("its URL is no http or https URL", `Correct ${urlFile === undefined ? "url" : urlFile}.`);
+    const url = new URL(text);
+    const headers: Record<string, string> = {};
+    const secrets = [text, url.href, `${url.pathname}${url.search}`];
+    if (url.username !== "" || url.password !== "") {
+      const credentials = `${decodeURIComponent(url.username)}:${decodeURIComponent(url.password)}`;
+      headers["authorization"] = `Basic ${Buffer.from(credentials).toString("base64")}`;
+      secrets.push(credentials, decodeURIComponent(url.password), url.password);
+      url.username = "";
+      url.password = "";
+    }
+    if (tokenFile !== undefined) {
+      const token = await this.#secret(tokenFile, "token");
+      if (!/^[\x21-\x7e]+$/.test(token))
+        throw this.#failed("its token has characters that no HTTP header may have", `Correct ${tokenFile}.`);
+      headers["authorization"] = `Bearer ${token}`;
+      secrets.push(token);
+    }
+    return { url, headers, secrets };
+  }
+
+  async #secret(path: string, what: string): Promise<string> {
+    let text: string;
+    try {
+      text = (await readFile(path, "utf8")).trim();
+    } catch (error) {
+      const code = (error as NodeJS.ErrnoException).code ?? "unknown error";
+      throw this.#failed(`its ${what} cannot be read from ${path} (${code})`, "Check the file and its permissions.");
+    }
+    if (text === "") throw this.#failed(`the file of its ${what} is empty: ${path}`, "Write it there.");
+    return text;
+  }
+
+  #failed(message: string, fix?: string, retryAfterMs?: number): DeliveryError {
+    return new DeliveryError(message, { where: `receiver ${this.name}`, retryAfterMs, ...(fix === undefined ? {} : { fix }) });
+  }
+}
+
+/** The code of what went wrong below HTTP. Messages of the network layer may hold the address, so they are not repeated. */
+function networkReason(error: unknown): string {
+  const codes: string[] = [];
+  for (let at = error; at instanceof Error && codes.length === 0; at = at.cause) {
+    const code = (at as NodeJS.ErrnoException).code;
+    if (typeof code === "string") codes.push(code);
+  }
+  return codes[0] ?? "the connection failed";
+}
+
+/** The first bytes of an answer, as one line. What fails or takes too long here is left out. */
+async function beginningOf(response: Response): Promise<string> {
+  const reader = response.body?.getReader();
+  if (reader === undefined) return "";
+  const chunks: Uint8Array[] = [];
+  try {
+    for (let length = 0; length < ANSWER_BYTES;) {
+      const { value, done } = await reader.read();
+      if (done) break;
+      chunks.push(value);
+      length += value.length;
+    }
+    await reader.cancel();
+  } catch {
+    // The status has been received; its text is an extra.
+  }
+  const text = new TextDecoder().decode(Buffer.concat(chunks).subarray(0, ANSWER_BYTES));
+  // oxlint-disable-next-line no-control-regex -- an answer must not be able to write escape sequences to a terminal
+  return text.replace(/[\u0000-\u001f\u007f-\u009f\s]+/g, " ").trim();
+}
+
+function redact(text: string, secrets: readonly string[]): string {
+  let clean = text;
+  // Longest first, so that no rest of a longer one stays. A single "/" is no secret.
+  for (const secret of secrets.filter((s) => s.length > 1).sort((a, b) => b.length - a.length))
+    clean = clean.replaceAll(secret, "[redacted]");
+  return clean;
+}
+
+/** Milliseconds of a `Retry-After` header (RFC 9110, 10.2.3: seconds, or a date); undefined where there is none. */
+export function retryAfter(header: string | null, now: number): number | undefined {
+  if (header === null) return undefined;
+  const text = header.trim();
+  if (/^\d+$/.test(text)) return Number(text) * 1000;
+  const at = Date.parse(text);
+  return Number.isNaN(at) ? undefined : Math.max(0, at - now);
+}
+
+const cut = (text: string, length: number): string => (text.length <= length ? text : `${text.slice(0, length - 3)}...`);
+
+/** Most details that are sent, and their length: a page is read on a phone. The whole story is in the audit trail. */
+const MAX_DETAILS = 100;
+const MAX_DETAIL = 1_000;
+
+/**
+ * A generic webhook. It gets a POST with
+ * `{"version": "1", "dedupKey", "severity": "Page"|"Info", "summary", "remediation", "policy", "target", "details": [...], "at"}`;
+ * `dedupKey` is the same for every delivery of one incident, `at` is RFC 3339.
+ */
+export class WebhookReceiver extends HttpReceiver {
+  protected override payload(page: Page): unknown {
+    return {
+      version: "1",
+      ...page,
+      details: page.details.slice(0, MAX_DETAILS).map((line) => cut(line, MAX_DETAIL)),
+      at: timestamp(page.at),
+    };
+  }
+}
+
+/** What Slack wants escaped (https://docs.slack.dev/messaging/formatting-message-text). */
+const escapeSlack = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
+
+/** A Slack incoming webhook, or anything that takes its format: `text` for notifications, `blocks` for the message. */
+export class SlackReceiver extends HttpReceiver {
+  protected override payload(page: Page): unknown {
+    const title = page.severity === "Page" ? "Nightshift needs a person" : "Nightshift";
+    // Limits of Slack's blocks: 150 characters in a header, 3000 in a section, 2000 in a field. Escaping may take five for one.
+    const field = (name: string, value: string) => ({ type: "mrkdwn", text: `*${name}*\n${escapeSlack(cut(value, 380))}` });
+    let details = "";
+    for (const line of page.details) {
+      const next = `${details}• ${escapeSlack(cut(line, 500))}\n`;
+      if (next.length > 2_900) {
+        details += "• ...";
+        break;
+      }
+      details = next;
+    }
+    const mrkdwn = (text: string) => ({ type: "section", text: { type: "mrkdwn", text } });
+    return {
+      text: `${title}: ${escapeSlack(cut(page.summary, 500))}`,
+      blocks: [
+        { type: "header", text: { type: "plain_text", text: title } },
+        mrkdwn(escapeSlack(cut(page.summary, 500))),
+        {
+          type: "section",
+          fields: [field("Target", page.target), field("Policy", page.policy), field("Remediation", page.remediation)],
+        },
+        ...(details === "" ? [] : [mrkdwn(details)]),
+        { type: "context", elements: [{ type: "mrkdwn", text: `${timestamp(page.at)} · ${escapeSlack(cut(page.dedupKey, 380))}` }] },
+      ],
+    };
+  }
+}
