@@ -138,13 +138,13 @@ describe("alert", () => {
   const at = (labels: Record<string, string>, more = {}) =>
     detectSignals(hot, payments, telemetryAt(), [alert({ severity: "page", ...labels }, more)], NOW).signals;
   test("names a replica by its name or uid", () => {
-    for (const labels of [
-      { pod: "payments-2" },
-      { replica: "payments-2" },
-      { instance: "uid-payments-2" },
-      { service_instance_id: "uid-payments-2" },
-    ])
-      assert.equal(at(labels)[0]?.target.uid, "uid-payments-2");
+    for (const [key, value] of [
+      ["pod", "payments-2"],
+      ["replica", "payments-2"],
+      ["instance", "uid-payments-2"],
+      ["service_instance_id", "uid-payments-2"],
+    ] as const)
+      assert.equal(at({ [key]: value })[0]?.target.uid, "uid-payments-2");
   });
   test("names a workload", () => {
     for (const key of ["deployment", "statefulset", "workload", "service", "service_name", "job"])

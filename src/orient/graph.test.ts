@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { unhealthyDependency } from "./graph.ts";
 import { dependency, NOW, replica, requests, telemetryAt, workload } from "./testing.ts";
 

@@ -13,10 +13,10 @@ export function telemetryAt(now = NOW): TelemetryStore {
   return new TelemetryStore({ now: () => now, monotonic: () => now, after: () => () => undefined });
 }
 
-export function replica(workload: string, name: string, more: Partial<Replica> = {}): Replica {
+export function replica(owner: string, name: string, more: Partial<Replica> = {}): Replica {
   return {
     ref: { kind: "Process", namespace: "default", name, uid: `uid-${name}` },
-    workload: { kind: "Workload", namespace: "default", name: workload },
+    workload: { kind: "Workload", namespace: "default", name: owner },
     phase: "Running",
     ready: true,
     everReady: true,

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { normal, seeded, seriesOf, SHAPES } from "./shapes.ts";
 import type { Point } from "./statistics.ts";
 import { analyseTrend, bytes, percentText, rate, seconds } from "./trend.ts";
