@@ -40,7 +40,9 @@ test("blocks at the last one allowed, until the window has passed since it", () 
 test("closes by itself, at reset after the last strike", () => {
   const last = NOW - 10 * MINUTE;
   const context = with_(ago(30, 20, 10), { reset: "2h" });
-  assert.equal(circuitOpen.check({ ...context, now: last + 2 * HOUR - 1 }).verdict, "Block");
+  const atLast = circuitOpen.check({ ...context, now: last + 2 * HOUR - 1 });
+  assert.equal(atLast.verdict, "Block");
+  assert.match(atLast.message, /^3 attempts without success within 1h/, "also when the strikes have left the window");
   assert.equal(circuitOpen.check({ ...context, now: last + 2 * HOUR }).verdict, "Pass");
   // Shorter than the window: one more try, and one more strike opens it again.
   const short = with_(ago(30, 20, 10), { reset: "5m" });

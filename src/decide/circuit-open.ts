@@ -13,6 +13,8 @@ export interface Strikes {
   readonly open: boolean;
   /** When it closes by itself (ms), while it is open. */
   readonly closesAt?: number;
+  /** Whether strikes opened it, or an episode that was handed to a person, while it is open. */
+  readonly by?: "Strikes" | "HandedOver";
 }
 
 /** When attempts that failed, and those that helped, ended (ms), as their records say. */
@@ -59,10 +61,12 @@ export function strikes(context: GateContext): Strikes {
   const times = sinceSuccess(failures);
   /** How many lie in (end - window, end]. */
   const within = (end: number): number => times.filter((time) => time > end - window && time <= end).length;
-  let closesAt: number | undefined;
-  const opened = [...times.filter((time) => within(time) >= attempts.max), ...sinceSuccess(handedOver)];
-  for (const time of opened) if (time + reset > now) closesAt = Math.max(closesAt ?? 0, time + reset);
-  return { count: within(now), max: attempts.max, open: closesAt !== undefined, ...(closesAt === undefined ? {} : { closesAt }) };
+  const stillOpen = (time: number): boolean => time + reset > now;
+  const struck = times.filter((time) => within(time) >= attempts.max && stillOpen(time));
+  const opened = [...struck, ...sinceSuccess(handedOver).filter(stillOpen)];
+  const counted = { count: within(now), max: attempts.max };
+  if (opened.length === 0) return { ...counted, open: false };
+  return { ...counted, open: true, closesAt: Math.max(...opened) + reset, by: struck.length > 0 ? "Strikes" : "HandedOver" };
 }
 
 /** Blocks once what was tried has failed too often: a person is needed. */
@@ -73,10 +77,10 @@ export const circuitOpen: Gate = {
   check(context) {
     const { policy } = context;
     if (policy === undefined) return NO_POLICY;
-    const { count, max, open, closesAt } = strikes(context);
+    const { count, max, open, closesAt, by } = strikes(context);
     if (!open) return pass(`${count} of ${max} attempts without success in the last ${policy.spec.attempts.window}`);
     const why =
-      count >= max ? `${max} attempts without success within ${policy.spec.attempts.window}` : "an episode was handed to a person";
+      by === "Strikes" ? `${max} attempts without success within ${policy.spec.attempts.window}` : "an episode was handed to a person";
     return block(`${why}; the circuit closes at ${timeText(closesAt ?? NaN)}`, closesAt);
   },
 };
