@@ -120,6 +120,8 @@ const stepAt = (amplitude: number): Make =>
     const at = between(random, 0.1, 0.95) * span;
     return (t) => (t >= at ? amplitude : 0);
   });
+const stairs = (height: number, at: readonly number[]): Make =>
+  zero((_, span) => (t) => height * at.filter((share) => t >= share * span).length);
 const sine = (amplitude: number, phase: number): Make => zero(() => (t) => amplitude * Math.sin((2 * Math.PI * t) / 86_400 + phase));
 const restart =
   (before: number, after: Make): Make =>
@@ -210,6 +212,14 @@ export const SHAPES: readonly Shape[] = [
     shape(`cache under teeth ${span}s`, false, span, step, noisy(1 * MB, sum(sawtooth(span / 25, 40 * MB, 0.2), fill(100 * MB, 0.6)))),
     shape(`step ${span}s`, false, span, step, noisy(1 * MB, sum(flat, stepAt(80 * MB)))),
     shape(`two steps ${span}s`, false, span, step, noisy(1 * MB, sum(flat, stepAt(60 * MB), stepAt(60 * MB)))),
+    shape(`three steps ${span}s`, false, span, step, noisy(1 * MB, sum(flat, stairs(30 * MB, [0.25, 0.5, 0.7])))),
+    shape(
+      `minor and major teeth ${span}s`,
+      false,
+      span,
+      step,
+      noisy(0.3 * MB, sum(sawtooth(span / 5, 60 * MB, 0), sawtooth(span / 40, 15 * MB, 0))),
+    ),
     shape(`step noisy ${span}s`, false, span, step, noisy(6 * MB, sum(flat, stepAt(40 * MB)))),
     shape(`step down ${span}s`, false, span, step, noisy(1 * MB, sum(flat, stepAt(-60 * MB)))),
     shape(`restart then flat ${span}s`, false, span, step, noisy(1 * MB, restart(80 * MB, flat))),

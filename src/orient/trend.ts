@@ -467,6 +467,12 @@ function judgeGrowth(floors: readonly Point[], bounds: Bounds, mayTail: boolean,
       `a step: ${Math.round(100 * Math.min(1, shape.jump))}% of the growth of ${bytes(growth)} came at once, ${seconds(shape.jumpAgo)} ago`,
       trend.slope,
     );
+  if (shape.stairs > 0.6)
+    return no(
+      0.3,
+      `a few steps: ${Math.round(100 * Math.min(1, shape.stairs))}% of the growth of ${bytes(growth)} came in jumps, with rest between them`,
+      trend.slope,
+    );
   if (shape.decelerates) {
     if (mayTail && shape.lasting) {
       const tail = judgeGrowth(floors.slice(Math.floor(n / 2)), bounds, false);
@@ -502,6 +508,8 @@ interface Shape {
   /** Share of the growth that came within one tenth of the time, and how long ago (s). */
   readonly jump: number;
   readonly jumpAgo: number;
+  /** Share of the growth that came in few jumps, each well above noise and above what a line rises between two points. */
+  readonly stairs: number;
   readonly early: number;
   readonly late: number;
   readonly decelerates: boolean;
@@ -550,6 +558,7 @@ function shapeOf(floors: readonly Point[], span: number, growth: number): Shape 
   return {
     jump,
     jumpAgo,
+    stairs: stairsOf(x, y),
     early: (early * growth) / span,
     late: (late * growth) / span,
     decelerates,
@@ -557,6 +566,22 @@ function shapeOf(floors: readonly Point[], span: number, growth: number): Shape 
     ...endOf(x, y, span),
     steady: normalCdf(Math.max(-6, spread)),
   };
+}
+
+/** Share of the growth (`y` is in units of it) that came in few jumps; 0 where there are more than a few. */
+function stairsOf(x: readonly number[], y: readonly number[]): number {
+  const n = y.length;
+  const least = Math.max(2.2 / n, 5 * Math.SQRT2 * noiseOf(y));
+  let sum = 0;
+  let count = 0;
+  for (let i = 1; i < n; i++) {
+    // Beyond what a line would have risen in the time between: a gap is no jump.
+    const rise = (y[i] ?? 0) - (y[i - 1] ?? 0);
+    if (rise < least || rise < 2.2 * ((x[i] ?? 0) - (x[i - 1] ?? 0))) continue;
+    sum += rise;
+    count++;
+  }
+  return count <= Math.max(3, n / 4) ? sum : 0;
 }
 
 /** Whether line-then-flat explains the floor far better than a line does, with the flat part at the end. */
