@@ -69,7 +69,11 @@ function read(incoming: IncomingMessage, maxBytes: number, hold: (bytes: number)
       incoming.off("data", onData).off("end", onEnd).off("close", onClose).off("error", onClose);
       inflater?.removeAllListeners("data").destroy();
       if (error === undefined) resolve(chunks.length === 1 ? (chunks[0] ?? Buffer.alloc(0)) : Buffer.concat(chunks, size));
-      else reject(error);
+      else {
+        // What still comes is thrown away, within the adapter's bounds: a sender that still writes reads no answer.
+        incoming.resume();
+        reject(error);
+      }
     };
     const keep = (chunk: Buffer): void => {
       size += chunk.length;

@@ -504,6 +504,17 @@ describe("a stop", () => {
     agent.destroy();
   });
 
+  it("does not wait for a connection whose refused body still comes", async () => {
+    const running = await start({ stopGraceMs: 3_600_000, maxBodyBytes: 1_000 });
+    const response = await fetch(`${running.url}/v1/metrics`, {
+      method: "POST",
+      headers: { ...AUTH, ...JSON_TYPE },
+      body: "x".repeat(2 ** 20),
+    });
+    assert.equal(response.status, 413);
+    await running.server.close();
+  });
+
   it("does not wait for a request that never ends, nor for idle connections", async () => {
     const running = await start({ stopGraceMs: 200 });
     await fetch(`${running.url}/healthz`);

@@ -1,4 +1,4 @@
-import type { IncomingMessage, Server } from "node:http";
+import type { Server } from "node:http";
 import { isIPv6, type AddressInfo, type Socket } from "node:net";
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
 import { Hono, type Context } from "hono";
@@ -90,6 +90,8 @@ const STATUS: Readonly<Record<string, ContentfulStatusCode>> = {
 
 /** After how many seconds a sender that was told to come back should. */
 const RETRY_AFTER_SECONDS = "1";
+/** How often a stop looks for connections that have become idle (ms). */
+const SWEEP_MS = 20;
 /** Most refused alerts that an answer names. */
 const MAX_NAMED = 100;
 
@@ -221,10 +223,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     metrics.refused("connection", code);
     socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
   });
-  server.on("request", (_: IncomingMessage, response) => {
-    response.once("close", () => void (closing && server.closeIdleConnections()));
-  });
-
   await listen(server, options.listen);
   const { port } = server.address() as AddressInfo;
   const host = isIPv6(options.listen.host) ? `[${options.listen.host}]` : options.listen.host;
@@ -234,11 +232,20 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     close: () => {
       closing = true;
       closed ??= new Promise((resolve) => {
-        const cancel = clock.after(limits.stopGraceMs, () => server.closeAllConnections());
+        // Node closes what is idle at this moment. A connection whose answer was sent but whose rest of a body is still
+        // thrown away becomes idle without a further event, so it is asked again.
+        let cancelSweep = (): void => {};
+        const sweep = (): void => {
+          server.closeIdleConnections();
+          cancelSweep = clock.after(SWEEP_MS, sweep);
+        };
+        const cancelGrace = clock.after(limits.stopGraceMs, () => server.closeAllConnections());
         server.close(() => {
-          cancel();
+          cancelSweep();
+          cancelGrace();
           resolve();
         });
+        sweep();
       });
       return closed;
     },
