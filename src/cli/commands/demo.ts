@@ -1,4 +1,5 @@
 import { Argument, type Command, InvalidArgumentError, Option } from "commander";
+import { NightshiftError } from "../../api/errors.ts";
 import { SCENARIOS } from "../demo/scenarios/index.ts";
 
 /** `nightshift demo`. */
@@ -30,12 +31,13 @@ Examples:
       async (
         scenario: string,
         options: { healing: boolean; json?: boolean; headless?: boolean; output: string; keep?: boolean; speed: number },
-        command: Command,
       ) => {
         const chosen = SCENARIOS.find(({ name }) => name === scenario);
         if (chosen === undefined) return;
         if (!options.healing && !chosen.withoutHealing)
-          command.error(`error: --no-healing goes with leak only, not with ${scenario}`, { exitCode: 64 });
+          throw new NightshiftError("USAGE", `--no-healing goes with the scenario leak, not with ${scenario}`, {
+            fix: `Leave it out, or run: nightshift demo leak --no-healing`,
+          });
         const { runDemo } = await import("../demo/run.ts");
         process.exitCode = await runDemo(chosen, options);
       },

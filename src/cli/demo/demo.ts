@@ -151,6 +151,14 @@ export class Demo {
     return this.#running;
   }
 
+  get auditPath(): string {
+    return join(this.stateDir, "audit.jsonl");
+  }
+
+  get auditHeadPath(): string {
+    return join(this.stateDir, "audit.head");
+  }
+
   /** Pages that the receiver has got. */
   get pages(): PageReceiver["pages"] {
     return this.#receiver?.pages ?? [];
@@ -277,8 +285,13 @@ export class Demo {
     return response.status;
   }
 
-  /** Ends everything that was started. The directory goes too, unless `keep`. Never rejects; returns what went wrong. */
-  async stop(keep: boolean): Promise<readonly string[]> {
+  /** Ends everything that was started; its files stay until `remove`. Never rejects; returns what went wrong. */
+  halt(): Promise<readonly string[]> {
+    return (this.#halted ??= this.#halt());
+  }
+  #halted: Promise<readonly string[]> | undefined;
+
+  async #halt(): Promise<readonly string[]> {
     const problems: string[] = [];
     const step = async (work: () => Promise<unknown> | undefined): Promise<void> => {
       try {
@@ -292,8 +305,12 @@ export class Demo {
     this.#stop.abort();
     await step(() => this.#running.stop("Stop"));
     await step(() => this.#receiver?.stop());
-    if (!keep) await step(() => rm(this.dir, { recursive: true, force: true }));
     return problems;
+  }
+
+  /** Removes the demo's directory. */
+  async remove(): Promise<void> {
+    await rm(this.dir, { recursive: true, force: true });
   }
 
   #check(): void {

@@ -21,7 +21,7 @@ export interface DemoDocument {
   /** As the trend forecast it when the leak was found; null for other faults. */
   readonly secondsToLimitAtDetection: number | null;
   readonly actions: readonly ActionDone[];
-  /** 99th percentiles in milliseconds: before the finding, until the last action (or the death), and from then on. */
+  /** 99th percentiles in milliseconds: before the finding; until the last action, the death, or else the end; from then on. */
   readonly p99Ms: Triple<number | null>;
   readonly errors: Triple<number>;
   readonly requests: number;
@@ -60,7 +60,8 @@ function spansOf(demo: Demo): { readonly from: number; readonly detected: number
   const ends = attemptsOf(demo.remediations).flatMap(({ attempt }) =>
     [...attempt.steps, ...attempt.undo].map((step) => Date.parse(step.endedAt ?? "")).filter((t) => !Number.isNaN(t)),
   );
-  const acted = demo.diedAt ?? Math.max(detected, ...ends);
+  // Where nothing was done, nothing was ever over.
+  const acted = demo.diedAt ?? (ends.length === 0 ? to : Math.max(detected, ...ends));
   return { from, detected, acted, to };
 }
 
@@ -85,6 +86,8 @@ export async function documentOf(demo: Demo, promised: readonly Promised[], audi
     await copyFile(path, copy);
     return copy;
   };
+  // The head goes with the trail, so that `nightshift audit verify` still finds an end that was cut off.
+  await keep(demo.auditHeadPath);
   const left = demo.remediations.map(secondsToLimit).find((value) => value !== undefined);
   return {
     scenario: demo.options.scenario.name,
@@ -108,7 +111,7 @@ export async function documentOf(demo: Demo, promised: readonly Promised[], audi
       message: r.status.message ?? null,
     })),
     heapSnapshot: artifact === undefined ? null : { path: await keep(artifact.path), bytes: artifact.bytes, sha256: artifact.sha256 },
-    audit: { path: await keep(join(demo.stateDir, "audit.jsonl")), ...audit },
+    audit: { path: await keep(demo.auditPath), ...audit },
     pages: demo.pages.length,
     diedAt: demo.diedAt === undefined ? null : iso(demo.diedAt),
     startedAt: iso(demo.startedAt),

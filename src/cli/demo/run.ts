@@ -1,6 +1,6 @@
-import { join, resolve } from "node:path";
+import { resolve } from "node:path";
 import { pino, type Logger } from "pino";
-import { messageOf, NightshiftError } from "../../api/errors.ts";
+import { messageOf } from "../../api/errors.ts";
 import { verifyAudit } from "../../record/verify.ts";
 import { Demo, type DemoEvent, type ReplicaExit } from "./demo.ts";
 import { painter, wantsColor } from "./format.ts";
@@ -21,7 +21,7 @@ export interface RunOptions {
 /** Entries of the log that are kept for a run that fails. */
 const LOG_TAIL = 30;
 
-/** Runs a scenario to its end, cleans up, and returns the exit status. Whatever happens, nothing that was started is left. */
+/** Runs a scenario to its end, cleans up, and returns the exit status; rejects when it could not be run, or was interrupted. Whatever happens, nothing that was started is left. */
 export async function runDemo(scenario: Scenario, options: RunOptions): Promise<number> {
   const live = options.json !== true && options.headless !== true && process.stdout.isTTY;
   const output: Output =
@@ -31,13 +31,8 @@ export async function runDemo(scenario: Scenario, options: RunOptions): Promise<
   const interrupt = (): void => interrupted.abort();
   process.on("SIGINT", interrupt);
   process.on("SIGTERM", interrupt);
+  process.on("SIGHUP", interrupt);
   let demo: Demo | undefined;
-  let stopped = false;
-  const stop = async (): Promise<readonly string[]> => {
-    if (stopped || demo === undefined) return [];
-    stopped = true;
-    return demo.stop(options.keep === true);
-  };
   try {
     demo = await Demo.start({
       scenario,
@@ -51,10 +46,10 @@ export async function runDemo(scenario: Scenario, options: RunOptions): Promise<
     output.begin(demo);
     const promised = await demo.run();
     output.end();
-    const document = await finish(demo, promised, options);
-    const problems = await stop();
-    const passed = document.passed && problems.length === 0;
+    const problems = await demo.halt();
     for (const problem of problems) process.stderr.write(`nightshift: cleaning up: ${problem}\n`);
+    const document = await finish(demo, promised, options);
+    const passed = document.passed && problems.length === 0;
     if (options.json === true) process.stdout.write(`${JSON.stringify(document, null, 2)}\n`);
     else {
       const columns = process.stdout.columns ?? 100;
@@ -70,17 +65,14 @@ export async function runDemo(scenario: Scenario, options: RunOptions): Promise<
     return passed ? 0 : 1;
   } catch (error) {
     output.end();
-    if (error instanceof NightshiftError && error.code === "DEMO_INTERRUPTED") {
-      process.stderr.write("\nnightshift: interrupted, cleaning up\n");
-      return 130;
-    }
-    process.stderr.write(`${tail()}nightshift: ${messageOf(error)}\n`);
-    return 1;
+    if (!interrupted.signal.aborted) process.stderr.write(tail());
+    throw error;
   } finally {
     output.end();
-    for (const problem of await stop()) process.stderr.write(`nightshift: cleaning up: ${problem}\n`);
+    await cleanUp(demo, options.keep === true);
     process.off("SIGINT", interrupt);
     process.off("SIGTERM", interrupt);
+    process.off("SIGHUP", interrupt);
   }
 }
 
@@ -95,8 +87,18 @@ async function finish(demo: Demo, promised: readonly Promised[], options: RunOpt
 }
 
 async function auditVerdict(demo: Demo): Promise<AuditVerdict> {
-  const result = await verifyAudit({ path: join(demo.stateDir, "audit.jsonl"), headPath: join(demo.stateDir, "audit.head") });
-  return { records: result.records, intact: result.ok, message: result.message };
+  const found = await verifyAudit({ path: demo.auditPath, headPath: demo.auditHeadPath });
+  return { records: found.records, intact: found.ok, message: found.message };
+}
+
+/** Ends what still runs and removes the demo's directory; says what could not be done, and goes on. */
+async function cleanUp(demo: Demo | undefined, keep: boolean): Promise<void> {
+  try {
+    await demo?.halt();
+    if (!keep) await demo?.remove();
+  } catch (error) {
+    process.stderr.write(`nightshift: cleaning up: ${messageOf(error)}\n`);
+  }
 }
 
 /** The log goes to memory: the screen belongs to the view. Its end is shown when something went wrong. */
