@@ -54,6 +54,8 @@ export class Episodes {
   readonly #fresh = new Map<string, string>();
   /** When the signal of a waiting episode was first seen gone (monotonic ms). */
   readonly #goneSince = new Map<string, number>();
+  /** Episodes that are stored and whose decision is being put on record. */
+  readonly #beginning = new Set<string>();
   readonly #folds = new Map<string, { count: number; at: number }>();
   readonly #asked = new Set<string>();
   readonly #counted = new Set<string>();
@@ -114,7 +116,7 @@ export class Episodes {
   /** Does what is next for an episode. */
   async reconcile(key: string): Promise<Requeue> {
     let remediation = this.#world.remediations.get(key);
-    if (remediation === undefined) return {};
+    if (remediation === undefined || this.#beginning.has(key)) return {};
     remediation = await this.#storeFolds(key, remediation);
     const paging = await this.#page(remediation);
     remediation = this.#world.remediations.get(key) ?? remediation;
@@ -185,9 +187,21 @@ export class Episodes {
     ]);
     // Handled below; until then a failure must not count as unhandled.
     recorded.catch(() => undefined);
-    const created = await this.#store.create(object);
-    this.#world.remediations.put(created);
-    return { done: recorded.then(() => this.#begun(created, signal)) };
+    // The store's watch wakes the episode as soon as it is stored; it must not act before its decision is on record.
+    this.#beginning.add(key);
+    try {
+      const created = await this.#store.create(object);
+      this.#world.remediations.put(created);
+      return { done: recorded.then(() => this.#begun(created, signal)).finally(() => this.#mayAct(key)) };
+    } catch (error) {
+      this.#beginning.delete(key);
+      throw error;
+    }
+  }
+
+  #mayAct(key: string): void {
+    this.#beginning.delete(key);
+    this.#wake(key);
   }
 
   /** The episode is stored and its decision on record: from here on it may act. */
@@ -199,7 +213,6 @@ export class Episodes {
       this.#fresh.set(key, first.effectId);
     }
     this.#count(remediation);
-    this.#wake(key);
   }
 
   #draft(signal: Signal, policy: RemediationPolicy, diagnosis: Diagnosis, decision: Decision): Remediation {

@@ -55,6 +55,7 @@ describe("one episode", () => {
     await h.until(() => h.ended());
     assert.deepEqual(seen[0], ["Started", "Signal", "Decision", "Intent"]);
     const decision = h.records.find((record) => record.type === "Decision");
+    assert.ok(!h.said("Intent").some((message) => message.includes("again")), "an intent was recorded twice without a crash");
     assert.equal((decision?.data?.["verdicts"] as unknown[] | undefined)?.length, 11);
     await h.stop();
   });

@@ -10,7 +10,7 @@ import type { AuditRecord, AuditSink } from "../../src/record/audit.ts";
 import { NO_METRICS } from "../../src/record/metrics.ts";
 import type { Page, Receiver } from "../../src/record/paging.ts";
 import { FakePlatform } from "./fake-platform.ts";
-import { ManualClock } from "./manual-clock.ts";
+import { flush, ManualClock } from "./manual-clock.ts";
 import { MemoryStore } from "./memory-store.ts";
 import { seededRandom } from "./seeded-random.ts";
 
@@ -51,6 +51,8 @@ export class Harness {
   ): Promise<Loop> {
     const audit: AuditSink = {
       append: async (records) => {
+        // As a real trail: durable a while later, with the store's watches served in between.
+        await flush();
         if (this.auditFails !== undefined) throw this.auditFails;
         this.records.push(...records);
       },
