@@ -204,7 +204,10 @@ async function run(at: number): Promise<number> {
     void child.exited.then(() => (died = true));
     // How often a verification writes differs from run to run: the last points may lie after the end.
     if (at >= 0) await until("its death, or the end", async () => died || (await story.ended()), child);
-    if (died) {
+    // A kill that did not come by the end comes now: every run has a restart.
+    if (at >= 0 && !died) child.process.kill("SIGKILL");
+    if (at >= 0) {
+      await child.exited;
       const before = story.requests;
       await until("traffic goes on without Nightshift", () => story.requests > before + 5, child);
       child = up(story.dir, -1);

@@ -155,6 +155,10 @@ export class Episodes {
       );
   }
 
+  #liveOn(rootCauseKey: string): Remediation | undefined {
+    return this.#world.remediations.list().find((r) => !isTerminal(r) && r.spec.diagnosis.rootCauseKey === rootCauseKey);
+  }
+
   async #begin(signal: Signal, policy: RemediationPolicy, records: readonly AuditRecord[]): Promise<{ readonly done: Promise<void> }> {
     // Asked again inside the lock: another signal may have begun the episode while this one waited for its turn.
     const own = this.#liveOf(policy, signal);
@@ -162,7 +166,10 @@ export class Episodes {
     const diagnosis = this.#world.diagnose(signal, policy);
     let decision = this.#world.decide("Start", signal, diagnosis, policy, undefined);
     const busy = decision.verdicts.some((v) => v.gate === "InProgress" && v.verdict === "Block");
-    if (busy || NO_EPISODE.has(decision.reason ?? "")) {
+    // Of the dependents of an ill service one has the episode: one root cause, one live remediation, one page (design rule S1).
+    const twin = decision.reason === "DependencyUnhealthy" ? this.#liveOn(diagnosis.rootCauseKey) : undefined;
+    if (twin !== undefined) this.#fold(twin);
+    if (busy || twin !== undefined || NO_EPISODE.has(decision.reason ?? "")) {
       const key = `${objectKey(policy)}|${signal.fingerprint}`;
       return { done: this.#recorder.write([...records, ...this.#decisionRecord(key, decision, policy, diagnosis, undefined)]) };
     }

@@ -152,6 +152,42 @@ describe("not acting", () => {
   });
 });
 
+describe("a dependency that is ill", () => {
+  it("keeps its dependents untouched, with one live episode and one page for the root cause (S1, S5)", async () => {
+    const h = new Harness();
+    for (const name of ["storefront", "payments", "bank"]) h.platform.addWorkload(name, 2);
+    const spec = { signals: [{ name: "errors", errorRate: { above: "20%", for: "1s" } }], escalation: { blockedFor: "30s" } };
+    await h.policy(spec, "payments");
+    await h.policy(spec, "storefront");
+    for (const [from, to] of [
+      ["storefront", "payments"],
+      ["payments", "bank"],
+    ] as const)
+      await h.store.create({
+        apiVersion: "nightshift.dev/v1alpha1",
+        kind: "ServiceDependency",
+        metadata: { name: `${from}-${to}`, namespace: "default" },
+        spec: { from: { name: from }, to: { name: to }, unhealthyAbove: "10%", window: "30s" },
+      });
+    for (const name of ["storefront", "payments", "bank"]) h.telemetry.rates.set(name, { total: 100, failed: 90 });
+    await h.start();
+    await h.pass(120_000, 500);
+    assert.deepEqual(h.platform.log, []);
+    assert.equal(h.only().status.reason, "DependencyUnhealthy");
+    assert.match(h.only().spec.diagnosis.rootCauseKey, /bank$/);
+    assert.match(h.only().spec.diagnosis.summary, /bank/);
+    for (const who of ["payments", "storefront"])
+      assert.ok(
+        h.records.some(
+          (r) => r.type === "Decision" && String(r.data?.["signalTarget"]).endsWith(who) && String(r.data?.["dependency"]).endsWith("bank"),
+        ),
+        `no decision about ${who}`,
+      );
+    assert.equal(h.pages.length, 1);
+    await h.stop();
+  });
+});
+
 describe("approval", () => {
   const answer = async (h: Harness, decision: "Approved" | "Denied"): Promise<void> => {
     const { metadata } = h.only();

@@ -622,7 +622,7 @@ function hasLastingGrowth(x: readonly number[], y: readonly number[]): boolean {
       slope = b.coefficients[2] ?? 0;
     }
   }
-  return slope > 0.2 && ((alone - both) / Math.max(both, 1e-12)) * (x.length - 4) > 20;
+  return slope > 0.2 && ((alone - both) / Math.max(both, 1e-12)) * (x.length - 4) > 10;
 }
 
 /** Top of the daily sine that explains the floor better than a line, where it stays below the limit; undefined where none does. */

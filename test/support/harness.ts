@@ -17,14 +17,23 @@ import { seededRandom } from "./seeded-random.ts";
 /** Telemetry that says what it is told to. */
 export class FakeTelemetry implements Telemetry {
   readonly series = new Map<string, Sample[]>();
-  readonly stats = new Map<string, RequestStats>();
+  /** Requests a second by workload; always fresh. */
+  readonly rates = new Map<string, { readonly total: number; readonly failed: number }>();
+  readonly #clock: ManualClock;
+
+  constructor(clock: ManualClock) {
+    this.#clock = clock;
+  }
 
   replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[] {
     return (this.series.get(`${replicaUid}|${metric}`) ?? []).filter((sample) => sample.t >= since);
   }
 
-  requests(workload: { readonly name: string }): RequestStats | undefined {
-    return this.stats.get(workload.name);
+  requests(workload: { readonly name: string }, since: number): RequestStats | undefined {
+    const rate = this.rates.get(workload.name);
+    const now = this.#clock.now();
+    const seconds = Math.max(0, now - since) / 1000;
+    return rate === undefined ? undefined : { total: rate.total * seconds, failed: rate.failed * seconds, seenAt: now };
   }
 }
 
@@ -33,7 +42,7 @@ export class Harness {
   readonly clock = new ManualClock();
   readonly store = new MemoryStore(this.clock);
   readonly platform = new FakePlatform();
-  readonly telemetry = new FakeTelemetry();
+  readonly telemetry = new FakeTelemetry(this.clock);
   readonly records: AuditRecord[] = [];
   readonly pages: Page[] = [];
   readonly errors: string[] = [];

@@ -17,7 +17,16 @@ const SECONDS_KEPT = 120;
 /** Methods whose request may be sent twice (RFC 9110, 9.2.2). */
 const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
 /** Headers that belong to one connection (RFC 9110, 7.6.1); `transfer-encoding` is dealt with apart. */
-const HOP_BY_HOP = ["connection", "keep-alive", "proxy-connection", "proxy-authenticate", "proxy-authorization", "te", "trailer", "upgrade"];
+const HOP_BY_HOP = [
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "proxy-authenticate",
+  "proxy-authorization",
+  "te",
+  "trailer",
+  "upgrade",
+];
 /** Never removed, though `Connection` names them: they say where the message ends, and for whom it is. */
 const END_TO_END: ReadonlySet<string> = new Set(["host", "content-length", "transfer-encoding"]);
 

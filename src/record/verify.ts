@@ -38,8 +38,10 @@ export interface AuditReport {
   readonly ok: boolean;
   readonly path: string;
   readonly headPath: string;
-  /** Lines in the file. */
-  readonly lines: number;
+  /** Whole lines in the file. */
+  readonly records: number;
+  /** The result in a sentence. */
+  readonly message: string;
   /** Number and hash of the newest record. */
   readonly last: ChainLink | null;
   readonly head: ChainLink | null;
@@ -356,7 +358,11 @@ export async function verifyAudit(options: { readonly path: string; readonly hea
       );
   }
   const faults = check.faults.toSorted((a, b) => (a.line ?? Infinity) - (b.line ?? Infinity));
-  return { ok: faults.length === 0, path, headPath, lines, last, head: head ?? null, faults, more: check.more };
+  const ok = faults.length === 0;
+  const message = ok
+    ? `${lines} records, each chained to the one before it, up to the head`
+    : `${faults.length + check.more} faults in ${lines} records`;
+  return { ok, path, headPath, records: lines, message, last, head: head ?? null, faults, more: check.more };
 }
 
 /** Looks through the file once more for the lines whose number appeared twice: is it a copy, or forged? */

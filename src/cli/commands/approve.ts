@@ -1,0 +1,123 @@
+import { hostname, userInfo } from "node:os";
+import { type Command, Option } from "commander";
+import { API_VERSION, targetKey } from "../../api/meta.ts";
+import type { RemediationApproval } from "../../api/approval.ts";
+import { NightshiftError } from "../../api/errors.ts";
+import { isTerminal } from "../../api/remediation.ts";
+import type { Store } from "../../ports/store.ts";
+import { splitName, stateOption, withStore } from "../state.ts";
+
+/** What a person answers. */
+export interface Answer {
+  readonly namespace: string;
+  readonly name: string;
+  readonly decision: "Approved" | "Denied";
+  readonly by: string;
+  readonly reason?: string | undefined;
+  /** Milliseconds since the epoch. */
+  readonly now: number;
+}
+
+/**
+ * Stores a person's answer to an episode: a yes where it waits for one, a no until it is over (a no is always in time). It is
+ * for the target that the episode names now: another one voids it.
+ * Throws `NOT_FOUND` (naming those that wait) or `NOT_AWAITING_APPROVAL`.
+ */
+export async function answerEpisode(store: Store, answer: Answer): Promise<RemediationApproval> {
+  const { namespace, name, decision, by, reason, now } = answer;
+  const remediation = await store.get("Remediation", namespace, name);
+  if (remediation === undefined) {
+    const waiting = (await store.list("Remediation")).filter((other) => other.status.phase === "AwaitingApproval");
+    const names = waiting.map((other) => (other.metadata.namespace === namespace ? other.metadata.name : nameOf(other)));
+    throw new NightshiftError("NOT_FOUND", `there is no remediation ${name} in namespace ${namespace}`, {
+      fix: names.length === 0 ? "None waits for approval; nightshift status lists all." : `These wait for approval: ${names.join(", ")}.`,
+    });
+  }
+  const { phase, message } = remediation.status;
+  if (decision === "Denied" ? isTerminal(remediation) : phase !== "AwaitingApproval")
+    throw new NightshiftError("NOT_AWAITING_APPROVAL", `it waits for no answer: it is ${phase}${message ? ` (${message})` : ""}`, {
+      where: nameOf(remediation),
+      fix: `nightshift audit show ${name} tells its story.`,
+    });
+  const uid = remediation.spec.remediationTarget.uid;
+  return store.create<"RemediationApproval">({
+    apiVersion: API_VERSION,
+    kind: "RemediationApproval",
+    metadata: { name: `${name.slice(0, 230)}-${now.toString(36)}`, namespace },
+    spec: {
+      remediation: name,
+      ...(uid === undefined ? {} : { targetUid: uid }),
+      decision,
+      by,
+      at: new Date(now).toISOString(),
+      ...(reason === undefined ? {} : { reason }),
+    },
+  });
+}
+
+function nameOf(object: { readonly metadata: { readonly namespace: string; readonly name: string } }): string {
+  return `${object.metadata.namespace}/${object.metadata.name}`;
+}
+
+/** Who sits at the terminal, `user@host`. */
+function whoAmI(): string {
+  let user = process.env["SUDO_USER"] ?? process.env["USER"];
+  if (user === undefined || user === "") {
+    try {
+      user = userInfo().username;
+    } catch {
+      // A container may run under a uid that has no name.
+      user = `uid ${process.getuid?.() ?? "unknown"}`;
+    }
+  }
+  return `${user}@${hostname()}`;
+}
+
+/** Adds `approve` to the program. */
+export function register(program: Command): void {
+  program
+    .command("approve")
+    .description("answer an episode that waits for a person (mode Approve)")
+    .argument("<name>", "name of the remediation, or namespace/name")
+    .option("--deny", "say no: the episode ends; one that is under way stops before its next step")
+    .option("--reason <text>", "why; it goes on record")
+    .option("--by <who>", "who answers (default: you, user@host)")
+    .option("-n, --namespace <namespace>", "namespace of the remediation", "default")
+    .addOption(stateOption())
+    .addOption(new Option("--json", "print the RemediationApproval as JSON"))
+    .addHelpText(
+      "after",
+      `
+The answer is stored as a RemediationApproval; a running Nightshift goes on with it within a second.
+
+Examples:
+  $ nightshift status                                   which wait (phase AwaitingApproval)
+  $ nightshift audit show payments-leak-4c1f            what it wants to do, and why
+  $ nightshift approve payments-leak-4c1f
+  $ nightshift approve payments-leak-4c1f --deny --reason "release in ten minutes"
+
+Exit status:
+  0  stored
+  2  no such remediation, or it waits for no answer`,
+    )
+    .action(
+      async (
+        given: string,
+        options: { deny?: boolean; reason?: string; by?: string; namespace: string; state: string; json?: boolean },
+      ) => {
+        const decision = options.deny === true ? "Denied" : "Approved";
+        await withStore(options.state, async (store) => {
+          const { namespace, name } = splitName(given, options.namespace);
+          const by = options.by ?? whoAmI();
+          const stored = await answerEpisode(store, { namespace, name, decision, by, reason: options.reason, now: Date.now() });
+          const remediation = await store.get("Remediation", namespace, name);
+          const target = remediation === undefined ? "" : ` on ${targetKey(remediation.spec.remediationTarget)}`;
+          process.stdout.write(
+            options.json === true
+              ? `${JSON.stringify(stored, null, 2)}\n`
+              : `${decision.toLowerCase()}: ${namespace}/${name}${target}, by ${by}\n`,
+          );
+        });
+      },
+    );
+}

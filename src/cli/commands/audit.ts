@@ -1,0 +1,187 @@
+import { join, resolve } from "node:path";
+import { type Command, InvalidArgumentError, Option } from "commander";
+import { NightshiftError } from "../../api/errors.ts";
+import { targetKey } from "../../api/meta.ts";
+import type { Remediation } from "../../api/remediation.ts";
+import type { AuditLine, AuditReport } from "../../record/verify.ts";
+import { EXIT } from "../exit.ts";
+import { splitName, stateOption, withStore } from "../state.ts";
+import { ageText, formatTable, printable } from "../table.ts";
+
+interface Common {
+  readonly state: string;
+  readonly json?: boolean;
+}
+
+const trailOf = (state: string): string => join(resolve(state), "audit.jsonl");
+
+function positiveInteger(text: string): number {
+  const value = Number(text);
+  if (!Number.isSafeInteger(value) || value < 1) throw new InvalidArgumentError("Expected a whole number above zero.");
+  return value;
+}
+
+/** Whether a record belongs to the remediation that a person named: `name` in any namespace, or `namespace/name`. */
+function belongsTo(line: AuditLine, name: string): boolean {
+  return line.remediation === name || (!name.includes("/") && line.remediation?.split("/")[1] === name);
+}
+
+/** The newest `limit` records that fit, oldest first. */
+async function selected(state: string, limit: number, remediation: string | undefined): Promise<AuditLine[]> {
+  const { readAudit } = await import("../../record/verify.ts");
+  const lines: AuditLine[] = [];
+  for await (const line of readAudit(trailOf(state))) {
+    if (remediation !== undefined && !belongsTo(line, remediation)) continue;
+    lines.push(line);
+    // In blocks, so that a long trail costs neither memory nor a shift a line.
+    if (lines.length >= 2 * limit + 1_000) lines.splice(0, lines.length - limit);
+  }
+  return lines.slice(-limit);
+}
+
+async function list(options: Common & { limit: number; remediation?: string }): Promise<void> {
+  const lines = await selected(options.state, options.limit, options.remediation);
+  if (options.json === true) {
+    process.stdout.write(`${JSON.stringify(lines, null, 2)}\n`);
+    return;
+  }
+  const rows = lines.map((line) => [String(line.seq), line.at, line.type, line.remediation ?? line.policy ?? "", line.message]);
+  process.stdout.write(rows.length === 0 ? "no records\n" : formatTable(["SEQ", "AT", "TYPE", "ABOUT", "MESSAGE"], rows));
+}
+
+/** The gates' verdicts that a record carries, where it is a decision. */
+function verdictsOf(line: AuditLine): readonly { gate: string; verdict: string; message: string }[] {
+  const { data } = line;
+  for (const value of [data?.["gates"], data?.["verdicts"]])
+    if (Array.isArray(value)) return value as { gate: string; verdict: string; message: string }[];
+  return [];
+}
+
+/** What is printed by `audit show`: the story of one remediation. */
+export function story(name: string, lines: readonly AuditLine[], remediation: Remediation | undefined): string {
+  const out: string[] = [];
+  const say = (text: string): void => void out.push(printable(text).trimEnd());
+  say(`Remediation  ${name}`);
+  if (remediation !== undefined) {
+    const { spec, status } = remediation;
+    say(`Policy       ${remediation.metadata.namespace}/${spec.policy.name}, mode ${spec.mode}`);
+    say(`Signal       ${spec.signal.name} (${spec.signal.condition}, ${spec.signal.source}) on ${targetKey(spec.signalTarget)}`);
+    say(`Target       ${targetKey(spec.remediationTarget)}`);
+    say(`Diagnosis    ${spec.diagnosis.cause}, confidence ${spec.diagnosis.confidence.toFixed(2)}: ${spec.diagnosis.summary}`);
+    for (const evidence of spec.diagnosis.evidence) say(`             - ${evidence.message}`);
+    const ended = status.endedAt === undefined ? "" : `, after ${ageText(Date.parse(status.endedAt) - Date.parse(spec.startedAt))}`;
+    say(`Phase        ${status.phase}${status.outcome === undefined ? "" : `, ${status.outcome}`}${ended}`);
+    if (status.message !== undefined) say(`             ${status.message}`);
+    for (const artifact of status.artifacts)
+      say(`Artifact     ${artifact.type} ${artifact.path}, ${artifact.bytes} bytes, sha256 ${artifact.sha256}`);
+    if (status.page !== undefined)
+      say(`Page         ${status.page.state}${status.page.lastError === undefined ? "" : `: ${status.page.lastError}`}`);
+  }
+  const begin = Date.parse(lines[0]?.at ?? "");
+  if (lines.length > 0) out.push("", `Time line, from ${lines[0]?.at ?? ""}`);
+  else out.push("", "The audit trail has nothing about it.");
+  for (const line of lines) {
+    const offset = `+${((Date.parse(line.at) - begin) / 1000).toFixed(3)}s`;
+    say(`${offset.padStart(11)}  ${line.type.padEnd(8)}  ${line.message}`);
+    for (const { gate, verdict, message } of verdictsOf(line)) say(`${" ".repeat(23)}${verdict.padEnd(5)}  ${gate}: ${message}`);
+  }
+  return `${out.join("\n")}\n`;
+}
+
+async function show(given: string, options: Common): Promise<void> {
+  const lines = await selected(options.state, 100_000, given);
+  // A name in any namespace is that of the trail's newest episode with it.
+  const key = lines.at(-1)?.remediation ?? given;
+  const { namespace, name } = splitName(key, "default");
+  const remediation = await withStore(options.state, (store) => store.get("Remediation", namespace, name)).catch((error: unknown) => {
+    // The trail tells the story without the store too.
+    if (lines.length > 0) return undefined;
+    throw error;
+  });
+  const own = lines.filter((line) => line.remediation === key);
+  if (own.length === 0 && remediation === undefined)
+    throw new NightshiftError("NOT_FOUND", `neither the audit trail nor the store knows a remediation ${given}`, {
+      fix: "nightshift status lists them.",
+    });
+  process.stdout.write(
+    options.json === true
+      ? `${JSON.stringify({ remediation: remediation ?? null, records: own }, null, 2)}\n`
+      : story(`${namespace}/${name}`, own, remediation),
+  );
+}
+
+/** What is printed by `audit verify`, one fault a line, as compilers do. */
+export function reportText(report: AuditReport): string {
+  const lines = report.faults.map(({ line, seq, kind, message }) =>
+    printable(
+      `${line === undefined ? report.headPath : `${report.path}:${line}`}: ${kind}${seq === undefined ? "" : ` (seq ${seq})`}: ${message}`,
+    ),
+  );
+  if (report.more > 0) lines.push(`... and ${report.more} more`);
+  return `${[...lines, `${report.ok ? "intact" : "NOT INTACT"}: ${report.message}`].join("\n")}\n`;
+}
+
+async function verify(options: Common & { head?: string }): Promise<void> {
+  const { verifyAudit } = await import("../../record/verify.ts");
+  const headPath = resolve(options.head ?? join(options.state, "audit.head"));
+  const report = await verifyAudit({ path: trailOf(options.state), headPath });
+  process.stdout.write(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : reportText(report));
+  process.exitCode = report.ok ? EXIT.OK : EXIT.NO;
+}
+
+/** Adds `audit` and its sub-commands to the program. */
+export function register(program: Command): void {
+  const audit = program.command("audit").description("read and verify the audit trail: every decision, also those not to act");
+  const json = (): Option => new Option("--json", "print one JSON document");
+  audit
+    .command("list")
+    .description("list the newest records")
+    .addOption(new Option("--limit <n>", "how many").default(50).argParser(positiveInteger))
+    .option("--remediation <name>", "only those of one remediation")
+    .addOption(stateOption())
+    .addOption(json())
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ nightshift audit list
+  $ nightshift audit list --remediation payments-leak-4c1f --json | jq '.[].message'`,
+    )
+    .action(list);
+  audit
+    .command("show")
+    .description("tell the story of one remediation: signal, diagnosis, gates, steps, outcome")
+    .argument("<name>", "name of the remediation, or namespace/name")
+    .addOption(stateOption())
+    .addOption(json())
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ nightshift audit show payments-leak-4c1f
+  $ nightshift audit show shop/payments-leak-4c1f --json | jq .remediation.status`,
+    )
+    .action(show);
+  audit
+    .command("verify")
+    .description("check the trail's hash chain up to its head, and name what was changed")
+    .option("--head <file>", "the head, where the stack file puts it elsewhere (default: audit.head in the state directory)")
+    .addOption(stateOption())
+    .addOption(json())
+    .addHelpText(
+      "after",
+      `
+Each line carries the hash of the one before it, so an edited, removed, reordered, inserted or copied line is found by those
+after it; a cut at the end by the head, which is best kept on another disk.
+
+Examples:
+  $ nightshift audit verify
+  $ nightshift audit verify --state /var/lib/nightshift --json | jq .faults
+
+Exit status:
+  0  the trail is intact
+  1  at least one fault; each is named
+  2  there is no trail`,
+    )
+    .action(verify);
+}

@@ -1,0 +1,82 @@
+import { readFileSync } from "node:fs";
+import { dirname, join } from "node:path";
+import { Command, CommanderError } from "commander";
+import { register as approve } from "./commands/approve.ts";
+import { register as audit } from "./commands/audit.ts";
+import { register as completion } from "./commands/completion.ts";
+import { register as demo } from "./commands/demo.ts";
+import { register as policy } from "./commands/policy.ts";
+import { register as status } from "./commands/status.ts";
+import { register as trend } from "./commands/trend.ts";
+import { register as up } from "./commands/up.ts";
+import { errorText, EXIT, EXIT_CODES, exitCodeOf } from "./exit.ts";
+
+/** The version in the package.json above this file: in a checkout and in the installed package. */
+function version(): string {
+  for (let dir = import.meta.dirname; dir !== dirname(dir); dir = dirname(dir)) {
+    try {
+      const found = JSON.parse(readFileSync(join(dir, "package.json"), "utf8")) as { name?: string; version?: string };
+      if (found.name === "nightshift") return found.version ?? "unknown";
+    } catch {
+      // Not here.
+    }
+  }
+  return "unknown";
+}
+
+/** The program with all its commands, in the order in which a newcomer meets them. */
+export function createProgram(): Command {
+  const program = new Command("nightshift")
+    .description("A self-healing loop for plain processes: deterministic, gated, verified, on record.")
+    .version(version(), "-V, --version", "print the version")
+    .configureHelp({ showGlobalOptions: false })
+    .showHelpAfterError("(add --help for the options and examples)")
+    .addHelpText(
+      "after",
+      `
+Examples:
+  $ nightshift demo leak
+  $ nightshift policy check policies/
+  $ nightshift up -f stack.yaml
+  $ nightshift status
+
+Exit codes: 0 yes, 1 no, 2 wrong use, 69 unavailable, 70 internal, 130 interrupted; more with \`nightshift help exit-codes\`.`,
+    );
+  for (const register of [demo, up, status, approve, audit, policy, trend, completion]) register(program);
+  return program;
+}
+
+/** Commander's settings are not inherited by commands that exist already, so each gets them. */
+function throwInsteadOfExit(command: Command): void {
+  command.exitOverride();
+  for (const child of command.commands) throwInsteadOfExit(child);
+}
+
+async function main(args: readonly string[]): Promise<void> {
+  if (args[0] === "help" && args[1] === "exit-codes") {
+    process.stdout.write(EXIT_CODES);
+    return;
+  }
+  const program = createProgram();
+  throwInsteadOfExit(program);
+  try {
+    await program.parseAsync(args, { from: "user" });
+  } catch (error) {
+    if (error instanceof CommanderError) {
+      // Commander has printed already. Everything that is not a request for help or the version was wrong use.
+      process.exitCode = error.exitCode === 0 ? EXIT.OK : EXIT.USAGE;
+      return;
+    }
+    process.stderr.write(errorText(error, args.includes("--json")));
+    process.exitCode = exitCodeOf(error);
+  }
+}
+
+// A reader that has seen enough (`| head`) is no error.
+for (const stream of [process.stdout, process.stderr])
+  stream.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    process.exit(process.exitCode ?? EXIT.OK);
+  });
+
+if (import.meta.main) await main(process.argv.slice(2));
