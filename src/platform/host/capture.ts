@@ -17,10 +17,11 @@ import type { Stack } from "./stack.ts";
 import type { HostState } from "./state.ts";
 
 /**
- * Memory that a heap snapshot needs on top of what the process uses, as a multiple of that: a snapshot can triple it
- * ("Captures that survive" in docs/architecture.md; V8 builds the graph of all objects and their edges natively).
+ * Memory that a heap snapshot needs on top of what the process uses, as a multiple of that: V8 builds a graph of all
+ * objects and their edges natively, so many small objects cost most. Measured as peak over resident memory: Node 24.21,
+ * 3 million small objects 5.7, a Map of 1 million entries 8.7, 200,000 long strings 1.2; Node 20, a Map, 11.6.
  */
-export const HEADROOM_FACTOR = 2;
+export const HEADROOM_FACTOR = 11;
 /** Disk that a snapshot needs, as a multiple of the working set: its JSON is somewhat larger than the heap. */
 export const DISK_FACTOR = 1.5;
 /** A CPU profile needs next to nothing; this much is asked for all the same. */
