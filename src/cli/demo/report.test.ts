@@ -23,7 +23,7 @@ function document(changes: Partial<DemoDocument> = {}): DemoDocument {
     remediation: "default/payments-leak-1",
     remediations: [],
     heapSnapshot: { path: "/tmp/out/payments.heapsnapshot", bytes: 20 * 2 ** 20, sha256: "ab".repeat(32) },
-    audit: { path: "/tmp/out/audit.jsonl", records: 31, intact: true, message: "the chain is whole" },
+    audit: { path: "/tmp/out/audit.jsonl", records: 31, intact: true, message: "31 records, the chain is whole" },
     pages: 0,
     diedAt: null,
     startedAt: iso(0),

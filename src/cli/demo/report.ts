@@ -196,10 +196,7 @@ export function report({ document, title, healing, records, columns }: ReportInp
   }
 
   heading("Audit record");
-  lines.push(
-    `  ${document.audit.path}`,
-    `  ${document.audit.records} records, ${document.audit.intact ? paint("green", document.audit.message) : paint("red", document.audit.message)}`,
-  );
+  lines.push(`  ${document.audit.path}`, `  ${paint(document.audit.intact ? "green" : "red", document.audit.message)}`);
 
   const forecast = forecastText(document, healing, began);
   if (forecast !== undefined) {
