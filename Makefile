@@ -28,7 +28,7 @@ lint: install ## Lint (purity of api, orient and decide), format, generated file
 	$(NODE) scripts/generate-docs.ts --check
 
 unit: install ## Unit, property, integration and real-process tests
-	scripts/apt-install.sh prometheus-alertmanager
+	scripts/apt-install.sh prometheus-alertmanager openssl
 	$(NODE) --test --test-reporter=spec 'src/**/*.test.ts' 'test/*.test.ts'
 
 scenarios: install ## The demo's scenarios in short form

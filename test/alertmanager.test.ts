@@ -12,6 +12,7 @@ import { TelemetryStore } from "../src/observe/store.ts";
 import { systemClock } from "../src/platform/host/clock.ts";
 import { NightshiftMetrics } from "../src/server/metrics.ts";
 import { startServer } from "../src/server/server.ts";
+import { bearerCheck } from "../src/server/token.ts";
 
 const BINARY = "/usr/bin/prometheus-alertmanager";
 const TOKEN = "a-token-for-tests-only-1234567890";
@@ -48,7 +49,7 @@ describe("the real Alertmanager", { skip: missing }, () => {
     const alertBook = new AlertBook(systemClock);
     const server = await startServer({
       listen: { host: "127.0.0.1", port: 0 },
-      token: TOKEN,
+      authenticate: ({ authorization }) => bearerCheck(TOKEN)(authorization),
       telemetry: new TelemetryStore(systemClock),
       alertBook,
       metrics,

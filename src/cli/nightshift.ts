@@ -19,7 +19,7 @@ import type { Receiver } from "../record/paging.ts";
 import { SlackReceiver, WebhookReceiver } from "../record/receivers.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
 import { startServer } from "../server/server.ts";
-import { readOrCreateToken } from "../server/token.ts";
+import { bearerCheck, readOrCreateToken } from "../server/token.ts";
 import { applyResources, problemsError, readResources, refuseUnsupported } from "./resources.ts";
 
 /** What Nightshift on one machine is started with. */
@@ -98,6 +98,7 @@ async function assemble(
   const resources = await checkedResources(paths);
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
   const token = await readOrCreateToken(join(stateDir, "token"));
+  const authorized = bearerCheck(token);
   const store = SqliteStore.open(join(stateDir, "nightshift.db"), clock, random);
   undo.push(() => store.close());
   const headPath = stack.audit.head === undefined ? join(stateDir, "audit.head") : resolve(stackDir, stack.audit.head);
@@ -112,7 +113,7 @@ async function assemble(
   let platform: HostPlatform | undefined;
   const server = await startServer({
     listen,
-    token,
+    authenticate: ({ authorization }) => authorized(authorization),
     telemetry,
     alertBook,
     metrics,

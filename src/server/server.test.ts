@@ -1,8 +1,14 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { Agent, request as httpRequest } from "node:http";
+import { request as httpsRequest } from "node:https";
 import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { after, before, describe, it } from "node:test";
+import type { TLSSocket } from "node:tls";
 import { deflateSync, gzipSync } from "node:zlib";
 import { OTLPMetricExporter } from "@opentelemetry/exporter-metrics-otlp-proto";
 import { resourceFromAttributes } from "@opentelemetry/resources";
@@ -11,6 +17,7 @@ import { AlertBook } from "../observe/alertmanager.ts";
 import { TelemetryStore, type TelemetryLimits } from "../observe/store.ts";
 import type { Clock } from "../ports/clock.ts";
 import { NightshiftMetrics } from "./metrics.ts";
+import { bearerCheck } from "./token.ts";
 import { startServer, type RunningServer, type ServerLimits } from "./server.ts";
 
 const TOKEN = "a-token-for-tests-only-1234567890";
@@ -37,14 +44,18 @@ interface Running extends AsyncDisposable {
   readonly state: { ready: boolean };
 }
 
-async function start(limits: Partial<ServerLimits> = {}, telemetryLimits: Partial<TelemetryLimits> = {}): Promise<Running> {
+async function start(
+  limits: Partial<ServerLimits> = {},
+  telemetryLimits: Partial<TelemetryLimits> = {},
+  tls?: { readonly cert: Buffer; readonly key: Buffer },
+): Promise<Running> {
   const telemetry = new TelemetryStore(clock, telemetryLimits);
   const alertBook = new AlertBook(clock);
   const metrics = new NightshiftMetrics({ build: { version: "1.2.3" } });
   const state = { ready: false };
   const server = await startServer({
     listen: { host: "127.0.0.1", port: 0 },
-    token: TOKEN,
+    authenticate: ({ authorization }) => bearerCheck(TOKEN)(authorization),
     telemetry,
     alertBook,
     metrics,
@@ -53,6 +64,7 @@ async function start(limits: Partial<ServerLimits> = {}, telemetryLimits: Partia
     log,
     clock,
     limits,
+    ...(tls === undefined ? {} : { tls }),
   });
   return { server, url: server.url, telemetry, alertBook, metrics, state, [Symbol.asyncDispose]: () => server.close() };
 }
@@ -203,7 +215,7 @@ describe("the doors", () => {
     await assert.rejects(
       startServer({
         listen: { host: "127.0.0.1", port: Number(port) },
-        token: TOKEN,
+        authenticate: ({ authorization }) => bearerCheck(TOKEN)(authorization),
         telemetry: running.telemetry,
         alertBook: running.alertBook,
         metrics: new NightshiftMetrics({ processMetrics: false }),
@@ -525,5 +537,48 @@ describe("a stop", () => {
     await delay(100);
     await running.server.close();
     await cut;
+  });
+});
+
+describe("HTTPS", () => {
+  const certificate = (dir: string, name: string): { cert: Buffer; key: Buffer } => {
+    const [cert, key] = [join(dir, `${name}.crt`), join(dir, `${name}.key`)];
+    execFileSync(
+      "openssl",
+      ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "1", "-subj", `/CN=${name}`].concat([
+        "-addext",
+        "subjectAltName=IP:127.0.0.1",
+        "-keyout",
+        key,
+        "-out",
+        cert,
+      ]),
+      { stdio: "ignore" },
+    );
+    return { cert: readFileSync(cert), key: readFileSync(key) };
+  };
+  const health = (url: string, ca: Buffer): Promise<string> =>
+    new Promise((resolve, reject) => {
+      const request = httpsRequest(`${url}/healthz`, { ca, agent: false }, (response) => {
+        const peer = (response.socket as TLSSocket).getPeerCertificate().subject.CN;
+        response.resume().on("end", () => resolve(`${response.statusCode} from ${String(peer)}`));
+      });
+      request.on("error", reject).end();
+    });
+
+  it("serves with the certificate, takes a new one without a restart, and speaks no HTTP", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "nightshift-tls-"));
+    try {
+      const [first, second] = [certificate(dir, "first"), certificate(dir, "second")];
+      await using running = await start({}, {}, first);
+      assert.match(running.url, /^https:/);
+      assert.equal(await health(running.url, first.cert), "200 from first");
+      await assert.rejects(health(running.url, second.cert));
+      running.server.renew(second);
+      assert.equal(await health(running.url, second.cert), "200 from second");
+      await assert.rejects(fetch(`${running.url.replace("https", "http")}/healthz`));
+    } finally {
+      rmSync(dir, { recursive: true, force: true });
+    }
   });
 });

@@ -1,4 +1,5 @@
 import type { Server } from "node:http";
+import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
 import { isIPv6, type AddressInfo, type Socket } from "node:net";
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
 import { Hono, type Context } from "hono";
@@ -12,7 +13,7 @@ import type { TelemetryStore } from "../observe/store.ts";
 import type { Clock } from "../ports/clock.ts";
 import { BodyBudget, withBody } from "./body.ts";
 import type { NightshiftMetrics } from "./metrics.ts";
-import { bearerCheck } from "./token.ts";
+import type { Authenticator } from "./token.ts";
 
 /** The bounds of the listener. */
 export interface ServerLimits {
@@ -49,8 +50,10 @@ export const DEFAULT_SERVER_LIMITS: ServerLimits = {
 export interface ServerOptions {
   /** Where to listen. Port 0 takes any that is free. */
   readonly listen: { readonly host: string; readonly port: number };
-  /** The bearer token that everything but `/healthz` and `/readyz` asks for. */
-  readonly token: string;
+  /** Who may ask for anything but `/healthz` and `/readyz`. */
+  readonly authenticate: Authenticator;
+  /** Certificate and key (PEM), for HTTPS. Default: HTTP. */
+  readonly tls?: { readonly cert: Buffer; readonly key: Buffer };
   readonly telemetry: TelemetryStore;
   readonly alertBook: AlertBook;
   readonly metrics: NightshiftMetrics;
@@ -69,8 +72,10 @@ export interface ServerOptions {
 
 /** A listener that runs. */
 export interface RunningServer {
-  /** `http://host:port`, without a slash at the end. */
+  /** `http://host:port` or `https://host:port`, without a slash at the end. */
   readonly url: string;
+  /** Takes another certificate and key, for new connections. */
+  renew(tls: { readonly cert: Buffer; readonly key: Buffer }): void;
   /** Takes no new connections, lets what is in flight finish within the bound, and resolves when all are closed. */
   close(): Promise<void>;
 }
@@ -85,6 +90,7 @@ const STATUS: Readonly<Record<string, ContentfulStatusCode>> = {
   UNSUPPORTED_ENCODING: 415,
   UNSUPPORTED_MEDIA_TYPE: 415,
   OVERLOADED: 503,
+  AUTH_UNAVAILABLE: 503,
   INTERNAL: 500,
 };
 
@@ -115,7 +121,6 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { telemetry, alertBook, metrics, clock, log } = options;
   const limits = { ...DEFAULT_SERVER_LIMITS, ...options.limits };
   const budget = new BodyBudget(limits.maxBufferedBytes);
-  const authorized = bearerCheck(options.token);
   const receiver = new OtlpReceiver({ sink: telemetry, clock, limits: limits.otlp });
   metrics.observed(() => ({
     series: telemetry.seriesCount,
@@ -131,6 +136,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     const known = error instanceof NightshiftError;
     if (!known) log.error({ error: messageOf(error), path: c.req.path }, "a request failed");
     const shown = known ? error : new NightshiftError("INTERNAL", "the request failed; the log says why");
+    if (shown.code === "AUTH_UNAVAILABLE") log.error({ error: messageOf(shown.cause ?? shown) }, shown.message);
     metrics.refused(listener, shown.code);
     const status = STATUS[shown.code] ?? 400;
     if (status === 401) c.header("WWW-Authenticate", 'Bearer realm="nightshift"');
@@ -155,9 +161,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     return ready ? c.text("ok\n") : c.text("not ready\n", 503);
   });
   app.use(async (c, next) => {
-    if (!authorized(c.req.header("authorization")))
+    const { method, path } = c.req;
+    if (!(await options.authenticate({ authorization: c.req.header("authorization"), method, path })))
       throw new NightshiftError("UNAUTHENTICATED", "the bearer token is missing or wrong", {
-        fix: "Send the header 'Authorization: Bearer TOKEN'; the token is in the file 'token' of the state directory.",
+        fix: "Send the header 'Authorization: Bearer TOKEN': on one machine the token is in the file 'token' of the state directory.",
       });
     await next();
   });
@@ -202,7 +209,9 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const server = createAdaptorServer({
     fetch: app.fetch,
     overrideGlobalObjects: false,
+    ...(options.tls === undefined ? {} : { createServer: createHttpsServer }),
     serverOptions: {
+      ...options.tls,
       headersTimeout: limits.headersTimeoutMs,
       requestTimeout: limits.requestTimeoutMs,
       keepAliveTimeout: limits.keepAliveTimeoutMs,
@@ -228,7 +237,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const host = isIPv6(options.listen.host) ? `[${options.listen.host}]` : options.listen.host;
   let closed: Promise<void> | undefined;
   return {
-    url: `http://${host}:${port}`,
+    url: `${options.tls === undefined ? "http" : "https"}://${host}:${port}`,
+    renew: (tls) => (server as Partial<HttpsServer>).setSecureContext?.(tls),
     close: () => {
       closing = true;
       closed ??= new Promise((resolve) => {

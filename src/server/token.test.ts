@@ -3,7 +3,8 @@ import { chmod, mkdtemp, readdir, readFile, rm, stat, symlink, writeFile } from 
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { bearerCheck, readOrCreateToken } from "./token.ts";
+import { ManualClock } from "../../test/support/manual-clock.ts";
+import { anyOf, bearerCheck, mountedTokenCheck, readOrCreateToken } from "./token.ts";
 
 describe("the token's file", () => {
   let dir = "";
@@ -50,5 +51,54 @@ describe("the token's file", () => {
     assert.equal(check("Bearer 0123456789abcdef"), true);
     for (const given of [undefined, "", "Bearer", "Bearer ", "Bearer 0123456789abcdeF", "Bearer 0123456789abcdef x", "0123456789abcdef"])
       assert.equal(check(given), false, given);
+  });
+});
+
+const asked = (token: string): { authorization: string; method: string; path: string } => ({
+  authorization: `Bearer ${token}`,
+  method: "POST",
+  path: "/v1/metrics",
+});
+
+describe("a mounted token", () => {
+  it("is followed through a link, read again after a rotation, and closed while it is missing or weak", async () => {
+    const dir = await mkdtemp(join(tmpdir(), "nightshift-token-"));
+    try {
+      const clock = new ManualClock();
+      await writeFile(join(dir, "..data"), "first-token-1234567890\n", { mode: 0o644 });
+      await symlink(join(dir, "..data"), join(dir, "token"));
+      const check = mountedTokenCheck(join(dir, "token"), clock);
+      assert.equal(await check(asked("first-token-1234567890")), true);
+      assert.equal(await check(asked("second-token-123456789")), false);
+      await writeFile(join(dir, "..data"), "second-token-123456789\n");
+      await clock.advance(5_000);
+      assert.equal(await check(asked("second-token-123456789")), true);
+      assert.equal(await check(asked("first-token-1234567890")), false);
+      for (const text of ["", "short"]) {
+        await writeFile(join(dir, "..data"), text);
+        await clock.advance(5_000);
+        await assert.rejects(async () => check(asked(text)), { code: "AUTH_UNAVAILABLE" });
+        assert.equal(await check(asked(text)), false);
+        assert.equal(await check(asked("second-token-123456789")), false);
+      }
+    } finally {
+      await rm(dir, { recursive: true, force: true });
+    }
+  });
+});
+
+describe("several ways in", () => {
+  const no = (): boolean => false;
+  const cannotTell = (): never => {
+    throw new Error("cannot tell");
+  };
+  it("let in what one of them lets in, also when another cannot tell", async () => {
+    assert.equal(await anyOf(no, () => true)(asked("x")), true);
+    assert.equal(await anyOf(cannotTell, async () => true)(asked("x")), true);
+    assert.equal(await anyOf(no, no)(asked("x")), false);
+    assert.equal(await anyOf()(asked("x")), false);
+  });
+  it("fail when none lets in and one could not tell", async () => {
+    await assert.rejects(async () => anyOf(no, cannotTell, no)(asked("x")), /cannot tell/);
   });
 });

@@ -1,8 +1,9 @@
 import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
 import { constants } from "node:fs";
-import { link, mkdir, open, unlink } from "node:fs/promises";
+import { link, mkdir, open, readFile, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
 import { NightshiftError } from "../api/errors.ts";
+import type { Clock } from "../ports/clock.ts";
 
 /** Fewer characters than this can be guessed. A token that is made here has 43. */
 export const MIN_TOKEN_LENGTH = 16;
@@ -67,6 +68,57 @@ async function readToken(path: string): Promise<string> {
 function unreadable(path: string, cause: unknown): NightshiftError {
   if (cause instanceof NightshiftError) return cause;
   return new NightshiftError("TOKEN_UNREADABLE", `the token cannot be read or made: ${String(cause)}`, { where: path, cause });
+}
+
+/** A request's way in: its Authorization header, and what it asks for. */
+export interface Credentials {
+  readonly authorization: string | undefined;
+  readonly method: string;
+  readonly path: string;
+}
+
+/** Whether who sent a request may. Rejects with a `NightshiftError` where that cannot be known now: the sender tries again. */
+export type Authenticator = (credentials: Credentials) => boolean | Promise<boolean>;
+
+/** Lets in what any of several lets in; one that cannot tell keeps none of the others from answering. */
+export function anyOf(...authenticators: readonly Authenticator[]): Authenticator {
+  return async (credentials) => {
+    let unknown: unknown;
+    for (const authenticate of authenticators) {
+      try {
+        if (await authenticate(credentials)) return true;
+      } catch (error) {
+        unknown ??= error;
+      }
+    }
+    if (unknown !== undefined) throw unknown;
+    return false;
+  };
+}
+
+/** How often a mounted token is looked at again (ms). The kubelet itself takes about a minute to bring a change. */
+const MOUNTED_TOKEN_MS = 5_000;
+
+/**
+ * The bearer token in a file that somebody else mounts and rotates, such as a Kubernetes Secret: a link is followed, the
+ * file's mode is the mount's affair, and it is read again every few seconds. While it is missing or weak nobody gets in.
+ */
+export function mountedTokenCheck(path: string, clock: Clock): Authenticator {
+  let readAt = -Infinity;
+  let check: ((authorization: string | undefined) => boolean) | undefined;
+  return async ({ authorization }) => {
+    if (clock.monotonic() - readAt >= MOUNTED_TOKEN_MS) {
+      readAt = clock.monotonic();
+      try {
+        check = bearerCheck((await readFile(path, "utf8")).trim());
+      } catch (error) {
+        check = undefined;
+        // The sender is told no path of ours; the log has the cause.
+        throw new NightshiftError("AUTH_UNAVAILABLE", "who may send cannot be told at the moment", { cause: unreadable(path, error) });
+      }
+    }
+    return check?.(authorization) ?? false;
+  };
 }
 
 /**
