@@ -1,5 +1,6 @@
 import { parseJson } from "../json.ts";
 import {
+  identityOf,
   AttributeSet,
   exactInteger,
   malformed,
@@ -50,9 +51,7 @@ export function decodeJson(body: Uint8Array, limits: OtlpLimits, wants: (metric:
       }
     }
     return {
-      instanceId: identity.get("service.instance.id"),
-      serviceName: identity.get("service.name"),
-      serviceNamespace: identity.get("service.namespace"),
+      ...identityOf(identity),
       metrics,
     };
   });

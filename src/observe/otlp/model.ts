@@ -58,13 +58,41 @@ export type Metric = Unscoped & { readonly scope: string };
 
 /** What one process sent. */
 export interface ResourceMetrics {
-  /** `service.instance.id`. */
+  /** The replica's uid. */
   readonly instanceId: string | undefined;
-  /** `service.name`. */
+  /** The workload's name. */
   readonly serviceName: string | undefined;
-  /** `service.namespace`. */
+  /** The workload's namespace. */
   readonly serviceNamespace: string | undefined;
   readonly metrics: readonly Metric[];
+}
+
+/**
+ * Resource attributes that say who sent it, the strongest first. What Kubernetes calls a thing stands above what the
+ * application calls itself: the OpenTelemetry operator and the k8sattributes processor set the former, and their
+ * `service.instance.id` is no pod's uid.
+ */
+const IDENTITY = {
+  instanceId: ["k8s.pod.uid", "service.instance.id"],
+  serviceName: ["k8s.deployment.name", "k8s.statefulset.name", "k8s.daemonset.name", "service.name"],
+  serviceNamespace: ["k8s.namespace.name", "service.namespace"],
+} as const;
+const IDENTITY_KEYS: ReadonlySet<string> = new Set(Object.values(IDENTITY).flat());
+
+/** Whether `identityOf` reads this resource attribute. */
+export function isIdentity(key: string): boolean {
+  return IDENTITY_KEYS.has(key);
+}
+
+/** Who sent it, by its resource's attributes. */
+export function identityOf(attributes: ReadonlyMap<string, string>): Omit<ResourceMetrics, "metrics"> {
+  const first = (keys: readonly string[]): string | undefined =>
+    keys.map((key) => attributes.get(key)).find((value) => value !== undefined);
+  return {
+    instanceId: first(IDENTITY.instanceId),
+    serviceName: first(IDENTITY.serviceName),
+    serviceNamespace: first(IDENTITY.serviceNamespace),
+  };
 }
 
 /** An ExportMetricsServiceRequest, cut down to what is read here. */

@@ -436,6 +436,27 @@ for (const encoding of ["protobuf", "json"] as const)
       assert.deepEqual(store.replicaSeries("uid-1", "m", 0), []);
     });
 
+    it("what Kubernetes calls a process stands above what the process calls itself", () => {
+      const { store, receiver } = setup(encoding);
+      const own = requestJson([
+        { name: "m", gauge: { dataPoints: [{ timeUnixNano: nano(START), asDouble: 7 }] } },
+        duration([requests(0, 3)], 1),
+      ]) as { resourceMetrics: { resource: { attributes: Attribute[] } }[] };
+      own.resourceMetrics[0]?.resource.attributes.push(
+        text("k8s.pod.uid", "pod-uid"),
+        text("k8s.namespace.name", "prod"),
+        text("k8s.deployment.name", "pay"),
+      );
+      assert.equal(receiver.receive(encode(own, encoding), encoding).rejected, 0);
+      assert.deepEqual(store.replicaSeries("uid-1", "m", 0), []);
+      assert.deepEqual(
+        store.replicaSeries("pod-uid", "m", 0).map(({ v }) => v),
+        [7],
+      );
+      assert.equal(store.requests(payments, 0), undefined);
+      assert.equal(store.requests({ kind: "Deployment", namespace: "prod", name: "pay" }, 0)?.total, 3);
+    });
+
     it("points without service.instance.id are refused", () => {
       const { send } = setup(encoding);
       assert.match(

@@ -1,5 +1,7 @@
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import {
+  identityOf,
+  isIdentity,
   AttributeSet,
   exactInteger,
   malformed,
@@ -88,9 +90,7 @@ class Decoder {
       return true;
     });
     return {
-      instanceId: identity.get("service.instance.id"),
-      serviceName: identity.get("service.name"),
-      serviceNamespace: identity.get("service.namespace"),
+      ...identityOf(identity),
       metrics,
     };
   }
@@ -458,8 +458,4 @@ class Decoder {
     while (this.#reader.pos < end) add();
     if (this.#reader.pos !== end) throw malformed("a packed field runs over its end");
   }
-}
-
-function isIdentity(key: string): boolean {
-  return key === "service.instance.id" || key === "service.name" || key === "service.namespace";
 }

@@ -96,8 +96,8 @@ export interface OtlpReceiverOptions {
 /**
  * Takes OTLP metrics in and writes what they say to a TelemetrySink.
  *
- * - The replica is the resource's `service.instance.id`; the workload its `service.name` and `service.namespace`
- *   (`default` where it names none).
+ * - The replica is the resource's `service.instance.id`, or on Kubernetes `k8s.pod.uid`; the workload its `service.name`
+ *   and `service.namespace` (`default` where it names none), or what Kubernetes calls them: see `identityOf`.
  * - A gauge, and a non-monotonic cumulative sum, is a reading of the replica, one series an attribute set.
  * - A monotonic sum is kept as its rate per second since the point before.
  * - The histogram `http.server.request.duration`, of either kind, is requests to the workload. Failed are those with
