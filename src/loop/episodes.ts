@@ -109,7 +109,7 @@ export class Episodes {
       return;
     }
     // Only deciding and storing are one at a time; the flush of the audit trail is shared with the others that wait for it.
-    const { done } = await this.#deciding.run(() => this.#begin(signal, policy, records));
+    const { done } = await this.#deciding.run(() => this.#begin(signal, policy, isNew, records));
     await done;
   }
 
@@ -159,7 +159,12 @@ export class Episodes {
     return this.#world.remediations.list().find((r) => !isTerminal(r) && r.spec.diagnosis.rootCauseKey === rootCauseKey);
   }
 
-  async #begin(signal: Signal, policy: RemediationPolicy, records: readonly AuditRecord[]): Promise<{ readonly done: Promise<void> }> {
+  async #begin(
+    signal: Signal,
+    policy: RemediationPolicy,
+    isNew: boolean,
+    records: readonly AuditRecord[],
+  ): Promise<{ readonly done: Promise<void> }> {
     // Asked again inside the lock: another signal may have begun the episode while this one waited for its turn.
     const own = this.#liveOf(policy, signal);
     if (own !== undefined) return { done: this.#recorder.write(records) };
@@ -168,7 +173,7 @@ export class Episodes {
     const busy = decision.verdicts.some((v) => v.gate === "InProgress" && v.verdict === "Block");
     // Of the dependents of an ill service one has the episode: one root cause, one live remediation, one page (design rule S1).
     const twin = decision.reason === "DependencyUnhealthy" ? this.#liveOn(diagnosis.rootCauseKey) : undefined;
-    if (twin !== undefined) this.#fold(twin);
+    if (twin !== undefined && isNew) this.#fold(twin);
     if (busy || twin !== undefined || NO_EPISODE.has(decision.reason ?? "")) {
       const key = `${objectKey(policy)}|${signal.fingerprint}`;
       return { done: this.#recorder.write([...records, ...this.#decisionRecord(key, decision, policy, diagnosis, undefined)]) };

@@ -184,6 +184,8 @@ describe("a dependency that is ill", () => {
         `no decision about ${who}`,
       );
     assert.equal(h.pages.length, 1);
+    // The other dependent's signal belongs to this episode, once: it does not fire again while it goes on firing.
+    assert.ok(h.only().status.signalsFolded <= 2, `${h.only().status.signalsFolded} folded`);
     await h.stop();
   });
 });

@@ -30,24 +30,26 @@ export const dependency: Scenario = {
         .sort()
         .join(" ");
     const initial = uids();
-    const about = (name: string) => demo.remediations.filter((r) => r.spec.workload.name === name || r.spec.signalTarget.name === name);
+    // Of the two the first has the episode, as they have one root cause; both have a decision on record.
+    const decided = (name: string) =>
+      demo.records.find((r) => r.type === "Decision" && String(r.data?.["signalTarget"]).endsWith(`/${name}`));
     demo.say("all is well; the bank will soon fail");
-    await demo.waitFor(() => watched.every((name) => about(name).length > 0), 60_000);
+    await demo.waitFor(() => watched.every((name) => decided(name) !== undefined), 60_000);
     demo.say("errors in payments and storefront: nothing may be restarted");
     await demo.waitFor(() => demo.pages.length > 0, 40_000);
     await demo.pause(4_000);
 
-    const blocked = watched.map((name) =>
-      about(name)
-        .flatMap((r) => r.status.gates)
-        .find((gate) => gate.gate === "DependencyUnhealthy" && gate.verdict === "Block"),
-    );
     return [
-      ...watched.map((name, i) => ({
+      ...watched.map((name) => ({
         what: `${name}: the decision is not to act, and names bank`,
-        held: /\bbank\b/.test(blocked[i]?.message ?? ""),
-        detail: blocked[i]?.message ?? "no such decision",
+        held: decided(name)?.data?.["action"] === "Block" && /\/bank$/.test(String(decided(name)?.data?.["dependency"])),
+        detail: decided(name)?.message ?? "no such decision",
       })),
+      {
+        what: "one root cause, one episode, one page",
+        held: demo.remediations.length === 1 && demo.pages.length === 1,
+        detail: `${demo.remediations.length} episodes, ${demo.pages.length} pages`,
+      },
       {
         what: "nothing was done to anything",
         held: actionsOf(demo.remediations).length === 0,
