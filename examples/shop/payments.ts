@@ -17,12 +17,19 @@ const journal = new Mutex();
 /** Enters a payment: ledger first, then journal. */
 const enter = (): Promise<void> => ledger.hold(() => journal.hold(async () => undefined));
 
-/** Compares the two. The bad release takes the locks in the opposite order, and waits between them: a deadlock. */
-const reconcile = (): Promise<void> =>
-  journal.hold(async () => {
+/**
+ * Compares the two, again and again. The bad release takes the locks in the opposite order, and waits between them: with
+ * the first payment that is entered meanwhile, a deadlock.
+ */
+const reconcile = async (): Promise<never> => {
+  for (;;) {
+    await journal.hold(async () => {
+      await sleep(50);
+      await ledger.hold(async () => undefined);
+    });
     await sleep(50);
-    await ledger.hold(async () => undefined);
-  });
+  }
+};
 
 async function pay(body: unknown): Promise<{ status: number; body: unknown }> {
   const { idempotencyKey, amountCents } = body as { idempotencyKey: string; amountCents: number };
