@@ -42,7 +42,7 @@ export const dependency: Scenario = {
     return [
       ...watched.map((name) => ({
         what: `${name}: the decision is not to act, and names bank`,
-        held: decided(name)?.data?.["action"] === "Block" && /\/bank$/.test(String(decided(name)?.data?.["dependency"])),
+        held: decided(name)?.data?.["action"] === "Block" && String(decided(name)?.data?.["dependency"]).endsWith("/bank"),
         detail: decided(name)?.message ?? "no such decision",
       })),
       {
