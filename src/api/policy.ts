@@ -116,6 +116,10 @@ export const captureSchema = z.strictObject({
     .boolean()
     .default(true)
     .meta({ description: "Whether the memory limit may be raised for the capture where headroom is missing. Default true." }),
+  container: z.string().min(1).optional().meta({
+    description:
+      "On Kubernetes, the container whose process is meant. Default: the one that has a Node.js process, or the largest of them.",
+  }),
 });
 export type Capture = z.output<typeof captureSchema>;
 

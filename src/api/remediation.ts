@@ -82,12 +82,29 @@ const gateVerdictSchema = z.strictObject({
 });
 
 const artifactSchema = z.strictObject({
-  type: z.enum(["HeapSnapshot", "CpuProfile"]).meta({ description: "What was captured." }),
-  path: z.string().meta({ description: "Where it is." }),
+  type: z.enum(["HeapSnapshot", "CpuProfile", "HeapProfile"]).meta({
+    description: "What was captured. `HeapProfile` (samples of where memory is allocated) takes the place of a snapshot that had no room.",
+  }),
+  path: z.string().meta({ description: "Where it is: `s3://bucket/key`, or a file's path (on `node`, where that is given)." }),
+  node: z.string().optional().meta({ description: "The node that has the file or, of an object in a store, put it there." }),
   bytes: z.int().min(0).meta({ description: "Its size." }),
   sha256: z.string().meta({ description: "Its digest, in hexadecimal." }),
   replica: targetRefSchema.meta({ description: "Whose it is." }),
   capturedAt: time.meta({ description: "When." }),
+  expiresAt: time.optional().meta({ description: "When it is deleted. Without it, it stays until others need the room." }),
+});
+
+export const CAPTURE_STATES = ["Running", "Done", "Failed"] as const;
+
+const captureRecordSchema = z.strictObject({
+  effectId: z.string().meta({ description: "The capture step that it answers." }),
+  state: z.enum(CAPTURE_STATES).meta({ description: "`Running`: the agent on `node` has taken it up. An entry never becomes another's." }),
+  node: z.string().meta({ description: "Whose agent writes this entry: the node that the replica runs on." }),
+  message: z.string().optional().meta({ description: "What came of it, with the error's code where it failed." }),
+  progress: z.string().optional().meta({ description: "How far it is, while it runs." }),
+  startedAt: time.meta({ description: "When the agent took it up, by the node's clock." }),
+  endedAt: time.optional().meta({ description: "When it was over, by the node's clock." }),
+  artifact: artifactSchema.optional().meta({ description: "What was saved." }),
 });
 
 export const STEP_STATES = ["Pending", "Intended", "Done", "Failed", "Skipped"] as const;
@@ -158,6 +175,9 @@ export const remediationStatusSchema = z.strictObject({
     .optional()
     .meta({ description: "Whether the rung helped." }),
   artifacts: z.array(artifactSchema).default([]).meta({ description: "What was captured." }),
+  captures: z.array(captureRecordSchema).default([]).meta({
+    description: "On Kubernetes, the node agents' answers to capture steps, one for each `effectId`. Only agents write here.",
+  }),
   page: pageSchema.optional().meta({ description: "The page that was sent for it, if any." }),
   signalsFolded: z.int().min(0).default(0).meta({ description: "Signals that arrived during the episode and belong to it." }),
   lastSignalAt: time.optional().meta({ description: "When the newest of them arrived." }),
@@ -196,6 +216,7 @@ export type GateVerdict = z.output<typeof gateVerdictSchema>;
 export type StepRecord = z.output<typeof stepRecordSchema>;
 export type Attempt = z.output<typeof attemptSchema>;
 export type Artifact = z.output<typeof artifactSchema>;
+export type CaptureRecord = z.output<typeof captureRecordSchema>;
 export type PageRecord = z.output<typeof pageSchema>;
 export type SignalRecord = z.output<typeof signalRecordSchema>;
 export type DiagnosisRecord = z.output<typeof diagnosisRecordSchema>;

@@ -278,6 +278,7 @@ export class Episodes {
       decidedAt: now,
       attempts: [],
       artifacts: [],
+      captures: [],
       signalsFolded: 0,
       lastSignalAt: now,
       conditions: [],

@@ -60,6 +60,41 @@ describe("one episode", () => {
     await h.stop();
   });
 
+  it("keeps what an agent wrote into its status meanwhile, and takes the capture as done once", async () => {
+    const { h, replica } = await ill();
+    await h.start({
+      platform: (platform) => ({
+        name: platform.name,
+        effects: platform.effects,
+        workloads: () => platform.workloads(),
+        onChange: (listener) => platform.onChange(listener),
+        observe: (effect) => platform.observe(effect),
+        apply: async (effect, signal) => {
+          const result = await platform.apply(effect, signal);
+          if (effect.type === "Capture") {
+            const stored = await h.store.get("Remediation", "default", h.only().metadata.name);
+            assert.ok(stored);
+            const entry = { effectId: effect.id, state: "Done", node: "node-1", startedAt: "2026-01-01T00:00:00Z" } as const;
+            await h.store.update({ ...stored, status: { ...stored.status, captures: [...stored.status.captures, entry] } });
+          }
+          return result;
+        },
+      }),
+    });
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended()));
+    const { status } = h.only();
+    assert.equal(status.outcome, "Remediated");
+    const step = status.attempts[0]?.steps.find((s) => s.type === "capture");
+    assert.match(step?.message ?? "", /found done/, "the first try to store its result met the agent's write");
+    assert.deepEqual(
+      status.captures.map((entry) => entry.effectId),
+      [step?.effectId],
+    );
+    assert.deepEqual(h.platform.log, RESTART);
+    await h.stop();
+  });
+
   it("folds an alert that fires again and again into one episode and one action", async () => {
     const { h, replica } = await ill();
     await h.start();

@@ -42,6 +42,6 @@ export function remediationObject(name: string, namespace = "default"): Remediat
       ladder: [{ strategy: "RestartPod", timeout: "5m", captures: [] }],
       startedAt: at,
     },
-    status: { revision: 0, phase: "Pending", gates: [], attempts: [], artifacts: [], signalsFolded: 0, conditions: [] },
+    status: { revision: 0, phase: "Pending", gates: [], attempts: [], artifacts: [], captures: [], signalsFolded: 0, conditions: [] },
   };
 }
