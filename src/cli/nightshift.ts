@@ -10,16 +10,15 @@ import { TelemetryStore } from "../observe/store.ts";
 import { systemClock } from "../platform/host/clock.ts";
 import { HostPlatform } from "../platform/host/platform.ts";
 import { systemRandom } from "../platform/host/random.ts";
-import { parseHostPort, type ReceiverSpec, type Stack, stackSchema } from "../platform/host/stack.ts";
+import { parseHostPort, type Stack, stackSchema } from "../platform/host/stack.ts";
 import { SqliteStore } from "../platform/host/store.ts";
 import type { Platform } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
 import { AuditTrail, type AuditRecord } from "../record/audit.ts";
-import type { Receiver } from "../record/paging.ts";
-import { SlackReceiver, WebhookReceiver } from "../record/receivers.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
 import { startServer } from "../server/server.ts";
 import { bearerCheck, readOrCreateToken } from "../server/token.ts";
+import { receiverOf } from "./receivers.ts";
 import { applyResources, problemsError, readResources, refuseUnsupported } from "./resources.ts";
 
 /** What Nightshift on one machine is started with. */
@@ -186,12 +185,6 @@ async function checkedResources(paths: readonly string[]): Promise<ParsedResourc
   const problems = [...errors, ...checkResources(resources, systemClock.now())].filter((problem) => problem.severity === "error");
   if (problems.length > 0) throw problemsError(problems, "the resource files");
   return resources;
-}
-
-function receiverOf(spec: ReceiverSpec, stackDir: string): Receiver {
-  const file = (path: string | undefined): string | undefined => (path === undefined ? undefined : resolve(stackDir, path));
-  const options = { name: spec.name, url: spec.url, urlFile: file(spec.urlFile), tokenFile: file(spec.tokenFile) };
-  return spec.type === "Slack" ? new SlackReceiver(options) : new WebhookReceiver(options);
 }
 
 /** What `nightshift status` shows of a running Nightshift. */

@@ -1,6 +1,7 @@
 import { isIP } from "node:net";
 import { z } from "zod";
 import { objectName } from "../../api/meta.ts";
+import { receiversSchema } from "../../api/receiver.ts";
 import { duration, parseDuration, positiveDuration, quantity } from "../../api/units.ts";
 
 const HOST_PORT = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})$/;
@@ -82,19 +83,6 @@ const workloadSchema = z.strictObject({
     .meta({ description: "Between SIGTERM and SIGKILL where the supervisor itself stops a replica. Default `10s`." }),
 });
 
-const receiverSchema = z
-  .strictObject({
-    name: objectName.meta({ description: "Name that policies use." }),
-    type: z.enum(["Webhook", "Slack"]).meta({ description: "`Webhook` (JSON by POST) or `Slack` (an incoming webhook)." }),
-    url: z
-      .url({ protocol: /^https?$/ })
-      .optional()
-      .meta({ description: "Where pages are sent." }),
-    urlFile: z.string().min(1).optional().meta({ description: "Or a file that holds the address, where that is a secret." }),
-    tokenFile: z.string().min(1).optional().meta({ description: "File with a bearer token that is sent along." }),
-  })
-  .refine((receiver) => (receiver.url === undefined) !== (receiver.urlFile === undefined), { error: "give either url or urlFile" });
-
 /** A stack file: the workloads of one machine and what Nightshift needs beside them. Paths are relative to the file. */
 export const stackSchema = z
   .strictObject({
@@ -107,7 +95,7 @@ export const stackSchema = z
       .array(z.string().min(1))
       .default([])
       .meta({ description: "Files and directories with policies, runbooks, budgets and dependencies." }),
-    receivers: z.array(receiverSchema).default([]).meta({ description: "Who can be paged." }),
+    receivers: receiversSchema,
     audit: z
       .strictObject({
         head: z.string().min(1).optional().meta({
@@ -169,11 +157,6 @@ export const stackSchema = z
       (index) => ["workloads", index, "port"],
       "port",
     );
-    unique(
-      stack.receivers.map((receiver) => receiver.name),
-      (index) => ["receivers", index, "name"],
-      "name",
-    );
     const own = parseHostPort(stack.listen)?.port;
     stack.workloads.forEach((workload, index) => {
       if (workload.port !== undefined && workload.port === own)
@@ -184,5 +167,3 @@ export const stackSchema = z
 export type Stack = z.output<typeof stackSchema>;
 /** One workload of a stack. */
 export type WorkloadSpec = Stack["workloads"][number];
-/** Somewhere that pages go, as the stack file names it. */
-export type ReceiverSpec = Stack["receivers"][number];
