@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 NODE := node_modules/.bin/node
 
-.PHONY: help install demo test check lint format unit scenarios bench build docs clean
+.PHONY: help install demo test check lint format unit scenarios bench build docs crds clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -26,6 +26,7 @@ lint: install ## Lint (purity of api, orient and decide), format, generated file
 	node_modules/.bin/oxlint --type-aware --deny-warnings src test bench examples scripts
 	node_modules/.bin/oxfmt --check src test bench examples scripts
 	$(NODE) scripts/generate-docs.ts --check
+	$(NODE) scripts/generate-crds.ts --check
 
 unit: install ## Unit, property, integration and real-process tests
 	scripts/apt-install.sh prometheus-alertmanager openssl
@@ -44,6 +45,9 @@ build: install ## JavaScript for the npm package, under dist/
 
 docs: install ## Generate the reference from the schemas and the gates
 	$(NODE) scripts/generate-docs.ts
+
+crds: install ## Generate the CustomResourceDefinitions from the schemas
+	$(NODE) scripts/generate-crds.ts
 
 clean: ## Remove what was built and installed
 	rm -rf dist node_modules

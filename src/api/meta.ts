@@ -66,6 +66,16 @@ export function sameTarget(a: TargetRef, b: TargetRef): boolean {
   return a.kind === b.kind && a.namespace === b.namespace && a.name === b.name;
 }
 
+/** One observation of a resource's state, as Kubernetes has it (`metav1.Condition`). */
+export const conditionSchema = z.strictObject({
+  type: z.string().max(316).meta({ description: "What it is about." }),
+  status: z.enum(["True", "False", "Unknown"]).meta({ description: "Whether it holds." }),
+  observedGeneration: z.int().min(0).optional().meta({ description: "The `metadata.generation` that it was found for." }),
+  reason: z.string().meta({ description: "Why, in one word." }),
+  message: z.string().default("").meta({ description: "Why, for people." }),
+  lastTransitionTime: z.iso.datetime().meta({ description: "Since when." }),
+});
+
 /** A resource of the given kind. */
 export function resourceSchema<K extends Kind, S extends z.ZodType>(kind: K, spec: S) {
   return z.strictObject({

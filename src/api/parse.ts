@@ -425,6 +425,8 @@ function parseOne(source: Source): { resource: ParsedResource } | { errors: Prob
   const errors: Problem[] = SERVER_FIELDS.filter((field) => valueAt(value, ["metadata", field]) !== undefined).map((field) =>
     source.error("SERVER_FIELD", ["metadata", field], `metadata.${field} is set by the store`, "delete this line", "key"),
   );
+  if (valueAt(value, ["status"]) !== undefined)
+    errors.push(source.error("SERVER_FIELD", ["status"], "status is written by Nightshift", "delete it", "key"));
   if (CLUSTER_SCOPED.has(kind as Kind) && valueAt(value, ["metadata", "namespace"]) !== undefined)
     errors.push(
       source.error(

@@ -1,6 +1,7 @@
 import { Cron } from "croner";
 import { z } from "zod";
-import { objectName, resourceSchema } from "./meta.ts";
+import { durationExpression, exactlyOneRule, kubernetes } from "./kubernetes.ts";
+import { conditionSchema, objectName, resourceSchema } from "./meta.ts";
 import { duration, parsePercent, percent, percentOrInteger, positiveDuration, quantity } from "./units.ts";
 
 /** How far a policy may go by itself. */
@@ -29,8 +30,12 @@ export const STRATEGIES = [
 export const strategy = z.enum(STRATEGIES).meta({ description: "A strategy that needs no runbook." });
 export type Strategy = z.output<typeof strategy>;
 
+/** Five or six fields, or a nickname such as `@daily`: what the API server can see of a cron expression. */
+const CRON = /^(@[a-z]+|[^\s]+(\s+[^\s]+){4,5})$/;
+
 /** Whether `text` is a cron expression of five or six fields. */
 function isCron(text: string): boolean {
+  if (!CRON.test(text)) return false;
   try {
     new Cron(text, { paused: true });
     return true;
@@ -51,7 +56,9 @@ function isTimeZone(text: string): boolean {
 
 const schedule = z
   .string()
+  .max(256)
   .refine(isCron, { error: "expected a cron expression of five fields, such as '0 22 * * 1-5'" })
+  .register(kubernetes, { schema: { pattern: CRON.source } })
   .meta({ description: "Cron expression: when the window opens." });
 const timeZone = z
   .string()
@@ -77,6 +84,7 @@ export const budgetSchema = z
     reasons: z
       .array(z.string())
       .min(1)
+      .max(50)
       .optional()
       .meta({ description: "Causes (such as `MemoryLeak`) that the budget applies to. Default: all." }),
     schedule: schedule.optional().meta({ description: "Cron expression: when the budget begins to apply. Default: always." }),
@@ -93,6 +101,18 @@ export const budgetSchema = z
     path: ["whenRoundsToZero"],
     params: { code: "IMPOSSIBLE_BUDGET" },
     error: "AllowOne goes with a percentage above 0%; a whole number says by itself how many",
+  })
+  .register(kubernetes, {
+    rules: [
+      {
+        rule: "has(self.schedule) == has(self.duration)",
+        message: "schedule and duration go together: give both, or neither",
+      },
+      {
+        rule: "self.whenRoundsToZero == 'Block' || (type(self.maxUnavailable) == string && self.maxUnavailable.matches('[1-9]'))",
+        message: "AllowOne goes with a percentage above 0%; a whole number says by itself how many",
+      },
+    ],
   });
 export type Budget = z.output<typeof budgetSchema>;
 
@@ -132,6 +152,7 @@ const labelSelector = z.strictObject({
   matchLabels: z
     .record(z.string(), z.string())
     .refine((labels) => Object.keys(labels).length > 0, { error: "an empty selector selects nothing here: name at least one label" })
+    .register(kubernetes, { schema: { minProperties: 1 } })
     .meta({ description: "Labels that a target must all have." }),
 });
 
@@ -144,7 +165,8 @@ const targetSchema = z
     name: objectName.optional().meta({ description: "Its name." }),
     selector: labelSelector.optional().meta({ description: "Or its labels. An empty selector is refused." }),
   })
-  .refine(exactlyOne(["name", "selector"]), { error: "give either name or selector" });
+  .refine(exactlyOne(["name", "selector"]), { error: "give either name or selector" })
+  .register(kubernetes, { rules: [{ rule: exactlyOneRule(["name", "selector"]), message: "give either name or selector" }] });
 
 /** The kinds of condition that a policy's signal can have; exactly one each. */
 export const SIGNAL_CONDITIONS = ["trend", "probe", "errorRate", "metric", "alert"] as const;
@@ -182,7 +204,9 @@ const policySignalSchema = z
       .meta({ description: "A replica that has been ready fails its readiness probe." }),
     errorRate: z
       .strictObject({
-        above: percent.meta({ description: "Share of failed requests above which the signal fires." }),
+        above: percent.meta({ description: "Share of failed requests above which the signal fires." }).register(kubernetes, {
+          rules: [{ rule: "!self.startsWith('100')", message: "no share of requests is above 100%: write a lower percentage" }],
+        }),
         for: duration.default("30s").meta({ description: "How long without a break. Default `30s`." }),
         minRequests: z
           .int()
@@ -200,6 +224,7 @@ const policySignalSchema = z
         for: duration.default("30s").meta({ description: "How long without a break. Default `30s`." }),
       })
       .refine(exactlyOne(["above", "below"]), { error: "give either above or below" })
+      .register(kubernetes, { rules: [{ rule: exactlyOneRule(["above", "below"]), message: "give either above or below" }] })
       .optional()
       .meta({ description: "A metric of a replica crosses a threshold." }),
     alert: z
@@ -210,8 +235,24 @@ const policySignalSchema = z
       .optional()
       .meta({ description: "An alert that Alertmanager sent." }),
   })
-  .refine(exactlyOne(SIGNAL_CONDITIONS), { error: `give exactly one of ${SIGNAL_CONDITIONS.join(", ")}` });
+  .refine(exactlyOne(SIGNAL_CONDITIONS), { error: `give exactly one of ${SIGNAL_CONDITIONS.join(", ")}` })
+  .register(kubernetes, {
+    rules: [{ rule: exactlyOneRule(SIGNAL_CONDITIONS), message: `give exactly one of ${SIGNAL_CONDITIONS.join(", ")}` }],
+  });
 export type PolicySignal = z.output<typeof policySignalSchema>;
+
+/** How many replicas more. */
+export const scaleSchema = z
+  .strictObject({
+    by: z.int().min(1).default(1).meta({ description: "How many replicas more. Default 1." }),
+    max: z.int().min(1).meta({ description: "Never more replicas than this." }),
+  })
+  .register(kubernetes, {
+    rules: [
+      { rule: "self.max > 1", message: "max 1 leaves nothing to scale up to: give max at least 2" },
+      { rule: "self.by <= self.max", message: "by is always more than max: raise max, or lower by" },
+    ],
+  });
 
 const rungSchema = z
   .strictObject({
@@ -220,16 +261,11 @@ const rungSchema = z
     timeout: positiveDuration.default("10m").meta({ description: "Longest time for the whole rung, verification apart. Default `10m`." }),
     captures: z
       .array(captureSchema)
+      .max(10)
       .default([])
       .meta({ description: "For `RestartPod`, `RollingRestart` and `EvictPod`: what to save from the process first." }),
-    scale: z
-      .strictObject({
-        by: z.int().min(1).default(1).meta({ description: "How many replicas more. Default 1." }),
-        max: z.int().min(1).meta({ description: "Never more replicas than this." }),
-      })
-      .optional()
-      .meta({ description: "For `ScaleUp`." }),
-    command: z.array(z.string()).min(1).optional().meta({ description: "For `RunJob`: program and arguments; no shell." }),
+    scale: scaleSchema.optional().meta({ description: "For `ScaleUp`." }),
+    command: z.array(z.string()).min(1).max(100).optional().meta({ description: "For `RunJob`: program and arguments; no shell." }),
     message: z.string().optional().meta({ description: "For `Notify`: what to say." }),
   })
   .refine(exactlyOne(["strategy", "runbook"]), { error: "give either strategy or runbook" })
@@ -252,6 +288,27 @@ const rungSchema = z
         path: ["captures"],
         message: "captures go with RestartPod, RollingRestart and EvictPod; in a runbook write a capture step",
       });
+  })
+  .register(kubernetes, {
+    rules: [
+      { rule: exactlyOneRule(["strategy", "runbook"]), message: "give either strategy or runbook" },
+      {
+        rule: "(has(self.strategy) && self.strategy == 'ScaleUp') == has(self.scale)",
+        message: "ScaleUp needs scale, and scale goes with strategy ScaleUp only",
+      },
+      {
+        rule: "(has(self.strategy) && self.strategy == 'RunJob') == has(self.command)",
+        message: "RunJob needs command, and command goes with strategy RunJob only",
+      },
+      {
+        rule: "!has(self.message) || (has(self.strategy) && self.strategy == 'Notify')",
+        message: "message goes with strategy Notify only",
+      },
+      {
+        rule: "self.captures.size() == 0 || (has(self.strategy) && self.strategy in ['RestartPod', 'RollingRestart', 'EvictPod'])",
+        message: "captures go with RestartPod, RollingRestart and EvictPod; in a runbook write a capture step",
+      },
+    ],
   });
 export type Rung = z.output<typeof rungSchema>;
 
@@ -260,14 +317,20 @@ export const policySpecSchema = z
   .strictObject({
     mode: mode.default("Observe"),
     paused: pauseSchema.optional().meta({ description: "Stops this policy, with a reason and an end." }),
-    targets: z.array(targetSchema).min(1).meta({ description: "What the policy covers. Nothing else is ever touched." }),
-    signals: z.array(policySignalSchema).min(1).meta({ description: "Any one of these begins an episode." }),
+    targets: z.array(targetSchema).min(1).max(100).meta({ description: "What the policy covers. Nothing else is ever touched." }),
+    signals: z
+      .array(policySignalSchema)
+      .min(1)
+      .max(50)
+      .register(kubernetes, { listMapKeys: ["name"] })
+      .meta({ description: "Any one of these begins an episode." }),
     maxSignalAge: positiveDuration
       .default("5m")
       .meta({ description: "A signal that was last seen longer ago is stale and never acts. Default `5m`." }),
     ladder: z
       .array(rungSchema)
       .min(1)
+      .max(20)
       .meta({ description: "What to do, least disruptive first. A rung that did not help leads to the next." }),
     verify: z
       .strictObject({
@@ -277,14 +340,37 @@ export const policySpecSchema = z
         timeout: positiveDuration.default("5m").meta({ description: "After this the rung was ineffective. Default `5m`." }),
         maxErrorRate: percent.default("5%").meta({ description: "Error rate of the workload that counts as well. Default `5%`." }),
       })
+      .register(kubernetes, {
+        rules: [
+          {
+            rule: `${durationExpression("self.timeout")} > ${durationExpression("self.stableFor")}`,
+            message: "verification ends before the target can have been well for stableFor: give timeout more",
+          },
+        ],
+      })
       .prefault({})
       .meta({ description: "When the target counts as well again." }),
     budgets: z
       .array(budgetSchema)
       .min(1)
+      .max(50)
+      .register(kubernetes, {
+        rules: [
+          {
+            rule: "!self.exists(b, !has(b.schedule) && !has(b.reasons) && !(type(b.maxUnavailable) == int ? b.maxUnavailable > 0 : b.maxUnavailable.matches('[1-9]')))",
+            message:
+              "maxUnavailable 0 without a schedule forbids every action, always: allow at least 1, or give it a schedule and duration; to watch only, use mode: Observe",
+          },
+        ],
+      })
       .default([{ maxUnavailable: 1, timeZone: "UTC", whenRoundsToZero: "Block" }])
       .meta({ description: "Limits; the strictest that applies wins. Default: one replica." }),
-    windows: z.array(windowSchema).min(1).optional().meta({ description: "Actions only inside one of these windows. Default: always." }),
+    windows: z
+      .array(windowSchema)
+      .min(1)
+      .max(50)
+      .optional()
+      .meta({ description: "Actions only inside one of these windows. Default: always." }),
     cooldown: duration.default("10m").meta({ description: "Rest of a target after an episode. Default `10m`." }),
     attempts: z
       .strictObject({
@@ -311,7 +397,7 @@ export const policySpecSchema = z
       .meta({ description: "For mode `Approve`." }),
     escalation: z
       .strictObject({
-        receivers: z.array(objectName).default([]).meta({ description: "Names of configured receivers. Default: all of them." }),
+        receivers: z.array(objectName).max(50).default([]).meta({ description: "Names of configured receivers. Default: all of them." }),
         blockedFor: positiveDuration
           .default("15m")
           .meta({ description: "A fault that lasts while a gate blocks for this long is handed to a person. Default `15m`." }),
@@ -329,6 +415,21 @@ export const policySpecSchema = z
   });
 export type PolicySpec = z.output<typeof policySpecSchema>;
 
+/** How Nightshift stands to a policy. */
+export const policyStatusSchema = z.strictObject({
+  observedGeneration: z.int().min(0).optional().meta({ description: "The newest `metadata.generation` that Nightshift has read." }),
+  conditions: z
+    .array(conditionSchema)
+    .register(kubernetes, { listMapKeys: ["type"] })
+    .default([])
+    .meta({
+      description:
+        "`Accepted`: the policy is sound, and this platform can carry it out. `Ready`: it is watched, and nothing that it needs is missing.",
+    }),
+});
+
 /** For which targets, on which signals, what to do, within which limits. Namespaced, owned by the team. */
-export const remediationPolicySchema = resourceSchema("RemediationPolicy", policySpecSchema);
+export const remediationPolicySchema = resourceSchema("RemediationPolicy", policySpecSchema).extend({
+  status: policyStatusSchema.optional().meta({ description: "How Nightshift stands to it. Nobody else writes it." }),
+});
 export type RemediationPolicy = z.output<typeof remediationPolicySchema>;

@@ -1,5 +1,6 @@
 import { z } from "zod";
-import { objectName, resourceSchema, targetRefSchema } from "./meta.ts";
+import { kubernetes } from "./kubernetes.ts";
+import { conditionSchema, objectName, resourceSchema, targetRefSchema } from "./meta.ts";
 import { MODES, SIGNAL_CONDITIONS, policySpecSchema } from "./policy.ts";
 import { STEP_TYPES } from "./runbook.ts";
 
@@ -148,67 +149,86 @@ const pageSchema = z.strictObject({
   lastError: z.string().optional().meta({ description: "Why the last try failed." }),
 });
 
-const conditionSchema = z.strictObject({
-  type: z.string().meta({ description: "What it is about." }),
-  status: z.enum(["True", "False", "Unknown"]).meta({ description: "Whether it holds." }),
-  reason: z.string().meta({ description: "Why, in one word." }),
-  message: z.string().default("").meta({ description: "Why, for people." }),
-  lastTransitionTime: time.meta({ description: "Since when." }),
-});
-
-export const remediationStatusSchema = z.strictObject({
-  revision: z.int().min(0).default(0).meta({ description: "Counts the writes of the status: a later state has a larger one." }),
-  phase: z.enum(PHASES).meta({ description: "How far the episode is." }),
-  reason: z.string().optional().meta({ description: "Block reason, or why it ended." }),
-  message: z.string().optional().meta({ description: "Why, for people." }),
-  blockedUntil: time.optional().meta({ description: "When the gate that blocks may pass, where that is known." }),
-  outcome: z.enum(OUTCOMES).optional().meta({ description: "How it ended." }),
-  gates: z.array(gateVerdictSchema).default([]).meta({ description: "Every gate's verdict in the latest decision." }),
-  decidedAt: time.optional().meta({ description: "When the gates were last asked." }),
-  attempts: z.array(attemptSchema).default([]).meta({ description: "One for each rung that was begun." }),
-  verification: z
-    .strictObject({
-      startedAt: time.meta({ description: "When it began." }),
-      stableSince: time.optional().meta({ description: "Since when the target has been well without a break." }),
-      message: z.string().optional().meta({ description: "What is looked at, and how it stands." }),
-    })
-    .optional()
-    .meta({ description: "Whether the rung helped." }),
-  artifacts: z.array(artifactSchema).default([]).meta({ description: "What was captured." }),
-  captures: z.array(captureRecordSchema).default([]).meta({
-    description: "On Kubernetes, the node agents' answers to capture steps, one for each `effectId`. Only agents write here.",
-  }),
-  page: pageSchema.optional().meta({ description: "The page that was sent for it, if any." }),
-  signalsFolded: z.int().min(0).default(0).meta({ description: "Signals that arrived during the episode and belong to it." }),
-  lastSignalAt: time.optional().meta({ description: "When the newest of them arrived." }),
-  signalResolvedAt: time.optional().meta({ description: "When the signal's source said that it is over." }),
-  conditions: z.array(conditionSchema).default([]).meta({ description: "Conditions as Kubernetes has them." }),
-  endedAt: time.optional().meta({ description: "When the episode was over." }),
-});
+export const remediationStatusSchema = z
+  .strictObject({
+    revision: z.int().min(0).default(0).meta({ description: "Counts the writes of the status: a later state has a larger one." }),
+    epoch: z.int().min(0).optional().meta({
+      description: "Epoch of the leader that wrote it (the Lease's `leaseTransitions`). A lower one is refused: its leader was deposed.",
+    }),
+    phase: z.enum(PHASES).meta({ description: "How far the episode is." }),
+    reason: z.string().optional().meta({ description: "Block reason, or why it ended." }),
+    message: z.string().optional().meta({ description: "Why, for people." }),
+    blockedUntil: time.optional().meta({ description: "When the gate that blocks may pass, where that is known." }),
+    outcome: z.enum(OUTCOMES).optional().meta({ description: "How it ended." }),
+    gates: z.array(gateVerdictSchema).default([]).meta({ description: "Every gate's verdict in the latest decision." }),
+    decidedAt: time.optional().meta({ description: "When the gates were last asked." }),
+    attempts: z.array(attemptSchema).default([]).meta({ description: "One for each rung that was begun." }),
+    verification: z
+      .strictObject({
+        startedAt: time.meta({ description: "When it began." }),
+        stableSince: time.optional().meta({ description: "Since when the target has been well without a break." }),
+        message: z.string().optional().meta({ description: "What is looked at, and how it stands." }),
+      })
+      .optional()
+      .meta({ description: "Whether the rung helped." }),
+    artifacts: z.array(artifactSchema).default([]).meta({ description: "What was captured." }),
+    captures: z
+      .array(captureRecordSchema)
+      .register(kubernetes, { listMapKeys: ["effectId"] })
+      .default([])
+      .meta({
+        description: "On Kubernetes, the node agents' answers to capture steps, one for each `effectId`. Only agents write here.",
+      }),
+    page: pageSchema.optional().meta({ description: "The page that was sent for it, if any." }),
+    signalsFolded: z.int().min(0).default(0).meta({ description: "Signals that arrived during the episode and belong to it." }),
+    lastSignalAt: time.optional().meta({ description: "When the newest of them arrived." }),
+    signalResolvedAt: time.optional().meta({ description: "When the signal's source said that it is over." }),
+    conditions: z
+      .array(conditionSchema)
+      .register(kubernetes, { listMapKeys: ["type"] })
+      .default([])
+      .meta({ description: "Conditions as Kubernetes has them." }),
+    endedAt: time.optional().meta({ description: "When the episode was over." }),
+  })
+  .register(kubernetes, {
+    rules: [
+      {
+        rule: "!has(oldSelf.epoch) || (has(self.epoch) && self.epoch >= oldSelf.epoch)",
+        message: "a later leader has written this status: the writer was deposed",
+      },
+      { rule: "self.revision >= oldSelf.revision", message: "the status was written again since: its revision never goes back" },
+    ],
+  });
 
 /** The immutable part of an episode. */
-export const remediationSpecSchema = z.strictObject({
-  policy: z
-    .strictObject({
-      name: objectName.meta({ description: "Its name." }),
-      uid: z.string().meta({ description: "Its identity." }),
-      generation: z.int().meta({ description: "Its generation when the episode began." }),
-    })
-    .meta({ description: "The policy that it belongs to." }),
-  mode: z.enum(MODES).meta({ description: "The policy's mode when the episode began; it never goes further than that." }),
-  signal: signalRecordSchema.meta({ description: "What began it." }),
-  signalTarget: targetRefSchema.meta({ description: "What the signal is about." }),
-  remediationTarget: targetRefSchema.meta({ description: "What the diagnosis says is ill; may be another." }),
-  workload: targetRefSchema.meta({ description: "The workload that the remediation target belongs to, or is." }),
-  diagnosis: diagnosisRecordSchema.meta({ description: "What is wrong, and with what." }),
-  ladder: policySpecSchema.shape.ladder.meta({ description: "The policy's ladder as it was." }),
-  startedAt: time.meta({ description: "When the episode began." }),
-});
+export const remediationSpecSchema = z
+  .strictObject({
+    policy: z
+      .strictObject({
+        name: objectName.meta({ description: "Its name." }),
+        uid: z.string().meta({ description: "Its identity." }),
+        generation: z.int().meta({ description: "Its generation when the episode began." }),
+      })
+      .meta({ description: "The policy that it belongs to." }),
+    mode: z.enum(MODES).meta({ description: "The policy's mode when the episode began; it never goes further than that." }),
+    signal: signalRecordSchema.meta({ description: "What began it." }),
+    signalTarget: targetRefSchema.meta({ description: "What the signal is about." }),
+    remediationTarget: targetRefSchema.meta({ description: "What the diagnosis says is ill; may be another." }),
+    workload: targetRefSchema.meta({ description: "The workload that the remediation target belongs to, or is." }),
+    diagnosis: diagnosisRecordSchema.meta({ description: "What is wrong, and with what." }),
+    ladder: policySpecSchema.shape.ladder.meta({ description: "The policy's ladder as it was." }),
+    startedAt: time.meta({ description: "When the episode began." }),
+  })
+  .register(kubernetes, { rules: [{ rule: "self == oldSelf", message: "an episode's spec is immutable: it is its lock and its record" }] });
 
 /** One episode: why, diagnosis, gate results, steps, outcome, evidence. Lock, history and audit record in one. */
-export const remediationSchema = resourceSchema("Remediation", remediationSpecSchema).extend({
-  status: remediationStatusSchema.meta({ description: "What came of it so far." }),
-});
+export const remediationSchema = resourceSchema("Remediation", remediationSpecSchema)
+  .extend({
+    status: remediationStatusSchema.meta({ description: "What came of it so far." }),
+  })
+  .register(kubernetes, {
+    rules: [{ rule: "!has(oldSelf.status) || has(self.status)", message: "a status is never taken away: it is the record" }],
+  });
 export type Remediation = z.output<typeof remediationSchema>;
 export type RemediationSpec = Remediation["spec"];
 export type RemediationStatus = Remediation["status"];

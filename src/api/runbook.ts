@@ -1,6 +1,7 @@
 import { z } from "zod";
 import { resourceSchema } from "./meta.ts";
-import { captureSchema } from "./policy.ts";
+import { exactlyOneRule, kubernetes, type Validation } from "./kubernetes.ts";
+import { captureSchema, scaleSchema } from "./policy.ts";
 import { positiveDuration } from "./units.ts";
 
 const empty = z.strictObject({});
@@ -28,14 +29,9 @@ export const STEP_SCHEMAS = {
         .meta({ description: "Permit a stop without a replacement that is ready. Default false." }),
     })
     .meta({ description: "Stop the target. Destructive." }),
-  scale: z
-    .strictObject({
-      by: z.int().min(1).default(1).meta({ description: "How many replicas more. Default 1." }),
-      max: z.int().min(1).meta({ description: "Never more replicas than this." }),
-    })
-    .meta({ description: "Give the workload more replicas." }),
+  scale: scaleSchema.meta({ description: "Give the workload more replicas." }),
   runJob: z
-    .strictObject({ command: z.array(z.string()).min(1).meta({ description: "Program and arguments; no shell." }) })
+    .strictObject({ command: z.array(z.string()).min(1).max(100).meta({ description: "Program and arguments; no shell." }) })
     .meta({ description: "Run a command to its end; it must exit with 0. Treated as destructive: what it does is not known." }),
   notify: z
     .strictObject({ message: z.string().min(1).meta({ description: "What to say." }) })
@@ -83,6 +79,9 @@ export const stepSchema = z
   })
   .refine((step) => STEP_TYPES.filter((type) => step[type] !== undefined).length === 1, {
     error: `a step has exactly one of ${STEP_TYPES.join(", ")}`,
+  })
+  .register(kubernetes, {
+    rules: [{ rule: exactlyOneRule(STEP_TYPES), message: `a step has exactly one of ${STEP_TYPES.join(", ")}` }],
   });
 export type Step = z.output<typeof stepSchema>;
 
@@ -139,11 +138,67 @@ export function stepOrderFaults(steps: readonly Step[]): OrderFault[] {
   return faults;
 }
 
+/** CEL: the index of the first (or last) of the steps `self` that is of one of the types; -1 where none is. */
+function indexExpression(which: "indexOf" | "lastIndexOf", ...types: readonly StepType[]): string {
+  return `self.map(s, ${types.map((type) => `has(s.${type})`).join(" || ")}).${which}(true)`;
+}
+
+/** `stepOrderFaults` for the API server: the same orders are refused, by rules on the whole list. */
+function stepOrderRules(): Validation[] {
+  const first = (...types: readonly StepType[]): string => indexExpression("indexOf", ...types);
+  const last = (...types: readonly StepType[]): string => indexExpression("lastIndexOf", ...types);
+  const atMostOne = (type: StepType, message: string): Validation => ({
+    rule: `self.filter(s, has(s.${type})).size() <= 1`,
+    message,
+  });
+  /** Where a stop is not allowed to drop capacity, `type` comes before it. */
+  const beforeStop = (type: StepType, message: string): Validation => ({
+    rule: `!self.exists(s, has(s.stop) && !s.stop.allowCapacityDrop) || (${first(type)} >= 0 && ${first(type)} < ${first("stop")})`,
+    message,
+  });
+  const after = (type: StepType, earlier: StepType, message: string): Validation => ({
+    rule: `${first(type)} == -1 || (${first(earlier)} >= 0 && ${first(earlier)} < ${first(type)})`,
+    message,
+  });
+  const notAfterStop = (type: StepType): Validation => ({
+    rule: `${first("stop")} == -1 || ${last(type)} < ${first("stop")}`,
+    message: `${type} after stop is too late: move it before the stop`,
+  });
+  return [
+    atMostOne("stop", "the target is stopped already by an earlier step: one stop a runbook"),
+    atMostOne("startReplacement", "one replacement a runbook: one startReplacement"),
+    beforeStop(
+      "startReplacement",
+      "stop without a replacement drops capacity: put startReplacement and awaitReady before it, or set allowCapacityDrop: true",
+    ),
+    beforeStop("awaitReady", "stop before the replacement is ready drops capacity: put awaitReady before it"),
+    beforeStop("removeFromTraffic", "stop of a target that still serves loses requests: put removeFromTraffic before it"),
+    {
+      rule: `${first(...DESTRUCTIVE)} == -1 || ${last("capture")} < ${first(...DESTRUCTIVE)}`,
+      message: "capture comes after a destructive step (stop or runJob): move it before",
+    },
+    after("awaitReady", "startReplacement", "nothing to wait for: put startReplacement before awaitReady"),
+    after("awaitInFlight", "removeFromTraffic", "requests keep coming until removeFromTraffic: put it before awaitInFlight"),
+    notAfterStop("removeFromTraffic"),
+    notAfterStop("awaitInFlight"),
+    notAfterStop("startReplacement"),
+    {
+      rule: `${first("removeFromTraffic")} == -1 || ${first("stop")} >= 0`,
+      message: "removeFromTraffic without a later stop would leave the target out of traffic: add a stop",
+    },
+  ];
+}
+
 /** What a runbook says. */
 export const runbookSpecSchema = z
   .strictObject({
     description: z.string().optional().meta({ description: "When to use it, for people." }),
-    steps: z.array(stepSchema).min(1).max(50).meta({ description: "Carried out in this order." }),
+    steps: z
+      .array(stepSchema)
+      .min(1)
+      .max(50)
+      .register(kubernetes, { rules: stepOrderRules() })
+      .meta({ description: "Carried out in this order." }),
   })
   .superRefine((spec, ctx) => {
     for (const fault of stepOrderFaults(spec.steps))

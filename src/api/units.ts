@@ -1,4 +1,5 @@
 import { z } from "zod";
+import { kubernetes } from "./kubernetes.ts";
 
 const DURATION = /^(?:(\d+)d)?(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s)?(?:(\d+)ms)?$/;
 
@@ -21,9 +22,11 @@ export function durationMs(text: string): number {
 const BINARY: Readonly<Record<string, number>> = { Ki: 2 ** 10, Mi: 2 ** 20, Gi: 2 ** 30, Ti: 2 ** 40 };
 const DECIMAL: Readonly<Record<string, number>> = { k: 1e3, M: 1e6, G: 1e9, T: 1e12 };
 
+const QUANTITY = /^(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?$/;
+
 /** Bytes of a Kubernetes quantity such as `256Mi`, `1G` or `1048576`; undefined when it is none. */
 export function parseQuantity(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)(Ki|Mi|Gi|Ti|k|M|G|T)?$/.exec(text);
+  const match = QUANTITY.exec(text);
   if (!match) return undefined;
   const factor = match[2] === undefined ? 1 : (BINARY[match[2]] ?? DECIMAL[match[2]] ?? 1);
   const bytes = Math.round(Number(match[1]) * factor);
@@ -37,12 +40,12 @@ export function quantityBytes(text: string): number {
   return bytes;
 }
 
+const PERCENT = /^(100(?:\.0+)?|0?\d{1,2}(?:\.\d+)?)%$/;
+
 /** A share of 0 to 1 from `"12.5%"`; undefined when it is none. */
 export function parsePercent(text: string): number | undefined {
-  const match = /^(\d{1,3}(?:\.\d+)?)%$/.exec(text);
-  if (!match) return undefined;
-  const share = Number(match[1]) / 100;
-  return share <= 1 ? share : undefined;
+  const match = PERCENT.exec(text);
+  return match ? Number(match[1]) / 100 : undefined;
 }
 
 /** A share of 0 to 1 that a schema has already accepted. */
@@ -52,37 +55,52 @@ export function percentShare(text: string): number {
   return share;
 }
 
-/** What a value of a unit is called in the reference; schemas made from a unit inherit it. */
-export const forms = z.registry<{ readonly form: string }>();
+/** What a value of a unit is called in the reference, and how it is written; schemas made from a unit inherit it. */
+export const forms = z.registry<{ readonly form: string; readonly pattern: string }>();
+
+/** Longest text of a duration, quantity or percentage: the API server has to know what a rule about one can cost. */
+const MAX_UNIT_CHARS = 32;
 
 /** A length of time as Kubernetes and Prometheus write it. */
 export const duration = z
   .string({ error: "expected a duration such as 30s, 5m or 1h30m" })
+  .min(1, { error: "expected a duration such as 30s, 5m or 1h30m" })
+  .max(MAX_UNIT_CHARS)
   .refine((text) => parseDuration(text) !== undefined, { error: "expected a duration such as 30s, 5m or 1h30m" })
   .meta({ description: "A duration such as `250ms`, `30s`, `5m` or `1h30m`." })
-  .register(forms, { form: "duration" });
+  .register(forms, { form: "duration", pattern: DURATION.source });
 
 /** A duration that is longer than nothing. */
-export const positiveDuration = duration.refine((text) => (parseDuration(text) ?? 1) > 0, {
-  error: "expected a duration longer than zero, such as 30s",
-});
+export const positiveDuration = duration
+  .refine((text) => (parseDuration(text) ?? 1) > 0, { error: "expected a duration longer than zero, such as 30s" })
+  .register(kubernetes, { rules: [{ rule: "self.matches('[1-9]')", message: "expected a duration longer than zero, such as 30s" }] });
 
 /** A number of bytes as Kubernetes writes it. */
 export const quantity = z
   .string({ error: "expected a quantity such as 256Mi or 1G" })
+  .max(MAX_UNIT_CHARS)
   .refine((text) => parseQuantity(text) !== undefined, { error: "expected a quantity such as 256Mi or 1G" })
   .meta({ description: "Bytes as a Kubernetes quantity, such as `256Mi`, `1G` or `1048576`." })
-  .register(forms, { form: "quantity" });
+  .register(forms, { form: "quantity", pattern: QUANTITY.source });
 
 /** A percentage as text, `0%` to `100%`. */
 export const percent = z
   .string({ error: "expected a percentage from 0% to 100%, such as 5%" })
+  .max(MAX_UNIT_CHARS)
   .refine((text) => parsePercent(text) !== undefined, { error: "expected a percentage from 0% to 100%, such as 5%" })
   .meta({ description: "A percentage such as `5%`." })
-  .register(forms, { form: "percentage" });
+  .register(forms, { form: "percentage", pattern: PERCENT.source });
 
 /** A percentage or a whole number, as `maxUnavailable` of a PodDisruptionBudget has it. */
 export const percentOrInteger = z
   .union([z.int().min(0), percent], { error: "expected a whole number such as 1, or a percentage such as 10%" })
   .meta({ description: "A whole number, or a percentage such as `10%`." })
-  .register(forms, { form: "whole number or percentage" });
+  .register(kubernetes, {
+    rules: [
+      {
+        rule: `type(self) == int ? self >= 0 : self.matches(r'${PERCENT.source}')`,
+        message: "expected a whole number such as 1, or a percentage such as 10%",
+      },
+    ],
+  })
+  .register(forms, { form: "whole number or percentage", pattern: PERCENT.source });

@@ -4,6 +4,7 @@ import { Command, CommanderError } from "commander";
 import { register as approve } from "./commands/approve.ts";
 import { register as audit } from "./commands/audit.ts";
 import { register as completion } from "./commands/completion.ts";
+import { register as crds } from "./commands/crds.ts";
 import { register as demo } from "./commands/demo.ts";
 import { register as policy } from "./commands/policy.ts";
 import { register as status } from "./commands/status.ts";
@@ -42,7 +43,7 @@ Examples:
 
 Exit codes: 0 yes, 1 no, 2 wrong use, 69 unavailable, 70 internal, 130 interrupted; more with \`nightshift help exit-codes\`.`,
     );
-  for (const register of [demo, up, status, approve, audit, policy, trend, completion]) register(program);
+  for (const register of [demo, up, status, approve, audit, policy, crds, trend, completion]) register(program);
   return program;
 }
 
