@@ -136,6 +136,26 @@ spec:
       ],
     );
   });
+  test("a step of no type, and one of two", () => {
+    const runbook = `apiVersion: nightshift.dev/v1alpha1
+kind: Runbook
+metadata: { name: r }
+spec:
+  steps:
+    - name: nothing
+    - { notify: { message: m }, wait: { for: 1s } }
+`;
+    assert.deepEqual(
+      errorsOf(runbook).map((e) => [e.code, e.line, e.path]),
+      [
+        ["INVALID_VALUE", 6, "spec.steps[0]"],
+        ["INVALID_VALUE", 7, "spec.steps[1]"],
+      ],
+    );
+  });
+  test("a status, which nobody writes", () => {
+    assert.equal(only(`${POLICY}status: {}\n`), "14:1 SERVER_FIELD status");
+  });
   test("a budget that says two things", () => {
     const text = swap("  ladder:", "  budgets:\n    - maxUnavailable: 1\n      whenRoundsToZero: AllowOne\n  ladder:");
     assert.equal(only(text), "14:25 IMPOSSIBLE_BUDGET spec.budgets[0].whenRoundsToZero");

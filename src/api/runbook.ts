@@ -62,6 +62,8 @@ export const DEFAULT_STEP_TIMEOUT_MS: Readonly<Record<StepType, number>> = {
   wait: 3_600_000,
 };
 
+const typesOf = (step: Partial<Record<StepType, unknown>>): StepType[] => STEP_TYPES.filter((type) => step[type] !== undefined);
+
 export const stepSchema = z
   .strictObject({
     name: z.string().optional().meta({ description: "A name for people. Default: the step's type." }),
@@ -77,7 +79,7 @@ export const stepSchema = z
     notify: STEP_SCHEMAS.notify.optional(),
     wait: STEP_SCHEMAS.wait.optional(),
   })
-  .refine((step) => STEP_TYPES.filter((type) => step[type] !== undefined).length === 1, {
+  .refine((step) => typesOf(step).length === 1, {
     error: `a step has exactly one of ${STEP_TYPES.join(", ")}`,
   })
   .register(kubernetes, {
@@ -201,6 +203,8 @@ export const runbookSpecSchema = z
       .meta({ description: "Carried out in this order." }),
   })
   .superRefine((spec, ctx) => {
+    // A step of no type, or of two, has been refused already.
+    if (spec.steps.some((step) => typesOf(step).length !== 1)) return;
     for (const fault of stepOrderFaults(spec.steps))
       ctx.addIssue({ code: "custom", path: ["steps", fault.index], message: fault.message, params: { code: "IMPOSSIBLE_STEP_ORDER" } });
   });

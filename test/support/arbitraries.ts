@@ -1,0 +1,196 @@
+// Resources as people write them: everything that the schemas allow can come out, and nothing else.
+import * as fc from "fast-check";
+import { MODES, STRATEGIES } from "../../src/api/policy.ts";
+
+const name = fc.stringMatching(/^[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?$/);
+const words = fc.constantFrom("a", "queue.length", "it helps: more than 1", "Grüße", "payments");
+const durationOf = (least: number): fc.Arbitrary<string> =>
+  fc
+    .tuple(...["d", "h", "m", "s", "ms"].map((unit) => fc.option(fc.integer({ min: least, max: 40 }).map((n) => `${n}${unit}`))))
+    .map((parts) => parts.filter((part) => part !== null).join(""))
+    .filter((text) => text !== "");
+export const positiveDuration = durationOf(1);
+export const duration = fc.oneof(positiveDuration, fc.constantFrom("0s", "0ms", "0d0h"));
+export const quantity = fc
+  .tuple(fc.constantFrom("1", "256", "1.5", "0"), fc.constantFrom("", "Ki", "Mi", "Gi", "k", "M", "G"))
+  .map((p) => p.join(""));
+export const percent = fc.oneof(
+  fc.integer({ min: 0, max: 100 }).map((n) => `${n}%`),
+  fc.constantFrom("0.5%", "12.25%", "100.0%", "007%"),
+);
+const positivePercent = percent.filter((text) => /[1-9]/.test(text));
+const schedule = fc.constantFrom("0 22 * * 1-5", "*/5 * * * *", "0 0 9 * * MON", "@daily");
+const timeZone = fc.constantFrom("UTC", "Europe/Berlin", "America/New_York");
+const labels = fc.dictionary(fc.constantFrom("app", "team", "nightshift.dev/tier"), fc.constantFrom("a", "b", ""), {
+  minKeys: 1,
+  maxKeys: 3,
+});
+const timestamp = fc.constantFrom("2026-11-02T03:14:00Z", "2026-11-02T03:14:00.250Z");
+const some = { requiredKeys: [] } satisfies fc.RecordConstraints<never>;
+
+const capture = fc.record(
+  { type: fc.constantFrom("HeapSnapshot", "CpuProfile"), required: fc.boolean(), raiseLimit: fc.boolean() },
+  { requiredKeys: ["type"] },
+);
+const captures = fc.array(capture, { maxLength: 3 });
+const scale = fc
+  .record({ by: fc.integer({ min: 1, max: 9 }), max: fc.integer({ min: 2, max: 30 }) }, { requiredKeys: ["max"] })
+  .filter(({ by, max }) => (by ?? 1) <= max);
+const command = fc.array(words, { minLength: 1, maxLength: 3 });
+
+const target = fc
+  .tuple(
+    fc.record({ kind: fc.constantFrom("Workload", "Deployment", "StatefulSet", "DaemonSet", "Pod", "Node") }, some),
+    fc.oneof(
+      name.map((n) => ({ name: n })),
+      labels.map((matchLabels) => ({ selector: { matchLabels } })),
+    ),
+  )
+  .map(([kind, which]) => ({ ...kind, ...which }));
+
+const condition = fc.oneof(
+  fc
+    .record(
+      { metric: words, limit: quantity, horizon: positiveDuration, minConfidence: fc.constantFrom(0.5, 0.9, 1), window: positiveDuration },
+      some,
+    )
+    .map((trend) => ({ trend })),
+  fc.record({ failingFor: positiveDuration }, some).map((probe) => ({ probe })),
+  fc
+    .record(
+      { above: percent.filter((p) => !p.startsWith("100")), for: duration, minRequests: fc.integer({ min: 1, max: 1e6 }) },
+      { requiredKeys: ["above"] },
+    )
+    .map((errorRate) => ({ errorRate })),
+  fc
+    .tuple(
+      fc.record({ name: words, for: duration }, { requiredKeys: ["name"] }),
+      fc.constantFrom({ above: 1 }, { above: -0.5 }, { below: 0 }, { below: 1e9 }),
+    )
+    .map(([metric, threshold]) => ({ metric: { ...metric, ...threshold } })),
+  fc.record({ alertname: words, matchLabels: labels }, { requiredKeys: ["alertname"] }).map((alert) => ({ alert })),
+);
+const signals = fc
+  .uniqueArray(name, { minLength: 1, maxLength: 4 })
+  .chain((names) => fc.tuple(...names.map((n) => condition.map((c) => ({ name: n, ...c })))));
+
+const rung = fc
+  .tuple(
+    fc.record({ timeout: positiveDuration }, some),
+    fc.oneof(
+      name.map((runbook) => ({ runbook })),
+      fc.record({ strategy: fc.constantFrom("RestartPod", "RollingRestart", "EvictPod"), captures }, { requiredKeys: ["strategy"] }),
+      scale.map((s) => ({ strategy: "ScaleUp", scale: s })),
+      command.map((c) => ({ strategy: "RunJob", command: c })),
+      fc.record({ strategy: fc.constant("Notify"), message: words }, { requiredKeys: ["strategy"] }),
+      fc.record({ strategy: fc.constantFrom(...STRATEGIES.filter((s) => !["ScaleUp", "RunJob"].includes(s))) }),
+    ),
+  )
+  .map(([timeout, what]) => ({ ...timeout, ...what }));
+
+const recurrence = fc.record({ schedule, timeZone, duration: positiveDuration }, { requiredKeys: ["schedule", "duration"] });
+const limit = fc.oneof(
+  fc.record({ maxUnavailable: fc.oneof(fc.integer({ min: 1, max: 99 }), positivePercent) }),
+  fc.record({ maxUnavailable: positivePercent, whenRoundsToZero: fc.constantFrom("Block", "AllowOne") }),
+);
+const freeze = fc.record({ maxUnavailable: fc.constantFrom<string | number>(0, "0%", "0.0%") });
+const reasons = fc.constantFrom({}, { reasons: ["MemoryLeak"] }, { reasons: ["Alert", "Unresponsive"] });
+const budget = fc.oneof(
+  fc.tuple(limit, reasons).map(([l, r]) => ({ ...l, ...r })),
+  fc.tuple(fc.oneof(limit, freeze), recurrence, reasons).map(([l, r, why]) => ({ ...l, ...r, ...why })),
+);
+const pause = fc.record({ reason: words, until: timestamp }, { requiredKeys: ["reason"] });
+
+/** A RemediationPolicy's `spec`. */
+export const policySpec = fc.record(
+  {
+    mode: fc.constantFrom(...MODES),
+    paused: pause,
+    targets: fc.array(target, { minLength: 1, maxLength: 3 }),
+    signals,
+    maxSignalAge: positiveDuration,
+    ladder: fc.array(rung, { minLength: 1, maxLength: 4 }),
+    verify: fc.oneof(
+      fc.record({ maxErrorRate: percent }, some),
+      fc.record({ stableFor: fc.constantFrom("1s", "1m30s", "999ms"), timeout: fc.constantFrom("2m", "1d", "1d2h3m") }),
+    ),
+    budgets: fc.array(budget, { minLength: 1, maxLength: 3 }),
+    windows: fc.array(recurrence, { minLength: 1, maxLength: 2 }),
+    cooldown: duration,
+    attempts: fc.record({ max: fc.integer({ min: 1, max: 100 }), window: positiveDuration, reset: positiveDuration }, some),
+    approval: fc.record({ timeout: positiveDuration }, some),
+    escalation: fc.record({ receivers: fc.array(name, { maxLength: 2 }), blockedFor: positiveDuration }, some),
+  },
+  { requiredKeys: ["targets", "signals", "ladder"] },
+);
+
+const harmless = fc.oneof(
+  fc.constant({ wait: { for: "1s" } }),
+  fc.constant({ notify: { message: "now" } }),
+  scale.map((s) => ({ scale: s })),
+);
+const inOrder = (...steps: object[]): fc.Arbitrary<object[]> =>
+  fc.tuple(...steps.map((step) => fc.array(harmless, { maxLength: 1 }).map((before) => [...before, step]))).map((parts) => parts.flat());
+
+/** Any step at all, so that a list of them is seldom in a good order. */
+export const anyStep = fc.oneof(
+  fc.constantFrom({ startReplacement: {} }, { awaitReady: {} }, { removeFromTraffic: {} }, { awaitInFlight: {} }),
+  fc.constantFrom<object>({ stop: {} }, { stop: { allowCapacityDrop: true } }, { runJob: { command: ["true"] } }),
+  fc.constant({ capture: { type: "HeapSnapshot" } }),
+  harmless,
+);
+
+/** A Runbook's `spec`. */
+export const runbookSpec = fc.record(
+  {
+    description: words,
+    steps: fc.oneof(
+      inOrder(
+        { startReplacement: {} },
+        { awaitReady: {} },
+        { removeFromTraffic: {} },
+        { awaitInFlight: {} },
+        { capture: { type: "HeapSnapshot" } },
+        { stop: {} },
+      ),
+      inOrder(
+        { capture: { type: "CpuProfile", required: false }, timeout: "1m" },
+        { stop: { allowCapacityDrop: true, gracePeriod: "5s" } },
+      ),
+      inOrder({ name: "clean", runJob: { command: ["/bin/true"] } }),
+      fc.array(harmless, { minLength: 1, maxLength: 4 }),
+    ),
+  },
+  { requiredKeys: ["steps"] },
+);
+
+/** A RemediationBudget's `spec`. */
+export const remediationBudgetSpec = fc.record(
+  {
+    paused: pause,
+    namespaces: fc.array(name, { minLength: 1, maxLength: 3 }),
+    budgets: fc.array(fc.oneof(budget, freeze), { maxLength: 3 }),
+    maxConcurrent: fc.nat(9),
+  },
+  some,
+);
+
+const service = fc.record({ name, namespace: name }, { requiredKeys: ["name"] });
+
+/** A ServiceDependency's `spec`. */
+export const serviceDependencySpec = fc
+  .record({ from: service, to: service, unhealthyAbove: percent, window: positiveDuration }, { requiredKeys: ["from", "to"] })
+  .filter(({ from, to }) => from.name !== to.name);
+
+/** A RemediationApproval's `spec`. */
+export const approvalSpec = fc.record(
+  {
+    remediation: name,
+    targetUid: words,
+    decision: fc.constantFrom("Approved", "Denied"),
+    by: words,
+    at: fc.oneof(timestamp, fc.constant("2026-11-02T03:14:00+01:00")),
+    reason: words,
+  },
+  { requiredKeys: ["remediation", "decision", "by", "at"] },
+);
