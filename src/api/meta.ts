@@ -75,6 +75,7 @@ export const conditionSchema = z.strictObject({
   message: z.string().default("").meta({ description: "Why, for people." }),
   lastTransitionTime: z.iso.datetime().meta({ description: "Since when." }),
 });
+export type Condition = z.output<typeof conditionSchema>;
 
 /** A resource of the given kind. */
 export function resourceSchema<K extends Kind, S extends z.ZodType>(kind: K, spec: S) {

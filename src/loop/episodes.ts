@@ -16,6 +16,7 @@ import type { Store } from "../ports/store.ts";
 import type { AuditRecord } from "../record/audit.ts";
 import type { LoopMetrics } from "../record/metrics.ts";
 import { objectKey } from "./cache.ts";
+import { remediationConditions } from "./conditions.ts";
 import { Lock } from "./lock.ts";
 import { isPaged, type Pager } from "./pager.ts";
 import type { Requeue } from "./queue.ts";
@@ -190,7 +191,7 @@ export class Episodes {
         status = { ...status, phase: "Executing", attempts: [this.#intended(attempt)] };
       }
     }
-    const object: Remediation = { ...draft, status };
+    const object = withConditions({ ...draft, status }, this.#clock.now());
     const key = objectKey(object);
     const recorded = this.#recorder.write([
       ...records,
@@ -734,7 +735,10 @@ export class Episodes {
   // ---- storing -------------------------------------------------------------------------------------------------
 
   async #save(remediation: Remediation): Promise<Remediation> {
-    const revised: Remediation = { ...remediation, status: { ...remediation.status, revision: remediation.status.revision + 1 } };
+    const revised = withConditions(
+      { ...remediation, status: { ...remediation.status, revision: remediation.status.revision + 1 } },
+      this.#clock.now(),
+    );
     let stored: Remediation;
     try {
       stored = await this.#store.update(revised);
@@ -846,6 +850,10 @@ export class Episodes {
       },
     ];
   }
+}
+
+function withConditions(remediation: Remediation, now: number): Remediation {
+  return { ...remediation, status: { ...remediation.status, conditions: remediationConditions(remediation, now) } };
 }
 
 function blocked(decision: Decision): Pick<RemediationStatus, "phase" | "reason" | "message" | "blockedUntil"> {

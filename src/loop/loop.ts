@@ -14,6 +14,7 @@ import type { LoopMetrics } from "../record/metrics.ts";
 import type { Receiver } from "../record/paging.ts";
 import { Episodes } from "./episodes.ts";
 import { Pager } from "./pager.ts";
+import { Policies } from "./policies.ts";
 import { WorkQueue } from "./queue.ts";
 import { Recorder } from "./recorder.ts";
 import { type AlertSource, objectKey, World } from "./world.ts";
@@ -47,6 +48,7 @@ export class Loop {
   readonly #episodes: Episodes;
   readonly #queue: WorkQueue;
   readonly #recorder: Recorder;
+  readonly #policies: Policies;
   readonly #stopping = new AbortController();
   readonly #unsubscribe: (() => void)[] = [];
   /** Signals that fire, by policy and workload, as of the last evaluation. */
@@ -55,6 +57,8 @@ export class Loop {
   readonly #changed = new Set<string>();
   #ticking: Promise<void> = Promise.resolve();
   #changeScheduled = false;
+  /** What existed has been read: from here on changes are news. */
+  #watching = false;
 
   constructor(options: LoopOptions) {
     this.#options = options;
@@ -65,6 +69,14 @@ export class Loop {
       clock,
       metrics,
       ...(options.onRecord === undefined ? {} : { listener: options.onRecord }),
+    });
+    this.#policies = new Policies({
+      store,
+      world: this.#world,
+      recorder: this.#recorder,
+      clock,
+      random,
+      onError: (message) => this.#onError(message),
     });
     this.#queue = new WorkQueue({
       work: (key) => this.#episodes.reconcile(key),
@@ -127,6 +139,8 @@ export class Loop {
     this.#unsubscribe.push(alerts.onChange((changed) => this.#onAlerts(changed)));
     this.#unsubscribe.push(platform.onChange((workload) => this.#onWorkload(workload)));
     for (const remediation of unfinished) this.#queue.add(objectKey(remediation));
+    this.#policies.all();
+    this.#watching = true;
     this.#ticking = this.#tick();
   }
 
@@ -135,7 +149,7 @@ export class Loop {
     for (const unsubscribe of this.#unsubscribe) unsubscribe();
     this.#stopping.abort();
     await this.#ticking;
-    await this.#queue.stop();
+    await Promise.all([this.#queue.stop(), this.#policies.stop()]);
     await this.#recorder
       .write([{ type: "Stopped", at: this.#options.clock.now(), message: "nightshift stopped" }])
       .catch((error: unknown) => this.#onError(messageOf(error)));
@@ -246,6 +260,7 @@ export class Loop {
   }
 
   #onResource(kind: string, key: string): void {
+    if (this.#watching) this.#policies.changed(kind, key);
     if (kind === "Remediation") {
       this.#queue.add(key);
       return;

@@ -17,6 +17,7 @@ import type { Platform, Workload } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
 import type { LoopMetrics } from "../record/metrics.ts";
 import { AlertIndex } from "./alerts.ts";
+import { refusalOf } from "./policies.ts";
 import { Cache, objectKey } from "./cache.ts";
 
 /** Everything that the loop knows, in memory: resources, workloads, telemetry and alerts. Reading it never waits. */
@@ -63,8 +64,9 @@ export class World {
     await Promise.all(caches.map(([cache]) => cache.ready));
   }
 
-  /** The workloads that a policy covers. */
+  /** The workloads that a policy covers; none, where it cannot be carried out here. */
   targets(policy: RemediationPolicy): Workload[] {
+    if (refusalOf(policy, this).length > 0) return [];
     return targetsOf(policy, this.platform.workloads());
   }
 
