@@ -7,7 +7,7 @@ import { test } from "node:test";
 import type { Effect, Replica } from "../../ports/platform.ts";
 import { MemoryCgroups } from "./cgroup.ts";
 import { Bench, stackOf, until } from "./fixtures/harness.ts";
-import { findByEnvironment } from "./proc.ts";
+import { findByEnvironment } from "../linux/proc.ts";
 
 const never = new AbortController().signal;
 const tree = MemoryCgroups.open("probe");

@@ -1,6 +1,4 @@
-import { createHash } from "node:crypto";
-import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, renameSync, rmSync, statSync, statfsSync, writeSync } from "node:fs";
-import { open } from "node:fs/promises";
+import { mkdirSync, readdirSync, rmSync, statSync } from "node:fs";
 import { join } from "node:path";
 import type { Logger } from "pino";
 import { NightshiftError } from "../../api/errors.ts";
@@ -8,30 +6,14 @@ import type { Capture } from "../../api/policy.ts";
 import type { Artifact } from "../../api/remediation.ts";
 import { timestamp } from "../../api/time.ts";
 import { quantityBytes } from "../../api/units.ts";
-import { sleep, type Clock } from "../../ports/clock.ts";
+import type { Clock } from "../../ports/clock.ts";
+import { assertDisk, beyondLimits, commit, EXTENSION, mebibytes, partialOf, tagOf } from "../capture/artifact-file.ts";
+import { captureToFile, diskNeed, memoryNeed } from "../capture/capture.ts";
+import { availableMemory, residentBytes } from "../linux/proc.ts";
 import type { MemoryCgroups } from "./cgroup.ts";
-import { Inspector } from "./inspector.ts";
 import type { Instance } from "./instance.ts";
-import { availableMemory, residentBytes } from "./proc.ts";
 import type { Stack } from "./stack.ts";
 import type { HostState } from "./state.ts";
-
-/**
- * Memory that a heap snapshot needs on top of what the process uses, as a multiple of that: V8 builds a graph of all
- * objects and their edges natively, so many small objects cost most. Measured as peak over resident memory: Node 24.21,
- * 3 million small objects 5.7, a Map of 1 million entries 8.7, 200,000 long strings 1.2; Node 20, a Map, 11.6.
- */
-export const HEADROOM_FACTOR = 11;
-/** Disk that a snapshot needs, as a multiple of the working set: its JSON is somewhat larger than the heap. */
-export const DISK_FACTOR = 1.5;
-/** A CPU profile needs next to nothing; this much is asked for all the same. */
-const PROFILE_BYTES = 32 * 2 ** 20;
-const PROFILE_MS = 10_000;
-/** A capture of which nothing has been heard for this long has failed. V8 stalls the process while it walks the heap. */
-const SILENCE_MS = 90_000;
-const PROGRESS_MS = 2_000;
-
-const EXTENSION = { HeapSnapshot: "heapsnapshot", CpuProfile: "cpuprofile" } as const;
 
 /** What captures need. */
 export interface CapturerOptions {
@@ -64,37 +46,30 @@ export class Capturer {
       throw new NightshiftError("CAPTURE_UNSUPPORTED", `${name} is not a Node.js process`, {
         fix: "Captures work for workloads whose command begins with node.",
       });
+    const { clock, log } = this.#o;
     const size = this.#workingSet(instance, pid);
-    this.#assertDisk(capture.type === "HeapSnapshot" ? size * DISK_FACTOR : PROFILE_BYTES);
+    assertDisk(this.#o.dir, diskNeed(capture.type, size));
     this.#assertMemory(instance, capture, size);
     const path = this.#path(effectId, instance.row.name, capture.type);
-    const file = new ArtifactFile(`${path}.partial`);
-    let written: { bytes: number; sha256: string };
-    try {
-      const inspector = await Inspector.open(pid, inspectPort, this.#o.clock, signal);
-      try {
-        await (capture.type === "HeapSnapshot"
-          ? this.#heapSnapshot(inspector, file, name, signal)
-          : this.#cpuProfile(inspector, file, signal));
-      } finally {
-        await inspector.close(this.#o.clock);
-      }
-      written = await file.finish();
-    } catch (error) {
-      file.discard();
-      throw explained(error, this.#o.dir);
-    }
+    const written = await captureToFile({
+      process: { pid, ports: () => [inspectPort] },
+      type: capture.type,
+      path,
+      clock,
+      signal,
+      onProgress: (text) => log.info({ replica: name }, `capturing ${name}: ${text}`),
+    });
     const artifact: Artifact = {
       type: capture.type,
       path,
       ...written,
       replica: instance.ref,
-      capturedAt: timestamp(this.#o.clock.now()),
+      capturedAt: timestamp(clock.now()),
     };
     // The digest first: a file that has its final name is known to be whole.
     this.#o.state.putArtifact(effectId, artifact);
-    commit(path, this.#o.dir);
-    this.#o.log.info({ replica: name, path, bytes: written.bytes }, `captured ${name}: ${written.bytes} bytes in ${path}`);
+    commit(path);
+    log.info({ replica: name, path, bytes: written.bytes }, `captured ${name}: ${written.bytes} bytes in ${path}`);
     this.#prune();
     return artifact;
   }
@@ -104,8 +79,8 @@ export class Capturer {
     const artifact = this.#o.state.artifact(effectId);
     if (artifact !== undefined) {
       if (sizeOf(artifact.path) === artifact.bytes) return artifact;
-      if (sizeOf(`${artifact.path}.partial`) === artifact.bytes) {
-        commit(artifact.path, this.#o.dir);
+      if (sizeOf(partialOf(artifact.path)) === artifact.bytes) {
+        commit(artifact.path);
         return artifact;
       }
       this.#o.state.deleteArtifact(effectId);
@@ -124,19 +99,10 @@ export class Capturer {
     return (cgroup === undefined ? undefined : this.#o.cgroups?.workingSet(cgroup)) ?? residentBytes(pid) ?? 0;
   }
 
-  #assertDisk(need: number): void {
-    const { bavail, bsize } = statfsSync(this.#o.dir);
-    if (bavail * bsize < need)
-      throw new NightshiftError("CAPTURE_NO_SPACE", `the capture may need ${mebibytes(need)}, and ${mebibytes(bavail * bsize)} are free`, {
-        where: this.#o.dir,
-        fix: "Free space there, or put the state directory on a larger file system.",
-      });
-  }
-
   #assertMemory(instance: Instance, capture: Capture, size: number): void {
     const { cgroup, name } = instance.row;
     const { cgroups } = this.#o;
-    const need = capture.type === "HeapSnapshot" ? size * HEADROOM_FACTOR : PROFILE_BYTES;
+    const need = memoryNeed(capture.type, size);
     const available = availableMemory();
     if (available !== undefined && available < need)
       throw new NightshiftError(
@@ -159,127 +125,18 @@ export class Capturer {
     );
   }
 
-  async #heapSnapshot(inspector: Inspector, file: ArtifactFile, name: string, signal: AbortSignal): Promise<void> {
-    const { clock, log } = this.#o;
-    let reported = clock.monotonic();
-    // Chunks are written as they come, synchronously: what is not yet read stays with the process that sends it.
-    const onEvent = (method: string, params: Record<string, unknown>): void => {
-      if (method === "HeapProfiler.addHeapSnapshotChunk") file.write(String(params["chunk"]));
-      if (clock.monotonic() - reported < PROGRESS_MS) return;
-      reported = clock.monotonic();
-      const walked =
-        method === "HeapProfiler.reportHeapSnapshotProgress" ? `, ${String(params["done"])} of ${String(params["total"])} objects` : "";
-      log.info({ replica: name }, `capturing ${name}: ${mebibytes(file.bytes)} written${walked}`);
-    };
-    await inspector.call("HeapProfiler.takeHeapSnapshot", { reportProgress: true }, clock, signal, { timeoutMs: SILENCE_MS, onEvent });
-    if (file.bytes === 0) throw new NightshiftError("CAPTURE_FAILED", "the process sent an empty heap snapshot");
-  }
-
-  async #cpuProfile(inspector: Inspector, file: ArtifactFile, signal: AbortSignal): Promise<void> {
-    const { clock } = this.#o;
-    await inspector.call("Profiler.enable", {}, clock, signal);
-    await inspector.call("Profiler.start", {}, clock, signal);
-    await sleep(clock, PROFILE_MS, signal);
-    const { profile } = await inspector.call("Profiler.stop", {}, clock, signal, { timeoutMs: SILENCE_MS });
-    file.write(JSON.stringify(profile));
-  }
-
   /** Deletes the oldest captures beyond the limits, never the newest. */
   #prune(): void {
     const { state, limits, log } = this.#o;
-    const maxBytes = quantityBytes(limits.maxBytes);
-    let bytes = 0;
-    state.artifacts().forEach(({ effectId, artifact }, index) => {
-      bytes += artifact.bytes;
-      if (index === 0 || (bytes <= maxBytes && index < limits.maxCount)) return;
+    const captures = state.artifacts().map(({ effectId, artifact }) => ({ effectId, artifact, bytes: artifact.bytes }));
+    for (const { effectId, artifact } of beyondLimits(captures, { maxBytes: quantityBytes(limits.maxBytes), maxCount: limits.maxCount })) {
       rmSync(artifact.path, { force: true });
       state.deleteArtifact(effectId);
       log.info({ path: artifact.path }, `deleted the capture ${artifact.path}: the artifacts directory is full`);
-    });
-  }
-}
-
-/** A file that is being captured into, with its digest. */
-class ArtifactFile {
-  readonly #path: string;
-  readonly #hash = createHash("sha256");
-  #fd: number | undefined;
-  bytes = 0;
-
-  constructor(path: string) {
-    this.#path = path;
-    this.#fd = openSync(path, "w", 0o600);
-  }
-
-  write(text: string): void {
-    if (this.#fd === undefined) throw new NightshiftError("CAPTURE_FAILED", "the capture was abandoned");
-    const data = Buffer.from(text);
-    for (let at = 0; at < data.length;) at += writeSync(this.#fd, data, at);
-    this.#hash.update(data);
-    this.bytes += data.length;
-  }
-
-  /** Makes what was written durable. */
-  async finish(): Promise<{ bytes: number; sha256: string }> {
-    this.#close();
-    const file = await open(this.#path, "r+");
-    try {
-      await file.sync();
-    } finally {
-      await file.close();
     }
-    return { bytes: this.bytes, sha256: this.#hash.digest("hex") };
-  }
-
-  discard(): void {
-    this.#close();
-    rmSync(this.#path, { force: true });
-  }
-
-  #close(): void {
-    if (this.#fd !== undefined) closeSync(this.#fd);
-    this.#fd = undefined;
-  }
-}
-
-/** Gives a durable file its final name, durably. */
-function commit(path: string, dir: string): void {
-  renameSync(`${path}.partial`, path);
-  const fd = openSync(dir, "r");
-  try {
-    fsyncSync(fd);
-  } finally {
-    closeSync(fd);
   }
 }
 
 function sizeOf(path: string): number | undefined {
   return statSync(path, { throwIfNoEntry: false })?.size;
-}
-
-/** What of a file's name belongs to one effect. */
-function tagOf(effectId: string): string {
-  return createHash("sha256").update(effectId).digest("hex").slice(0, 16);
-}
-
-function explained(error: unknown, dir: string): unknown {
-  if (error instanceof NightshiftError) return error;
-  const code = (error as NodeJS.ErrnoException | null)?.code;
-  if (code === "ENOSPC" || code === "EDQUOT" || code === "EFBIG")
-    return new NightshiftError("CAPTURE_NO_SPACE", "the disk was full before the capture was whole; what there was of it is removed", {
-      where: dir,
-      cause: error,
-    });
-  return new NightshiftError(
-    "CAPTURE_FAILED",
-    `the capture could not be written: ${error instanceof Error ? error.message : String(error)}`,
-    {
-      where: dir,
-      cause: error,
-    },
-  );
-}
-
-function mebibytes(bytes: number): string {
-  return `${Math.round(bytes / 2 ** 20)} MiB`;
 }

@@ -1,6 +1,7 @@
 import { existsSync, mkdirSync, readFileSync, rmdirSync, writeFileSync } from "node:fs";
 import { dirname, join } from "node:path";
-import { sendSignal } from "./proc.ts";
+import { MemoryCgroup, writeIfThere, type CgroupVersion } from "../linux/cgroup.ts";
+import { sendSignal } from "../linux/proc.ts";
 
 /** Where the kernel shows itself; another place in tests. */
 export interface CgroupPaths {
@@ -18,33 +19,19 @@ function read(path: string): string | undefined {
   }
 }
 
-/** A number of a flat keyed file such as memory.stat. */
-function keyed(path: string, key: string): number | undefined {
-  const match = new RegExp(`^${key} (\\d+)$`, "m").exec(read(path) ?? "");
-  return match ? Number(match[1]) : undefined;
-}
-
-function value(path: string): number | undefined {
-  const text = read(path)?.trim();
-  return text === undefined || text === "max" || text === "" ? undefined : Number(text);
-}
-
-/** v1 shows "no limit" as the largest multiple of the page size that fits a long. */
-const V1_UNLIMITED = 2 ** 62;
-
 /**
  * One memory cgroup a replica, below `nightshift/<state>/`.
  *
  * It is made below the cgroup of Nightshift itself, so that limits which somebody set for Nightshift and everything that
  * it starts hold. v2 forbids that where processes are in it ("no internal processes"), so there the nearest ancestor
- * that can take it is used. Sources: Documentation/admin-guide/cgroup-v1/memory.rst and cgroup-v2.rst of Linux.
+ * that can take it is used.
  */
 export class MemoryCgroups {
-  readonly version: 1 | 2;
+  readonly version: CgroupVersion;
   /** The directory that holds one cgroup a replica. */
   readonly base: string;
 
-  private constructor(version: 1 | 2, base: string) {
+  private constructor(version: CgroupVersion, base: string) {
     this.version = version;
     this.base = base;
   }
@@ -93,36 +80,23 @@ export class MemoryCgroups {
 
   /** Changes the limit while processes are in it. Throws where the kernel refuses. */
   setLimit(dir: string, bytes: number): void {
-    const text = String(Math.floor(bytes));
-    if (this.version === 2) {
-      writeIfThere(join(dir, "memory.swap.max"), "0");
-      writeFileSync(join(dir, "memory.max"), text);
-      return;
-    }
-    // Memory with swap may never be below memory, so the order depends on the direction. It is absent without swap accounting.
-    const raising = bytes > (this.limit(dir) ?? Infinity);
-    if (raising) writeIfThere(join(dir, "memory.memsw.limit_in_bytes"), text);
-    writeFileSync(join(dir, "memory.limit_in_bytes"), text);
-    if (!raising) writeIfThere(join(dir, "memory.memsw.limit_in_bytes"), text);
+    if (this.version === 2) writeIfThere(join(dir, "memory.swap.max"), "0");
+    this.#memory(dir).setLimit(bytes);
   }
 
   /** The limit in bytes; undefined where there is none. */
   limit(dir: string): number | undefined {
-    const bytes = value(join(dir, this.version === 2 ? "memory.max" : "memory.limit_in_bytes"));
-    return bytes === undefined || bytes >= V1_UNLIMITED ? undefined : bytes;
+    return this.#memory(dir).limit();
   }
 
   /** Memory that cannot be taken back without harm: usage without inactive page cache, as the kubelet computes it. */
   workingSet(dir: string): number | undefined {
-    const usage = value(join(dir, this.version === 2 ? "memory.current" : "memory.usage_in_bytes"));
-    if (usage === undefined) return undefined;
-    const inactive = keyed(join(dir, "memory.stat"), this.version === 2 ? "inactive_file" : "total_inactive_file") ?? 0;
-    return Math.max(0, usage - inactive);
+    return this.#memory(dir).workingSet();
   }
 
   /** How often the kernel has killed a process in it for want of memory. */
   oomKills(dir: string): number {
-    return keyed(join(dir, this.version === 2 ? "memory.events" : "memory.oom_control"), "oom_kill") ?? 0;
+    return this.#memory(dir).oomKills();
   }
 
   /** Pids of the processes in it. */
@@ -133,6 +107,10 @@ export class MemoryCgroups {
   /** Removes the tree's own directories where nothing is left in them. */
   close(): void {
     for (const dir of [this.base, dirname(this.base)]) removeEmpty(dir);
+  }
+
+  #memory(dir: string): MemoryCgroup {
+    return new MemoryCgroup(this.version, dir);
   }
 }
 
@@ -154,15 +132,6 @@ function removeEmpty(dir: string): boolean {
     // Not empty, or gone already: told apart below.
   }
   return !existsSync(dir);
-}
-
-function writeIfThere(path: string, text: string): void {
-  if (!existsSync(path)) return;
-  try {
-    writeFileSync(path, text);
-  } catch {
-    // The files written this way only sharpen the limit; the limit itself is written with an error.
-  }
 }
 
 /** Makes the tree's directories and, for v2, hands the memory controller down to them; undefined when that is refused. */

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import type { Effect } from "../../ports/platform.ts";
 import { Bench, killChild, stackOf, superviseElsewhere, unusedPort, until } from "./fixtures/harness.ts";
-import { findByEnvironment } from "./proc.ts";
+import { findByEnvironment } from "../linux/proc.ts";
 
 const never = new AbortController().signal;
 const web = { kind: "Workload", namespace: "default", name: "web" };

@@ -9,7 +9,7 @@ import type { Capturer } from "./capture.ts";
 import type { MemoryCgroups } from "./cgroup.ts";
 import type { Instance } from "./instance.ts";
 import { openLog } from "./logs.ts";
-import { sendSignal } from "./proc.ts";
+import { sendSignal } from "../linux/proc.ts";
 import type { HostState } from "./state.ts";
 import type { Supervisor } from "./supervisor.ts";
 

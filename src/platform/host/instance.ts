@@ -1,7 +1,7 @@
 import type { ChildProcess } from "node:child_process";
 import type { Clock } from "../../ports/clock.ts";
 import type { Replica } from "../../ports/platform.ts";
-import { processIdentity, sendSignal } from "./proc.ts";
+import { processIdentity, sendSignal } from "../linux/proc.ts";
 import type { Exit, InstanceRow } from "./state.ts";
 
 /** A replica as it is in memory, beside what is stored of it. */

@@ -13,7 +13,7 @@ import { MemoryCgroups, type CgroupPaths } from "./cgroup.ts";
 import { Effects } from "./effects.ts";
 import { lockState, type StateLock } from "./lock.ts";
 import { RouterClient, type RouterFiles } from "./router/client.ts";
-import { processIdentity, sendSignal } from "./proc.ts";
+import { processIdentity, sendSignal } from "../linux/proc.ts";
 import type { RouterService } from "./router/protocol.ts";
 import { Sampler } from "./sampler.ts";
 import type { Stack } from "./stack.ts";

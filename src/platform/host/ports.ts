@@ -1,7 +1,7 @@
 import { readFileSync } from "node:fs";
 import { NightshiftError } from "../../api/errors.ts";
 import type { Random } from "../../ports/random.ts";
-import { firstEphemeralPort } from "./proc.ts";
+import { firstEphemeralPort } from "../linux/proc.ts";
 
 const LOWEST = 20_000;
 const HIGHEST = 65_535;

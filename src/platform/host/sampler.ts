@@ -4,7 +4,7 @@ import { LatencyHistogram } from "../../observe/latency.ts";
 import type { TelemetrySink } from "../../observe/store.ts";
 import { sleep, type Clock } from "../../ports/clock.ts";
 import type { MemoryCgroups } from "./cgroup.ts";
-import { procStat, residentBytes } from "./proc.ts";
+import { procStat, residentBytes } from "../linux/proc.ts";
 import { latencyQuantile } from "./router/latency.ts";
 import type { RouterSecond, RouterServiceStats, RouterStats } from "./router/protocol.ts";
 import type { Supervisor } from "./supervisor.ts";

@@ -4,7 +4,7 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { Bench, killChild, REPLICA, stackOf, superviseElsewhere, unusedPort, until } from "./fixtures/harness.ts";
 import { MemoryCgroups } from "./cgroup.ts";
-import { findByEnvironment, processIdentity } from "./proc.ts";
+import { findByEnvironment, processIdentity } from "../linux/proc.ts";
 
 const tree = MemoryCgroups.open("probe");
 tree?.close();

@@ -13,7 +13,7 @@ import { Instance } from "./instance.ts";
 import { openLog, rotateLog } from "./logs.ts";
 import { freePort } from "./ports.ts";
 import { probe } from "./probe.ts";
-import { findByEnvironment, processIdentity, procStat, sendSignal } from "./proc.ts";
+import { findByEnvironment, processIdentity, procStat, sendSignal } from "../linux/proc.ts";
 import type { RouterService } from "./router/protocol.ts";
 import type { Stack, WorkloadSpec } from "./stack.ts";
 import type { Exit, HostState, InstanceRow, Vacancy } from "./state.ts";

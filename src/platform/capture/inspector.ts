@@ -1,12 +1,15 @@
+import { Agent, request, WebSocket, type Dispatcher } from "undici";
 import { NightshiftError, messageOf } from "../../api/errors.ts";
 import { sleep, type Clock } from "../../ports/clock.ts";
-import { catchesSignal, sendSignal } from "./proc.ts";
+import { catchesSignal, sendSignal } from "../linux/proc.ts";
 
 /** Number of SIGUSR1 on Linux on every architecture that Node.js has builds for, see signal(7). */
 const SIGUSR1 = 10;
 /** How long a process may take to open its inspector, and to answer a question that needs no work. */
 const OPEN_TIMEOUT_MS = 10_000;
 const OPEN_POLL_MS = 50;
+/** How long closing a process' inspector is waited for. */
+const CLOSE_TIMEOUT_MS = 2_000;
 
 /** How a call is made. */
 export interface CallOptions {
@@ -14,6 +17,20 @@ export interface CallOptions {
   readonly timeoutMs?: number;
   /** Every event of the protocol that arrives during the call; each one puts the timeout off. */
   readonly onEvent?: (method: string, params: Record<string, unknown>) => void;
+}
+
+/** A Node.js process, and the way to its inspector. */
+export interface InspectedProcess {
+  /** As this machine knows it: the one that gets SIGUSR1. */
+  readonly pid: number;
+  /** As it knows itself: another number in a PID namespace of its own. Default `pid`. */
+  readonly ownPid?: number;
+  /** Ports of 127.0.0.1 at which its inspector may listen now. Asked again while it opens. */
+  ports(): readonly number[];
+  /** Opens connections in its network. Default: this process' own network. */
+  readonly connect?: Agent.Options["connect"];
+  /** An inspector that is found open was opened by us earlier, so that it is ours to close. Default false. */
+  readonly openedByUs?: boolean;
 }
 
 interface Pending {
@@ -32,13 +49,17 @@ function timedOut(what: string): NightshiftError {
 /** A connection to the inspector of one Node.js process, by the Chrome DevTools Protocol. */
 export class Inspector {
   readonly #socket: WebSocket;
+  readonly #network: Agent;
+  readonly #port: number;
   readonly #openedByUs: boolean;
   readonly #pending = new Map<number, Pending>();
   #next = 1;
   #failed: unknown;
 
-  private constructor(socket: WebSocket, openedByUs: boolean) {
+  private constructor(socket: WebSocket, network: Agent, port: number, openedByUs: boolean) {
     this.#socket = socket;
+    this.#network = network;
+    this.#port = port;
     this.#openedByUs = openedByUs;
     const fail = (error: unknown): void => {
       this.#failed ??= error;
@@ -59,34 +80,27 @@ export class Inspector {
   }
 
   /**
-   * Opens the inspector of a process that was started with `--inspect-port=127.0.0.1:<port>`, by SIGUSR1, and connects.
+   * Connects to the inspector of a process, and opens it before, by SIGUSR1, where it is not open.
    * Rejects with `CAPTURE_UNSUPPORTED` where there is none, or it is another process', and `CAPTURE_TIMEOUT`.
    */
-  static async open(pid: number, port: number, clock: Clock, signal: AbortSignal): Promise<Inspector> {
-    let address = await webSocketAddress(port, signal);
-    const openedByUs = address === undefined;
-    if (address === undefined) {
-      // Without a handler SIGUSR1 kills: Node.js installs its own early in its start, and a program may take it away.
-      if (!catchesSignal(pid, SIGUSR1) || !sendSignal(pid, "SIGUSR1"))
-        throw new NightshiftError("CAPTURE_UNSUPPORTED", "the process does not open an inspector on SIGUSR1", {
-          fix: "Captures need Node.js as the workload's command, without --disable-sigusr1.",
-        });
-      const deadline = clock.monotonic() + OPEN_TIMEOUT_MS;
-      while (address === undefined) {
-        if (signal.aborted || clock.monotonic() > deadline) throw timedOut("SIGUSR1 by opening its inspector");
-        await sleep(clock, OPEN_POLL_MS, signal);
-        address = await webSocketAddress(port, signal);
-      }
-    }
-    const inspector = new Inspector(await connect(address, signal), openedByUs);
+  static async open(target: InspectedProcess, clock: Clock, signal: AbortSignal): Promise<Inspector> {
+    const network = new Agent({ ...(target.connect === undefined ? {} : { connect: target.connect }), pipelining: 0 });
     try {
+      let address = await findInspector(target.ports(), network, signal);
+      const openedByUs = address === undefined || target.openedByUs === true;
+      address ??= await openInspector(target, network, clock, signal);
+      const inspector = new Inspector(await connect(address, network, signal), network, Number(new URL(address).port), openedByUs);
       const answer = await inspector.call("Runtime.evaluate", { expression: "process.pid", returnByValue: true }, clock, signal);
       const theirs = (answer["result"] as { value?: unknown } | undefined)?.value;
-      if (theirs !== pid)
-        throw new NightshiftError("CAPTURE_UNSUPPORTED", `the inspector on port ${port} belongs to process ${String(theirs)}, not ${pid}`);
+      const expected = target.ownPid ?? target.pid;
+      if (theirs !== expected)
+        throw new NightshiftError(
+          "CAPTURE_UNSUPPORTED",
+          `the inspector at ${address} belongs to process ${String(theirs)}, not ${expected}`,
+        );
       return inspector;
     } catch (error) {
-      inspector.#socket.close();
+      await network.destroy();
       throw error;
     }
   }
@@ -131,12 +145,18 @@ export class Inspector {
   /** Disconnects; closes the process' inspector too when `open` had opened it, as far as the process still answers. */
   async close(clock: Clock): Promise<void> {
     if (this.#openedByUs && this.#failed === undefined) {
+      const signal = AbortSignal.timeout(CLOSE_TIMEOUT_MS);
       // Deferred, because closing waits until the last session, which is this one, has ended.
       const expression =
         "{ const i = process.getBuiltinModule?.('node:inspector') ?? process.mainModule?.require('node:inspector'); setTimeout(() => i?.close(), 50); 0 }";
-      await this.call("Runtime.evaluate", { expression }, clock, AbortSignal.timeout(2_000)).catch(() => undefined);
+      const closing = await this.call("Runtime.evaluate", { expression }, clock, signal).catch(() => undefined);
+      this.#socket.close();
+      // Whoever comes next must not find an inspector that is about to close.
+      while (closing !== undefined && !signal.aborted && (await findInspector([this.#port], this.#network, signal)) !== undefined)
+        await sleep(clock, OPEN_POLL_MS, signal);
     }
-    this.#socket.close();
+    // Not left to the closing handshake: a process that hangs would leave it open for ever.
+    await this.#network.destroy();
   }
 
   #onMessage(text: string): void {
@@ -160,20 +180,41 @@ export class Inspector {
   }
 }
 
-/** Address of the inspector that listens on a port; undefined where none does. */
-async function webSocketAddress(port: number, signal: AbortSignal): Promise<string | undefined> {
-  try {
-    const response = await fetch(`http://127.0.0.1:${port}/json/list`, { signal: AbortSignal.any([signal, AbortSignal.timeout(2_000)]) });
-    const [target] = (await response.json()) as { webSocketDebuggerUrl?: string }[];
-    return target?.webSocketDebuggerUrl;
-  } catch {
-    return undefined;
+/** Address of the first inspector that listens at one of the ports; undefined where none does. */
+async function findInspector(ports: readonly number[], network: Dispatcher, signal: AbortSignal): Promise<string | undefined> {
+  for (const port of ports) {
+    try {
+      const { body } = await request(`http://127.0.0.1:${port}/json/list`, {
+        dispatcher: network,
+        signal: AbortSignal.any([signal, AbortSignal.timeout(2_000)]),
+      });
+      const [target] = (await body.json()) as { webSocketDebuggerUrl?: string }[];
+      if (target?.webSocketDebuggerUrl !== undefined) return target.webSocketDebuggerUrl;
+    } catch {
+      // Nothing listens there, or something else.
+    }
+  }
+  return undefined;
+}
+
+async function openInspector(target: InspectedProcess, network: Dispatcher, clock: Clock, signal: AbortSignal): Promise<string> {
+  // Without a handler SIGUSR1 kills: Node.js installs its own early in its start, and a program may take it away.
+  if (!catchesSignal(target.pid, SIGUSR1) || !sendSignal(target.pid, "SIGUSR1"))
+    throw new NightshiftError("CAPTURE_UNSUPPORTED", "the process does not open an inspector on SIGUSR1", {
+      fix: "Captures need Node.js as the workload's command, without --disable-sigusr1.",
+    });
+  const deadline = clock.monotonic() + OPEN_TIMEOUT_MS;
+  for (;;) {
+    if (signal.aborted || clock.monotonic() > deadline) throw timedOut("SIGUSR1 by opening its inspector");
+    await sleep(clock, OPEN_POLL_MS, signal);
+    const address = await findInspector(target.ports(), network, signal);
+    if (address !== undefined) return address;
   }
 }
 
-function connect(address: string, signal: AbortSignal): Promise<WebSocket> {
+function connect(address: string, network: Dispatcher, signal: AbortSignal): Promise<WebSocket> {
   return new Promise((resolve, reject) => {
-    const socket = new WebSocket(address);
+    const socket = new WebSocket(address, { dispatcher: network });
     const limit = AbortSignal.any([signal, AbortSignal.timeout(OPEN_TIMEOUT_MS)]);
     const abort = (): void => {
       socket.close();
@@ -187,12 +228,8 @@ function connect(address: string, signal: AbortSignal): Promise<WebSocket> {
     });
     socket.addEventListener("error", (event) => {
       limit.removeEventListener("abort", abort);
-      reject(
-        new NightshiftError(
-          "CAPTURE_UNSUPPORTED",
-          `the process' inspector refused the connection: ${messageOf((event as { error?: unknown }).error ?? "no reason given")}`,
-        ),
-      );
+      const why = messageOf((event as { error?: unknown }).error ?? "no reason given");
+      reject(new NightshiftError("CAPTURE_UNSUPPORTED", `the process' inspector refused the connection: ${why}`));
     });
   });
 }
