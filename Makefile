@@ -8,10 +8,11 @@ NODE := node_modules/.bin/node
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
-# The lock file's copy inside node_modules is as old as the last installation.
+# The lock file's copy inside node_modules is as old as the last installation. Warnings are left out: npm itself may run on
+# a Node that packages warn of, and Nightshift never does.
 node_modules/.package-lock.json: package-lock.json
 	@echo "installing npm packages (a Node.js 24 of Nightshift's own among them)"
-	npm ci --no-audit --no-fund
+	npm ci --loglevel=error
 	@touch $@
 
 install: node_modules/.package-lock.json ## Install what Nightshift needs, from npm
