@@ -149,14 +149,18 @@ export class Inspector {
       // Deferred, because closing waits until the last session, which is this one, has ended.
       const expression =
         "{ const i = process.getBuiltinModule?.('node:inspector') ?? process.mainModule?.require('node:inspector'); setTimeout(() => i?.close(), 50); 0 }";
-      const closing = await this.call("Runtime.evaluate", { expression }, clock, signal).catch(() => undefined);
+      const answered = await this.call("Runtime.evaluate", { expression }, clock, signal).catch(() => undefined);
       this.#socket.close();
-      // Whoever comes next must not find an inspector that is about to close.
-      while (closing !== undefined && !signal.aborted && (await findInspector([this.#port], this.#network, signal)) !== undefined)
-        await sleep(clock, OPEN_POLL_MS, signal);
+      if (answered !== undefined) await this.#closed(clock, signal);
     }
     // Not left to the closing handshake: a process that hangs would leave it open for ever.
     await this.#network.destroy();
+  }
+
+  /** Whoever comes next must not find an inspector that is about to close. */
+  async #closed(clock: Clock, signal: AbortSignal): Promise<void> {
+    while (!signal.aborted && (await findInspector([this.#port], this.#network, signal)) !== undefined)
+      await sleep(clock, OPEN_POLL_MS, signal);
   }
 
   #onMessage(text: string): void {
