@@ -211,13 +211,26 @@ function structural(json: Json): StructuralSchema {
   // A union of scalars, or anything at all, is no structural type: it is kept as it is.
   if (anyOf !== undefined || (schema.type === undefined && schema["x-kubernetes-int-or-string"] === undefined))
     schema["x-kubernetes-preserve-unknown-fields"] = true;
+  if (schema.default !== undefined) schema.default = filled(schema.default, schema);
   return inReadingOrder(schema);
 }
 
-/** Fields below a schema that say nothing about themselves. */
+/** A default with the defaults inside it: the API server asks the rules of what is written, not of what it becomes. */
+function filled(value: unknown, schema: StructuralSchema): unknown {
+  if (Array.isArray(value)) return value.map((item) => filled(item, schema.items ?? {}));
+  if (typeof value !== "object" || value === null) return value;
+  const inner = Object.entries(schema.properties ?? {}).flatMap(([name, property]) => {
+    const given = (value as Readonly<Record<string, unknown>>)[name] ?? property.default;
+    return given === undefined ? [] : [[name, filled(given, property)] as const];
+  });
+  return { ...value, ...Object.fromEntries(inner) };
+}
+
+/** Fields below a schema that say nothing about themselves; `metadata` apart, which the API server describes. */
 export function undescribed(schema: StructuralSchema, path = ""): string[] {
   const below = Object.entries(schema.properties ?? {}).flatMap(([name, property]) => {
     const at = `${path}.${name}`;
+    if (at === ".metadata") return [];
     return [...((property.description ?? "") === "" ? [at] : []), ...undescribed(property, at)];
   });
   return [
@@ -246,8 +259,8 @@ export function structuralSchema(kind: Kind): StructuralSchema {
     properties: {
       apiVersion: { type: "string", description: apiVersion.description ?? "" },
       kind: { type: "string", description: kindName.description ?? "" },
-      // What metadata may say is the API server's own affair.
-      metadata: { type: "object", description: metadata.description ?? "" },
+      // The API server says by itself what metadata is, and refuses a word of ours.
+      metadata: { type: "object" },
       ...own,
     },
     ...(root["x-kubernetes-validations"] === undefined ? {} : { "x-kubernetes-validations": root["x-kubernetes-validations"] }),

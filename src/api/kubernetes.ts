@@ -12,7 +12,7 @@ export interface Validation {
 export interface KubernetesMeta {
   readonly rules?: readonly Validation[];
   /** Fields of JSON schema that zod has no word for. */
-  readonly schema?: Readonly<{ minProperties?: number; pattern?: string }>;
+  readonly schema?: Readonly<{ minProperties?: number; maxLength?: number; pattern?: string }>;
   /** Fields by which server-side apply tells the entries of a list apart; no two entries may have the same. */
   readonly listMapKeys?: readonly string[];
 }
@@ -28,8 +28,11 @@ export function exactlyOneRule(fields: readonly string[]): string {
   return `[${fields.map((field) => `has(self.${field})`).join(", ")}].exists_one(given, given)`;
 }
 
-/** CEL: the text `expression`, a duration as `units.ts` reads it, as a duration. CEL's own has no days. */
+/**
+ * CEL: the text `expression`, a duration as `units.ts` reads it, as the time that lies so long after the epoch: such can be
+ * compared. CEL's durations have no days and cannot be multiplied, and texts made from numbers break the cost budget.
+ */
 export function durationExpression(expression: string): string {
   const [days, rest] = [`${expression}.split('d')[0]`, `${expression}.split('d')[1]`];
-  return `duration(${expression}.contains('d') ? string(int(${days}) * 24) + 'h' + ${rest} : ${expression})`;
+  return `(${expression}.contains('d') ? timestamp(int(${days}) * 86400) + duration('0' + ${rest}) : timestamp(0) + duration(${expression}))`;
 }

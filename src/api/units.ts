@@ -96,6 +96,7 @@ export const percentOrInteger = z
   .union([z.int().min(0), percent], { error: "expected a whole number such as 1, or a percentage such as 10%" })
   .meta({ description: "A whole number, or a percentage such as `10%`." })
   .register(kubernetes, {
+    schema: { maxLength: MAX_UNIT_CHARS },
     rules: [
       {
         rule: `type(self) == int ? self >= 0 : self.matches(r'${PERCENT.source}')`,

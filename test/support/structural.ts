@@ -1,8 +1,9 @@
 // What an API server does with an object and the schema of its CustomResourceDefinition: fill in defaults, check types and
 // bounds, evaluate the rules. Small and literal, so that the generator can be held to zod where there is no API server;
 // test/kubernetes/crds.test.ts holds both to a real one.
-import { CelScalar, celEnv, celMethod, isCelError, listType, parse, plan, type CelInput } from "@bufbuild/cel";
+import { CelScalar, celEnv, celFunc, celMethod, isCelError, listType, objectType, parse, plan, type CelInput } from "@bufbuild/cel";
 import { strings } from "@bufbuild/cel/ext";
+import { timestampFromMs, TimestampSchema } from "@bufbuild/protobuf/wkt";
 import type { StructuralSchema } from "../../src/api/crd.ts";
 
 // The list functions of Kubernetes' CEL library that our rules use.
@@ -15,7 +16,10 @@ const LISTS = (["indexOf", "lastIndexOf"] as const).map((name) =>
     return index(name)(this, value);
   }),
 );
-const env = celEnv({ funcs: [...strings, ...LISTS] });
+const TIMESTAMP = objectType(TimestampSchema);
+// A number is seconds (cel-spec, "timestamp"); the library takes it for milliseconds.
+const SECONDS = celFunc("timestamp", [CelScalar.INT], TIMESTAMP, (seconds) => timestampFromMs(Number(seconds) * 1000));
+const env = celEnv({ funcs: [...strings, ...LISTS, SECONDS] });
 const plans = new Map<string, ReturnType<typeof plan>>();
 
 /** A value as CEL sees it: whole numbers by the schema, and names that are CEL's own escaped. */
