@@ -9,7 +9,7 @@ const CONNECT_TIMEOUT_MS = 2_000;
  * close after 5 s and say so, which Node's agent heeds; this is for those that do not say.
  */
 const IDLE_TIMEOUT_MS = 4_000;
-/** How long a backend that did not accept a connection is asked only when no other is left. */
+/** How long a backend that did not accept a connection, or broke one, is asked only when no other is left. */
 const PENALTY_MS = 1_000;
 
 /**
@@ -69,9 +69,14 @@ export class Backend {
     return this.#inFlight;
   }
 
-  /** Whether it has lately not accepted a connection. */
+  /** Whether it has lately not accepted a connection, or broken one. */
   get penalized(): boolean {
     return performance.now() < this.#penaltyUntil;
+  }
+
+  /** It broke a connection: for a while it is asked only when no other is left. */
+  penalize(): void {
+    this.#penaltyUntil = performance.now() + PENALTY_MS;
   }
 
   is(other: RouterBackend): boolean {
@@ -95,7 +100,7 @@ export class Backend {
   connect(callback: ConnectCallback): void {
     const socket = connect({ host: this.host, port: this.port, noDelay: true, keepAlive: true });
     const fail = (error: Error): void => {
-      this.#penaltyUntil = performance.now() + PENALTY_MS;
+      this.penalize();
       clearTimeout(timer);
       socket.destroy();
       callback(error);

@@ -386,6 +386,29 @@ it("a backend that closes without an answer: sent again where that is safe, else
   assert.deepEqual(seen, ["GET", "GET", "PUT", "POST"]);
 });
 
+it("what a backend broke is sent again to another, though that one is busier", async (t) => {
+  const { port, set, backend: of } = await rig(t);
+  let release = (): void => {};
+  const held = new Promise<void>((resolve) => (release = resolve));
+  const good = await backendServer(t, (req, res) => void (req.url === "/slow" ? held : Promise.resolve()).then(() => res.end("ok")));
+  let broken = 0;
+  const bad = await backendServer(t, (req) => {
+    broken += 1;
+    req.socket.destroy();
+  });
+  await set([at("good", good.port)]);
+  const slow = [1, 2, 3].map(() => ask(port, { path: "/slow" }));
+  await until(async () => (await of("good")).inFlight === 3, "three in flight");
+  await set([at("good", good.port), at("bad", bad.port)]);
+  assert.equal((await ask(port)).status, 200);
+  assert.equal(broken, 1);
+  release();
+  assert.deepEqual(
+    (await Promise.all(slow)).map((answer) => answer.status),
+    [200, 200, 200],
+  );
+});
+
 it("kill -9 of a backend under load loses no GET", async (t) => {
   const { port, set, backend: of, stats } = await rig(t);
   const code = `setTimeout(() => res.end("ok"), 5);`;

@@ -207,6 +207,8 @@ export class ServiceProxy {
     }
     if (!exchange.resent && IDEMPOTENT.has(exchange.req.method ?? "") && !hasBody(exchange.req)) {
       exchange.resent = true;
+      // A process that dies breaks its connections one by one: the second try must not go over the next of them.
+      backend.penalize();
       return true;
     }
     answer(502, `${this.#name} closed the connection without an answer (${error.message})`);
