@@ -3,10 +3,10 @@ SHELL := bash
 .DEFAULT_GOAL := help
 NODE := node_modules/.bin/node
 
-.PHONY: help install demo test check lint format unit scenarios bench build docs crds clean
+.PHONY: help install demo test check lint format unit scenarios cluster-test bench build docs crds clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 # The lock file's copy inside node_modules is as old as the last installation. Warnings are left out: npm itself may run on
 # a Node that packages warn of, and Nightshift never does.
@@ -36,7 +36,11 @@ unit: install ## Unit, property, integration and real-process tests
 scenarios: install ## The demo's scenarios in short form
 	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/demo/*.test.ts'
 
-test: check lint unit scenarios ## Everything that must pass before a change lands
+cluster-test: install ## Tests on a real Kubernetes, built once from its Go modules
+	@$(NODE) test/cluster/lane.ts
+	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/cluster/*.test.ts'
+
+test: check lint unit scenarios cluster-test ## Everything that must pass before a change lands
 
 bench: install ## Costs, as ratios with their method
 	$(NODE) bench/main.ts
