@@ -1,7 +1,7 @@
 import { cpSync, existsSync, mkdirSync, readFileSync, readdirSync, readlinkSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
-import { processIdentity, sendSignal } from "../../src/platform/host/proc.ts";
+import { processIdentity, sendSignal } from "../../src/platform/linux/proc.ts";
 import { cgroupPids, removeCgroup, thawCgroup } from "./cgroups.ts";
 import { CLUSTERS_DIR, type ClusterState, Layout, type ProcessRef } from "./layout.ts";
 
