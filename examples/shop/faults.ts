@@ -1,3 +1,4 @@
+import { setTimeout as sleep } from "node:timers/promises";
 import { closeSync, openSync, writeSync } from "node:fs";
 
 /**
@@ -15,23 +16,28 @@ export interface Faults {
   readonly afterMs: number;
 }
 
+/** How long a process waits for whoever knows the canary (ms). */
+const CANARY_MS = 60_000;
+
 /**
  * `SHOP_FAULT` names the faults, by comma; `SHOP_FAULT_AFTER` says after how many seconds of traffic they begin.
- * With `SHOP_CANARY`, the path of a file, only the first process that starts has them: the canary of a bad release.
- * It creates the file, and whoever finds it, its own replacement included, runs the good release. The file says who it was.
+ * With `SHOP_CANARY` only the first process that starts has them: the canary of a bad release; whoever comes later, its own
+ * replacement included, runs the good release. It is the path of a file that the first one creates, or, where processes
+ * share no files, the address of one that remembers (`POST`, 201 for the first, 200 for the others).
  */
-export function faultsOf(env: NodeJS.ProcessEnv = process.env): Faults {
+export async function faultsOf(env: NodeJS.ProcessEnv = process.env): Promise<Faults> {
   const named = (env["SHOP_FAULT"] ?? "").split(",").filter((name) => name !== "");
   for (const name of named) if (!FAULTS.includes(name)) throw new Error(`SHOP_FAULT: ${name} is no fault; there are ${FAULTS.join(", ")}`);
   const seconds = Number(env["SHOP_FAULT_AFTER"] ?? 0);
   if (!Number.isFinite(seconds) || seconds < 0) throw new Error("SHOP_FAULT_AFTER: expected seconds, such as 3");
   const canary = env["SHOP_CANARY"];
-  const mine = named.length > 0 && (canary === undefined || isFirst(canary)) ? new Set(named) : new Set<string>();
+  const mine = named.length > 0 && (canary === undefined || (await isFirst(canary))) ? new Set(named) : new Set<string>();
   return { has: (fault) => mine.has(fault), afterMs: seconds * 1_000 };
 }
 
-/** Whether this process is the one that created the file: `O_EXCL` lets exactly one win. */
-function isFirst(path: string): boolean {
+/** Whether this process is the first: `O_EXCL` lets exactly one create the file. */
+async function isFirst(path: string): Promise<boolean> {
+  if (/^https?:/.test(path)) return isFirstBy(path);
   try {
     const file = openSync(path, "wx");
     writeSync(file, JSON.stringify({ pid: process.pid, resource: process.env["OTEL_RESOURCE_ATTRIBUTES"] ?? "" }));
@@ -40,5 +46,16 @@ function isFirst(path: string): boolean {
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code === "EEXIST") return false;
     throw error;
+  }
+}
+
+async function isFirstBy(url: string): Promise<boolean> {
+  for (const began = performance.now(); ; await sleep(500)) {
+    try {
+      const { status } = await fetch(url, { method: "POST", signal: AbortSignal.timeout(2_000) });
+      if (status === 201 || status === 200) return status === 201;
+    } catch (error) {
+      if (performance.now() - began > CANARY_MS) throw error;
+    }
   }
 }

@@ -5,7 +5,7 @@ import { Receipts } from "./receipts.ts";
 import { call, requiredUrl, serve } from "./service.ts";
 
 const bank = requiredUrl("BANK_URL");
-const faults = faultsOf();
+const faults = await faultsOf();
 
 const kept = Number(process.env["SHOP_RECEIPTS_KEPT"] ?? 50);
 const receiptBytes = Number(process.env["SHOP_RECEIPT_KB"] ?? 64) * 1_024;

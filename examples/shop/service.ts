@@ -62,7 +62,7 @@ async function readJson(request: IncomingMessage): Promise<unknown> {
   return chunks.length === 0 ? undefined : JSON.parse(Buffer.concat(chunks).toString("utf8"));
 }
 
-/** Runs the service on 127.0.0.1 and the port in `PORT`, until SIGTERM. */
+/** Runs the service on the address in `HOST` (default 127.0.0.1) and the port in `PORT`, until SIGTERM. */
 export function serve(service: Service): void {
   const metrics = startMetrics();
   let failing = false;
@@ -110,7 +110,7 @@ export function serve(service: Service): void {
   });
   // Longer than the router keeps a connection idle, so that it is never closed under a request that is on its way.
   server.keepAliveTimeout = 65_000;
-  server.listen(Number(process.env["PORT"] ?? 0), "127.0.0.1");
+  server.listen(Number(process.env["PORT"] ?? 0), process.env["HOST"] ?? "127.0.0.1");
 
   process.once("SIGTERM", () => {
     server.close(() => process.exit(0));
