@@ -147,6 +147,9 @@ class StepRun {
   /** Everything that must be so before the step begins; undefined when it may. */
   async #mayBegin(): Promise<Progress | undefined> {
     const context = this.#context();
+    const stale = this.#definition.effect === undefined ? undefined : this.#deps.platform.staleness?.();
+    if (stale !== undefined && (this.#undoing || context.now < timeMs(this.#attempt.deadline)))
+      return { next: "Wait", ms: GATE_RETRY_MS, remediation: this.#remediation, message: `step ${this.#step.name} is held back: ${stale}` };
     if (!this.#undoing) {
       if (context.now >= timeMs(this.#attempt.deadline)) return this.#fail(`the rung's time was up before step ${this.#step.name}`);
       const gone = await this.#targetGone(context);

@@ -46,6 +46,12 @@ export function needsReplica(rung: Rung, namespace: string, runbooks: RunbookLoo
   return runbook?.spec.steps.some((step) => PER_REPLICA.has(stepType(step))) ?? false;
 }
 
+/** Kinds of effect that a rung may have. None of a runbook that does not exist. */
+export function effectsOf(rung: Rung, namespace: string, runbooks: RunbookLookup): ReadonlySet<EffectType> {
+  if (rung.strategy !== undefined) return new Set(STRATEGY_DEFINITIONS[rung.strategy]?.needs);
+  return new Set(runbooks(namespace, rung.runbook ?? "")?.spec.steps.flatMap((step) => EFFECTS_OF[stepType(step)]));
+}
+
 /**
  * What a policy needs and the platform cannot do, one error each: asked when a policy is loaded, so that nobody learns
  * it at night. Codes: `STRATEGY_NOT_SUPPORTED`, `STEP_NOT_SUPPORTED`, `UNKNOWN_RUNBOOK`.

@@ -16,12 +16,16 @@ function entryMatches(entry: RemediationPolicy["spec"]["targets"][number], candi
 
 /**
  * Whether a policy covers a workload, or the replica of it that is given. Policies reach no further than their own
- * namespace. `kind: Workload` is any owner of replicas; `kind: Pod` is a replica; every other kind is that kind of workload.
+ * namespace. `kind: Workload` is any owner of replicas but a pool of nodes; `kind: Pod` and `kind: Node` are replicas; every
+ * other kind is that kind of workload.
  */
 export function covers(policy: RemediationPolicy, workload: Matchable, replica?: Matchable): boolean {
   if (workload.ref.namespace !== policy.metadata.namespace) return false;
   return policy.spec.targets.some((entry) => {
-    if (entry.kind === "Pod") return replica !== undefined && replica.ref.kind === "Pod" && entryMatches(entry, replica);
-    return (entry.kind === "Workload" || entry.kind === workload.ref.kind) && entryMatches(entry, workload);
+    if (entry.kind === "Pod" || entry.kind === "Node")
+      return replica !== undefined && replica.ref.kind === entry.kind && entryMatches(entry, replica);
+    return (
+      ((entry.kind === "Workload" && workload.ref.kind !== "NodePool") || entry.kind === workload.ref.kind) && entryMatches(entry, workload)
+    );
   });
 }

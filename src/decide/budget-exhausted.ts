@@ -105,10 +105,16 @@ function tooMany(context: GateContext): string | undefined {
   return undefined;
 }
 
+/** Blocks replicas more where something else allows the workload no more. */
+function atMost({ effects }: GateContext, { ref, desired, maxReplicas }: Workload): string | undefined {
+  if (maxReplicas === undefined || effects?.has("Scale") !== true || desired < maxReplicas.count) return undefined;
+  return `${ref.name} has ${desired} replicas, and ${maxReplicas.source} allows no more`;
+}
+
 /** Blocks where more of the workload would be unavailable than every budget that applies allows. */
 export const budgetExhausted: Gate = {
   name: "BudgetExhausted",
-  doc: "Never more of a workload unavailable, for any reason, than the strictest of the policy's budgets, the platform team's and the platform's own allows; never more remediations at once than `maxConcurrent`.",
+  doc: "Never more of a workload unavailable, for any reason, than the strictest of the policy's budgets, the platform team's and the platform's own allows; never more remediations at once than `maxConcurrent`; no more replicas than its autoscaler allows.",
   onEveryStep: true,
   check(context) {
     const { policy, workload } = context;
@@ -116,6 +122,8 @@ export const budgetExhausted: Gate = {
     if (workload === undefined) return block("the workload does not exist, so what is available cannot be counted");
     const crowded = tooMany(context);
     if (crowded !== undefined) return block(crowded);
+    const full = atMost(context, workload);
+    if (full !== undefined) return block(full);
     const limits = limitsOf(context, workload);
     const workloadLevel = isWorkloadLevel(context);
     const unavailable = workloadLevel ? 0 : unavailableAfter(context, workload);

@@ -3,7 +3,7 @@ import type { RemediationBudget } from "../api/budget.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
 import type { BlockReason, GateVerdict, Remediation } from "../api/remediation.ts";
 import type { Diagnosis, Signal } from "../api/signal.ts";
-import type { Replica, Workload } from "../ports/platform.ts";
+import type { EffectType, Replica, Workload } from "../ports/platform.ts";
 
 /** Everything that a gate may look at. Times are milliseconds since the epoch. */
 export interface GateContext {
@@ -23,6 +23,10 @@ export interface GateContext {
   readonly budgets: readonly RemediationBudget[];
   /** Answers that people gave to this episode. */
   readonly approvals: readonly RemediationApproval[];
+  /** Kinds of effect that the rung needs which would be begun, or is under way; undefined where there is none. */
+  readonly effects?: ReadonlySet<EffectType>;
+  /** Why what is known of the world may be out of date; undefined where it is not. */
+  readonly staleness?: string;
 }
 
 /** What a gate says. */

@@ -8,10 +8,11 @@ import type { Gate } from "./gate.ts";
  */
 export const noData: Gate = {
   name: "NoData",
-  doc: "Missing data is never evidence: without the target, its workload or a metric that was looked for, nothing happens.",
+  doc: "Missing data is never evidence: without the target, its workload, a metric that was looked for, or a view of the world that is up to date, nothing happens.",
   onEveryStep: false,
   check(context) {
-    const { diagnosis, workload, replica } = context;
+    const { diagnosis, workload, replica, staleness } = context;
+    if (staleness !== undefined) return block(staleness);
     if (diagnosis.missing.length > 0) return block(`missing: ${diagnosis.missing.join("; ")}`);
     if (workload === undefined) return block(`${targetKey(diagnosis.workload)} does not exist`);
     if (workload.replicas.length === 0) return block(`${targetKey(diagnosis.workload)} has no replicas that are known`);

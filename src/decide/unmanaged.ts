@@ -1,13 +1,8 @@
-import { DO_NOT_REMEDIATE, targetKey, type TargetRef } from "../api/meta.ts";
+import { DO_NOT_REMEDIATE, targetKey } from "../api/meta.ts";
 import { covers } from "../api/targets.ts";
+import type { Markable } from "../ports/platform.ts";
 import { block, isWorkloadLevel, NO_POLICY, pass } from "./episode.ts";
 import type { Gate } from "./gate.ts";
-
-interface Markable {
-  readonly ref: TargetRef;
-  readonly labels: Readonly<Record<string, string>>;
-  readonly annotations: Readonly<Record<string, string>>;
-}
 
 /** Where the mark is, if it is there with any value but `false`. An empty value is a mark too. */
 function markOf(thing: Markable): string | undefined {
@@ -36,8 +31,8 @@ export const unmanaged: Gate = {
     if (policy === undefined) return NO_POLICY;
     if (workload === undefined) return pass("the workload does not exist, so nothing there can be marked");
     const touched: Markable[] = [workload, ...workload.enclosing];
-    if (replica !== undefined) touched.push(replica);
-    if (isWorkloadLevel(context)) touched.push(...workload.replicas);
+    const replicas = isWorkloadLevel(context) ? workload.replicas : replica === undefined ? [] : [replica];
+    for (const each of replicas) touched.push(each, ...(each.around ?? []));
     for (const thing of touched) {
       const mark = markOf(thing);
       if (mark !== undefined) return block(mark);

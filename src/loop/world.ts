@@ -11,6 +11,7 @@ import { detectSignals, targetsOf, type Detection } from "../orient/detect.ts";
 import { diagnose } from "../orient/diagnose.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
 import { findWorkload } from "../act/machine.ts";
+import { effectsOf } from "../act/plan.ts";
 import { resultReplica } from "../act/step.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Platform, Workload } from "../ports/platform.ts";
@@ -113,6 +114,8 @@ export class World {
       remediations: this.#episodes(self),
       budgets: this.budgets.list(),
       approvals: self === undefined ? [] : this.#approvalsOf(self),
+      ...this.#effects(phase, policy, self),
+      ...this.#staleness(),
     };
     return this.#timed("decide", () => decide(context, phase));
   }
@@ -166,6 +169,21 @@ export class World {
     return this.remediations
       .list()
       .flatMap((r) => (r.metadata.uid === self?.metadata.uid ? (self === undefined ? [] : [self]) : holds(r) ? [r] : []));
+  }
+
+  /** The effects of the rung that would be begun, or is under way. */
+  #effects(phase: "Start" | "Step", policy: RemediationPolicy | undefined, self: Remediation | undefined): Pick<GateContext, "effects"> {
+    const ladder = self?.spec.ladder ?? policy?.spec.ladder ?? [];
+    const last = self?.status.attempts.at(-1);
+    const next = last === undefined ? 0 : phase === "Step" ? last.rung : last.rung + 1;
+    const rung = ladder[Math.min(next, ladder.length - 1)];
+    const namespace = self?.metadata.namespace ?? policy?.metadata.namespace ?? "";
+    return rung === undefined ? {} : { effects: effectsOf(rung, namespace, this.runbook) };
+  }
+
+  #staleness(): Pick<GateContext, "staleness"> {
+    const staleness = this.platform.staleness?.();
+    return staleness === undefined ? {} : { staleness };
   }
 
   #approvalsOf(remediation: Remediation): RemediationApproval[] {

@@ -32,14 +32,19 @@ const STARTUP_MS = 5_000;
 /** A share of requests needs a span of time, also where `for` is zero. */
 const MIN_RATE_SPAN_MS = 10_000;
 /** Labels of an alert that name a replica. The first two are meant to: what they name and is not there is missing. */
-const REPLICA_LABELS = ["pod", "replica", "instance", "service_instance_id"] as const;
+const REPLICA_LABELS = ["pod", "replica", "node", "instance", "service_instance_id"] as const;
 const STRICT_REPLICA_LABELS: ReadonlySet<string> = new Set(["pod", "replica"]);
 /** Labels of an alert that name a workload. */
 const WORKLOAD_LABELS = ["deployment", "statefulset", "workload", "service", "service_name", "job"] as const;
 
 /** The workloads that a policy covers: of its namespace only; an empty selector covers nothing. */
 export function targetsOf(policy: RemediationPolicy, workloads: readonly Workload[]): Workload[] {
-  return workloads.filter((workload) => covers(policy, workload) || workload.replicas.some((replica) => covers(policy, workload, replica)));
+  const single = policy.spec.targets.some(({ kind }) => kind === "Pod" || kind === "Node");
+  return workloads.filter(
+    (workload) =>
+      workload.ref.namespace === policy.metadata.namespace &&
+      (covers(policy, workload) || (single && workload.replicas.some((replica) => covers(policy, workload, replica)))),
+  );
 }
 
 /**

@@ -2,6 +2,19 @@ import type { TargetRef } from "../api/meta.ts";
 import type { Capture } from "../api/policy.ts";
 import type { Artifact } from "../api/remediation.ts";
 
+/** Something that can carry a do-not-remediate mark. */
+export interface Markable {
+  readonly ref: TargetRef;
+  readonly labels: Readonly<Record<string, string>>;
+  readonly annotations: Readonly<Record<string, string>>;
+}
+
+/** Something that somebody else is doing to a workload or a replica now, with the fields that show it. */
+export interface Busy {
+  readonly reason: "RolloutInProgress" | "Cordoned";
+  readonly message: string;
+}
+
 /** One running copy of a workload: a pod, or a process. All times are milliseconds since the epoch. */
 export interface Replica {
   readonly ref: TargetRef & { readonly uid: string };
@@ -20,13 +33,23 @@ export interface Replica {
   readonly startedAt: number;
   /** Times that its slot was started again after a crash. */
   readonly restarts: number;
-  readonly memory?: { readonly bytes: number; readonly limitBytes?: number };
+  /** `bytes`: the working set, where the platform measures it itself. */
+  readonly memory?: { readonly bytes?: number; readonly limitBytes?: number };
   readonly labels: Readonly<Record<string, string>>;
   readonly annotations: Readonly<Record<string, string>>;
   /** Id of the effect that started it, where one did. */
   readonly startedBy?: string;
   /** Uid of the replica whose place it takes, where it is a replacement. */
   readonly replaces?: string;
+  /**
+   * Whether its owner has let it go so that another is started in its place; false where it has not, undefined on a
+   * platform that knows no such state.
+   */
+  readonly detached?: boolean;
+  /** What somebody else does to it now. */
+  readonly busy?: Busy;
+  /** Whose do-not-remediate mark holds for it too: the node and the ReplicaSet of a pod; the pods on a node that carry one. */
+  readonly around?: readonly Markable[];
 }
 
 /** What owns replicas. */
@@ -37,25 +60,63 @@ export interface Workload {
   readonly replicas: readonly Replica[];
   readonly labels: Readonly<Record<string, string>>;
   readonly annotations: Readonly<Record<string, string>>;
-  /** Annotations and labels of what encloses it (namespace, node), for do-not-remediate. */
-  readonly enclosing: readonly {
-    readonly ref: TargetRef;
-    readonly labels: Readonly<Record<string, string>>;
-    readonly annotations: Readonly<Record<string, string>>;
-  }[];
+  /** Annotations and labels of what encloses it (its namespace), for do-not-remediate. */
+  readonly enclosing: readonly Markable[];
   /** Least replicas that must stay available by the platform's own rule (PodDisruptionBudget), where there is one. */
   readonly minAvailable?: { readonly count: number; readonly source: string };
+  /**
+   * How one of its replicas is renewed: by a replacement that serves before it leaves (default), or by an eviction, after
+   * which its owner starts another, as two of a kind may not exist at once.
+   */
+  readonly renewedBy?: "Replacement" | "Eviction";
+  /** The platform can replace all of its replicas by a rollout of its own. */
+  readonly rollsOut?: true;
+  /** What somebody else does to it now. */
+  readonly busy?: Busy;
+  /** Identity of what its replicas are made from. Another one during an episode means that somebody rolled it out. */
+  readonly revision?: string;
+  /** The newest earlier revision that was healthy, where one is known; `why` says how that is known. */
+  readonly lastHealthy?: { readonly revision: string; readonly why: string };
+  /** The most replicas that something else allows it, such as a HorizontalPodAutoscaler. */
+  readonly maxReplicas?: { readonly count: number; readonly source: string };
+  /** Fields that a GitOps tool keeps as they are in Git: a change of them would be taken back. */
+  readonly gitOps?: readonly { readonly field: GitOpsField; readonly path: string; readonly owner: string }[];
 }
+
+/** Fields that effects change and a GitOps tool may own. */
+export type GitOpsField = "replicas" | "template" | "resources";
 
 /** Something done to the world. `id` is its identity: one id takes effect at most once, however often it is applied. */
 export type Effect = { readonly id: string } & (
   | { readonly type: "StartReplacement"; readonly workload: TargetRef; readonly replaces: TargetRef }
-  | { readonly type: "RemoveReplacement"; readonly replica: TargetRef }
+  /** `replica`: the replacement; undefined where none was seen, so that only what led to it is taken back. */
+  | { readonly type: "RemoveReplacement"; readonly replica?: TargetRef; readonly replaces?: TargetRef }
   | { readonly type: "RemoveFromTraffic"; readonly replica: TargetRef }
   | { readonly type: "RestoreTraffic"; readonly replica: TargetRef }
   | { readonly type: "Capture"; readonly replica: TargetRef; readonly capture: Capture }
   | { readonly type: "Stop"; readonly replica: TargetRef; readonly gracePeriodMs: number }
+  /** Stops it by way of the platform's own budgets, and leaves it to its owner to start another. */
+  | { readonly type: "Evict"; readonly replica: TargetRef; readonly gracePeriodMs: number }
+  /** Never fewer replicas than there are; of a workload that is scaled by another, the least that it may be given. */
   | { readonly type: "Scale"; readonly workload: TargetRef; readonly replicas: number }
+  /** Takes back the effect `of`, unless somebody has changed it since. So do `ResizeBack` and `Uncordon`. */
+  | { readonly type: "ScaleBack"; readonly workload: TargetRef; readonly of: string }
+  | { readonly type: "RolloutRestart"; readonly workload: TargetRef }
+  /** `revision` as in `Workload.lastHealthy`. */
+  | { readonly type: "Rollback"; readonly workload: TargetRef; readonly revision: string }
+  /** `rollout`: where the replica cannot be given it in place, all replicas of its workload are, by a rollout. */
+  | {
+      readonly type: "Resize";
+      readonly workload: TargetRef;
+      readonly replica: TargetRef;
+      readonly memoryBytes: number;
+      readonly rollout: boolean;
+    }
+  | { readonly type: "ResizeBack"; readonly workload: TargetRef; readonly replica: TargetRef; readonly of: string }
+  | { readonly type: "Cordon"; readonly replica: TargetRef }
+  | { readonly type: "Uncordon"; readonly replica: TargetRef; readonly of: string }
+  /** Moves everything that can be moved away from a node, one after the other. */
+  | { readonly type: "Drain"; readonly replica: TargetRef }
   | { readonly type: "RunJob"; readonly workload: TargetRef; readonly command: readonly string[] }
 );
 export type EffectType = Effect["type"];
@@ -70,6 +131,8 @@ export interface EffectResult {
   readonly artifact?: Artifact;
   /** Stop: requests that were still in flight. */
   readonly cut?: number;
+  /** The workload's revision after it, where it made another. */
+  readonly revision?: string;
 }
 
 /** What the world says about an effect whose result was not recorded. */
@@ -96,4 +159,6 @@ export interface Platform {
   apply(effect: Effect, signal: AbortSignal): Promise<EffectResult>;
   /** Looks at the world for what became of an effect. Used after a crash between intent and result. */
   observe(effect: Effect): Promise<EffectState>;
+  /** Why its snapshot may be out of date, where it may be: then nothing is begun (design rule S13). */
+  staleness?(): string | undefined;
 }

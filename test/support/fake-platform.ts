@@ -128,6 +128,7 @@ export class FakePlatform implements Platform {
       }
       case "RemoveReplacement":
       case "Stop": {
+        if (effect.replica === undefined) return { message: "nothing was started" };
         const found = this.#find(effect.replica);
         this.remove(found.workload.name, found.ref.uid);
         return { message: `stopped ${found.ref.name}`, cut: 0 };
@@ -161,6 +162,8 @@ export class FakePlatform implements Platform {
       }
       case "RunJob":
         return { message: "the job exited with 0" };
+      default:
+        throw new NightshiftError("EFFECT_NOT_SUPPORTED", `the fake platform knows no ${effect.type}`);
     }
   }
 

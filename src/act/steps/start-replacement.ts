@@ -11,6 +11,8 @@ export const startReplacement: StepDefinition = {
     workload: remediation.spec.workload,
     replaces: step.target ?? remediation.spec.remediationTarget,
   }),
-  // Where the target is gone, the replacement has its place and must stay.
-  undo: ({ replica, replacement }) => (replica !== undefined && replacement?.now !== undefined ? "removeReplacement" : undefined),
+  // Where the target is gone, the replacement has its place and must stay. Where its owner may have let the target go, it is
+  // put back also if no replacement was seen: what is seen may be older than what was done.
+  undo: ({ replica, replacement }) =>
+    replica !== undefined && (replacement?.now !== undefined || replica.detached !== undefined) ? "removeReplacement" : undefined,
 };

@@ -17,12 +17,13 @@ export const removeReplacement: StepDefinition = {
   type: "removeReplacement",
   destructive: false,
   precondition: ({ replacement, replica }) => {
-    if (replacement?.now === undefined) return "the replacement is gone already";
+    if (replacement?.now === undefined && replica?.detached === undefined) return "the replacement is gone already";
     return replica === undefined ? "the replica that it was to replace is gone, so it stays in its place" : undefined;
   },
   effect: ({ step, replacement, remediation }) => ({
     id: step.effectId,
     type: "RemoveReplacement",
-    replica: replacement?.ref ?? remediation.spec.remediationTarget,
+    ...(replacement === undefined ? {} : { replica: replacement.ref }),
+    replaces: step.target ?? remediation.spec.remediationTarget,
   }),
 };

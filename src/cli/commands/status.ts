@@ -146,7 +146,7 @@ export function statusText(report: StatusReport, now: number, all: boolean): str
           replica.phase,
           replica.ready ? "yes" : "no",
           replica.inTraffic ? "yes" : "no",
-          replica.memory === undefined
+          replica.memory?.bytes === undefined
             ? ""
             : `${megabytes(replica.memory.bytes)}${replica.memory.limitBytes === undefined ? "" : `/${megabytes(replica.memory.limitBytes)}`}`,
           String(replica.restarts),

@@ -131,6 +131,7 @@ export class Effects {
       }
       case "RemoveReplacement":
       case "Stop": {
+        if (effect.replica === undefined) return applied({ message: "nothing was started" });
         const instance = supervisor.find(effect.replica);
         if (instance !== undefined) return { state: "NotApplied" };
         return applied({ message: `${effect.replica.name} is gone` });
@@ -155,6 +156,8 @@ export class Effects {
         return supervisor.desired(effect.workload) === effect.replicas
           ? applied({ message: `${effect.workload.name} should have ${effect.replicas} replicas` })
           : { state: "NotApplied" };
+      default:
+        throw notSupported(effect);
     }
   }
 
@@ -168,6 +171,7 @@ export class Effects {
         return { message: `started ${instance.row.name} in the place of ${replaced.row.name}`, replica: instance.ref };
       }
       case "RemoveReplacement": {
+        if (effect.replica === undefined) return { message: "nothing was started" };
         const instance = this.#replica(effect.replica);
         await within(supervisor.stop(instance, supervisor.gracePeriodMs(instance)));
         return { message: `removed ${instance.row.name}` };
@@ -203,6 +207,8 @@ export class Effects {
         log.info({ workload: effect.workload.name, command: effect.command }, `running a job of ${effect.workload.name}`);
         return this.#runJob(effect, signal);
       }
+      default:
+        throw notSupported(effect);
     }
   }
 
@@ -265,6 +271,11 @@ export class Effects {
       });
     });
   }
+}
+
+/** A policy that needs it is refused when it is loaded. */
+function notSupported(effect: Effect): NightshiftError {
+  return new NightshiftError("EFFECT_NOT_SUPPORTED", `${effect.type} cannot be carried out on one machine`);
 }
 
 function timedOut(effect: Effect): NightshiftError {

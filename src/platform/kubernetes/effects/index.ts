@@ -1,0 +1,91 @@
+import { NightshiftError, messageOf } from "../../../api/errors.ts";
+import { sleep } from "../../../ports/clock.ts";
+import type { Effect, EffectResult, EffectState, EffectType } from "../../../ports/platform.ts";
+import type { Random } from "../../../ports/random.ts";
+import { KubeApiError } from "../errors.ts";
+import { evict } from "./evict.ts";
+import { removeFromTraffic } from "./remove-from-traffic.ts";
+import { removeReplacement } from "./remove-replacement.ts";
+import { restoreTraffic } from "./restore-traffic.ts";
+import type { Deps, Handler } from "./shared.ts";
+import { startReplacement } from "./start-replacement.ts";
+import { stop } from "./stop.ts";
+
+/** Every kind of effect that can be carried out on Kubernetes. */
+export const HANDLERS = {
+  StartReplacement: startReplacement,
+  RemoveReplacement: removeReplacement,
+  RemoveFromTraffic: removeFromTraffic,
+  RestoreTraffic: restoreTraffic,
+  Stop: stop,
+  Evict: evict,
+} satisfies { readonly [T in EffectType]?: Handler<T> };
+
+/** First and longest pause after the API server failed to answer (ms). */
+const FIRST_PAUSE_MS = 250;
+const MAX_PAUSE_MS = 5_000;
+
+/** Carries out effects: one run at a time for an id, and on through what will pass by itself. */
+export class Effects {
+  readonly #deps: Deps;
+  readonly #random: Random;
+  readonly #running = new Map<string, Promise<EffectResult>>();
+  readonly #stopping = new AbortController();
+
+  constructor(deps: Deps, random: Random) {
+    this.#deps = deps;
+    this.#random = random;
+  }
+
+  /** See `Platform.apply`. A call with the id of one that is under way shares its run. */
+  apply(effect: Effect, signal: AbortSignal): Promise<EffectResult> {
+    const running = this.#running.get(effect.id);
+    if (running !== undefined) return running;
+    const run = this.#run(effect, AbortSignal.any([signal, this.#stopping.signal])).finally(() => this.#running.delete(effect.id));
+    this.#running.set(effect.id, run);
+    return run;
+  }
+
+  /** See `Platform.observe`. Waits for one that is under way. */
+  async observe(effect: Effect): Promise<EffectState> {
+    await this.#running.get(effect.id)?.catch(() => undefined);
+    return handlerOf(effect).observe(effect, this.#deps);
+  }
+
+  /** Cuts off what is under way and waits until it has ended. */
+  async close(): Promise<void> {
+    this.#stopping.abort();
+    await Promise.allSettled(this.#running.values());
+  }
+
+  /** A handler finds by the effect's id what it has done already, so that a failure to answer need not end the effect. */
+  async #run(effect: Effect, signal: AbortSignal): Promise<EffectResult> {
+    const handler = handlerOf(effect);
+    for (let pause = FIRST_PAUSE_MS; ; pause = Math.min(2 * pause, MAX_PAUSE_MS)) {
+      if (signal.aborted) throw new NightshiftError("EFFECT_TIMEOUT", `${effect.type} was not done in the time that it had`);
+      // Not to lead any more is no failure of the effect, and must not be tried away.
+      this.#deps.epoch();
+      try {
+        return await handler.apply(effect, this.#deps, signal);
+      } catch (error) {
+        const passes = error instanceof KubeApiError && (error.isTransient || error.code === "KUBE_CONFLICT");
+        if (!passes || signal.aborted) throw asEffectError(effect, error);
+        await sleep(this.#deps.clock, Math.max(error.retryAfterMs ?? 0, pause * (0.8 + 0.4 * this.#random.next())), signal);
+      }
+    }
+  }
+}
+
+function handlerOf(effect: Effect): Handler<EffectType> {
+  const handler = (HANDLERS as Readonly<Partial<Record<EffectType, unknown>>>)[effect.type];
+  if (handler === undefined) throw new NightshiftError("EFFECT_NOT_SUPPORTED", `${effect.type} cannot be carried out on Kubernetes`);
+  return handler as Handler<EffectType>;
+}
+
+/** What the API server refused, with what it was for. */
+function asEffectError(effect: Effect, error: unknown): unknown {
+  if (!(error instanceof KubeApiError)) return error;
+  return new NightshiftError(error.mayHaveTakenEffect ? "EFFECT_UNKNOWN" : "EFFECT_FAILED", `${effect.type}: ${messageOf(error)}`, {
+    cause: error,
+  });
+}

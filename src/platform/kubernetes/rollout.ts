@@ -1,0 +1,40 @@
+import type { Busy } from "../../ports/platform.ts";
+import type { OwnerRecord } from "./records.ts";
+
+/** A Deployment's ReplicaSets, newest revision first. */
+export function byRevision(replicaSets: readonly OwnerRecord[]): OwnerRecord[] {
+  return replicaSets.toSorted((a, b) => b.revision - a.revision || b.createdAt - a.createdAt);
+}
+
+/**
+ * The rollout of a workload that is under way, in the words of its status. A missing or unready pod alone is none: a
+ * rollout is when pods of another revision are to be replaced, or the controller has yet to look at a change.
+ */
+export function rolloutOf(owner: OwnerRecord, replicaSets: readonly OwnerRecord[]): Busy | undefined {
+  const name = `${owner.kind} ${owner.namespace}/${owner.name}`;
+  const busy = (message: string): Busy => ({ reason: "RolloutInProgress", message });
+  if (owner.observedGeneration < owner.generation)
+    return busy(`${name}: generation ${owner.generation} was not looked at yet (status.observedGeneration ${owner.observedGeneration})`);
+  switch (owner.kind) {
+    case "Deployment": {
+      const [newest, ...older] = byRevision(replicaSets);
+      if (newest === undefined) return undefined;
+      const left = older.reduce((sum, set) => sum + Math.max(set.desired, set.replicas), 0);
+      if (left === 0 && newest.desired >= owner.desired) return undefined;
+      const how = owner.paused ? ", paused" : owner.stalled === undefined ? "" : `, stalled: ${owner.stalled}`;
+      return busy(
+        `${name}: rollout of revision ${newest.revision} in progress: ${owner.updated} of ${owner.desired} updated, ${left} of older revisions left${how}`,
+      );
+    }
+    case "StatefulSet": {
+      const wanted = Math.max(0, owner.desired - owner.partition);
+      if (!owner.rolls || owner.currentRevision === owner.updateRevision || owner.updated >= wanted) return undefined;
+      return busy(`${name}: rollout of ${owner.updateRevision ?? ""} in progress: ${owner.updated} of ${wanted} updated`);
+    }
+    case "DaemonSet":
+      if (!owner.rolls || owner.updated >= owner.desired) return undefined;
+      return busy(`${name}: rollout in progress: ${owner.updated} of ${owner.desired} updated`);
+    case "ReplicaSet":
+      return undefined;
+  }
+}
