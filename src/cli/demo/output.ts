@@ -49,7 +49,10 @@ export class LineOutput implements Output {
       const load = demo.load?.stats(now - TRAFFIC_S * 1_000, now);
       const memory = demo
         .payments()
-        .map((r) => `${r.ref.name} ${r.memory?.bytes === undefined ? "-" : mebibytes(r.memory.bytes)}${r.inTraffic ? "" : " (out of traffic)"}`);
+        .map(
+          (r) =>
+            `${r.ref.name} ${r.memory?.bytes === undefined ? "-" : mebibytes(r.memory.bytes)}${r.inTraffic ? "" : " (out of traffic)"}`,
+        );
       this.#line(
         now,
         `${load === undefined ? "no traffic yet" : `${Math.round(load.requests / TRAFFIC_S)} requests/s, p99 ${latency(load.p99Ms)}, ${load.errors} errors`}; ${memory.join(", ")}`,
