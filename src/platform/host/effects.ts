@@ -92,16 +92,18 @@ export class Effects {
     }
     if (signal.aborted) throw timedOut(effect);
     state.intendEffect(effect.id, effect.type, clock.now());
+    let result: EffectResult;
     try {
-      const result = await this.#carryOut(effect, signal);
-      state.endEffect(effect.id, { ok: true, result }, clock.now());
-      return result;
+      result = await this.#carryOut(effect, signal);
     } catch (error) {
       const code = error instanceof NightshiftError ? error.code : "EFFECT_FAILED";
       // An end that is not known stays open: a later look at the world may tell.
       if (code !== "EFFECT_UNKNOWN") state.endEffect(effect.id, { ok: false, code, message: messageOf(error) }, clock.now());
       throw error;
     }
+    // Outside: a success that cannot be stored is no failure. It stays open, and a later look at the world tells.
+    state.endEffect(effect.id, { ok: true, result }, clock.now());
+    return result;
   }
 
   async #seen(

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { NightshiftError } from "../../api/errors.ts";
 import { Bench, killChild, REPLICA, stackOf, superviseElsewhere, unusedPort, until } from "./fixtures/harness.ts";
 import { MemoryCgroups } from "./cgroup.ts";
 import { findByEnvironment, processIdentity } from "../linux/proc.ts";
@@ -153,6 +154,33 @@ test("what died while no Nightshift ran is started again", async () => {
   const now = await bench.ready("web", 2);
   assert.ok(now.some((r) => r.ref.uid === other.ref.uid));
   assert.ok(!now.some((r) => r.ref.uid === first.ref.uid));
+});
+
+test("a store that cannot be written to takes nothing down: readiness counts, and crashes are made up for later", async () => {
+  await using bench = new Bench();
+  await bench.start(stackOf([{ name: "web", replicas: 2 }]));
+  const [ill, dead] = await bench.ready("web", 2);
+  const store = bench.store;
+  assert.ok(ill && dead && store);
+  const transaction = store.transaction.bind(store);
+  store.transaction = () => {
+    throw new NightshiftError("STORE_UNAVAILABLE", "the store cannot be used (database or disk is full)");
+  };
+  await bench.ask(ill, "/unhealthy");
+  await bench.ask(dead, "/exit?code=1");
+  await until("unready", () => bench.workload("web").replicas.some((r) => r.ref.uid === ill.ref.uid && !r.ready));
+  await until("the end, said", () => bench.logged(`the end of ${dead.ref.name} cannot be stored`));
+  assert.equal(findByEnvironment("NIGHTSHIFT_REPLICA_UID", dead.ref.uid).length, 0);
+  assert.equal(bench.workload("web").replicas.length, 1, "nothing is started that could not be found again");
+  const effect = { id: "scale", type: "Scale" as const, workload: bench.workload("web").ref, replicas: 5 };
+  await assert.rejects(async () => bench.platform?.apply(effect, new AbortController().signal), { code: "STORE_UNAVAILABLE" });
+  assert.equal(bench.workload("web").desired, 2, "an effect whose intent cannot be stored does not happen");
+  store.transaction = transaction;
+  await until("the restart", () => bench.workload("web").replicas.find((r) => r.restarts === 1 && r.ready));
+  await until("what was not stored", () => {
+    const row = store.database.prepare("SELECT json FROM host_instances WHERE uid = ?").get(ill.ref.uid);
+    return !(JSON.parse(String(row?.["json"])) as { ready: boolean }).ready;
+  });
 });
 
 test("a workload that is no longer in the stack is ended, and one whose command has changed is started anew", async () => {

@@ -56,6 +56,8 @@ const STARTUP_PROBE_MS = 250;
 const REAP_TIMEOUT_MS = 10_000;
 const REAP_POLL_MS = 20;
 const LOG_CHECK_MS = 5_000;
+/** How often what could not be stored is stored again: the disk was full, or another process held the store. */
+const STORE_RETRY_MS = 250;
 
 /** Keeps the right number of processes of each workload running, and knows how each of them is. */
 export class Supervisor {
@@ -70,6 +72,8 @@ export class Supervisor {
   readonly #end = new AbortController();
   /** Ends of replicas that are still being cleaned up. */
   readonly #reaping = new Set<Promise<void>>();
+  /** Replicas of which memory knows more than the store, which could not be written to. */
+  readonly #unsaved = new Set<Instance>();
 
   constructor(options: SupervisorOptions) {
     this.#o = options;
@@ -97,6 +101,9 @@ export class Supervisor {
       );
     for (const workload of this.#workloads.values()) this.#reconcile(workload);
     this.#every(ADOPTED_POLL_MS, () => this.#pollAdopted());
+    this.#every(STORE_RETRY_MS, () => {
+      for (const instance of this.#unsaved) this.#save(instance);
+    });
     this.#every(LOG_CHECK_MS, () => {
       const maxBytes = quantityBytes(this.#o.stack.logs.maxBytes);
       for (const { spec } of this.#workloads.values()) rotateLog(this.logFile(spec.name), maxBytes);
@@ -181,12 +188,12 @@ export class Supervisor {
   scale(ref: TargetRef, replicas: number): void {
     this.#assertOpen();
     const workload = this.#workload(ref);
-    workload.desired = replicas;
     this.#o.state.putWorkload(workload.spec.namespace, workload.spec.name, {
       uid: workload.ref.uid,
       desired: replicas,
       declared: workload.declared,
     });
+    workload.desired = replicas;
     this.#touchWorkload(workload);
     this.#reconcile(workload);
   }
@@ -204,7 +211,8 @@ export class Supervisor {
    */
   async stop(instance: Instance, graceMs: number): Promise<{ cut: number | undefined }> {
     if (!instance.row.stopping) {
-      this.#update(instance, { stopping: true });
+      instance.row = { ...instance.row, stopping: true };
+      this.#save(instance);
       this.touch(instance);
       const workload = this.#workloadOf(instance);
       if (workload !== undefined && !this.#closed) this.#reconcile(workload);
@@ -291,7 +299,11 @@ export class Supervisor {
     const members = active.filter((instance) => instance.row.replaces === undefined || !uids.has(instance.row.replaces));
     const vacancies = this.#vacancies.filter((v) => v.namespace === workload.spec.namespace && v.workload === workload.spec.name);
     let missing = workload.desired - members.length;
-    for (const surplus of vacancies.slice(Math.max(0, missing))) this.#dropVacancy(surplus.id);
+    try {
+      for (const surplus of vacancies.slice(Math.max(0, missing))) this.#dropVacancy(surplus.id);
+    } catch (error) {
+      return this.#reconcileLater(workload, error);
+    }
     if (missing < 0) {
       // What serves least goes first, then the newest, as a ReplicaSet does it.
       const order = [...members].sort((a, b) => Number(a.inTraffic) - Number(b.inTraffic) || b.row.startedAt - a.row.startedAt);
@@ -303,22 +315,36 @@ export class Supervisor {
     }
     const now = this.#o.clock.now();
     let next = Infinity;
-    for (const vacancy of vacancies.slice(0, missing)) {
-      missing -= 1;
-      if (vacancy.notBefore <= now) this.#start(workload, { vacancy });
-      else next = Math.min(next, vacancy.notBefore);
+    try {
+      for (const vacancy of vacancies.slice(0, missing)) {
+        missing -= 1;
+        // Never longer than the wait itself: the clock may have been set back.
+        const wait = Math.min(vacancy.notBefore - now, vacancy.backoffMs);
+        if (wait <= 0) this.#start(workload, { vacancy });
+        else next = Math.min(next, wait);
+      }
+      for (; missing > 0; missing--) this.#start(workload, {});
+    } catch (error) {
+      return this.#reconcileLater(workload, error);
     }
-    for (; missing > 0; missing--) this.#start(workload, {});
-    if (next !== Infinity) {
-      const cancel = this.#o.clock.after(next - now, () => {
-        workload.wake = undefined;
-        this.#reconcile(workload);
-      });
-      workload.wake = () => {
-        cancel();
-        workload.wake = undefined;
-      };
-    }
+    if (next !== Infinity) this.#wakeAfter(workload, next);
+  }
+
+  /** What a workload lacks could not be started, for want of the store or of a port: it is tried again. */
+  #reconcileLater(workload: SupervisedWorkload, error: unknown): void {
+    this.#o.log.error(`${workload.spec.name} has fewer replicas than it should, and is looked at again: ${messageOf(error)}`);
+    this.#wakeAfter(workload, STORE_RETRY_MS);
+  }
+
+  #wakeAfter(workload: SupervisedWorkload, ms: number): void {
+    const cancel = this.#o.clock.after(ms, () => {
+      workload.wake = undefined;
+      this.#reconcile(workload);
+    });
+    workload.wake = () => {
+      cancel();
+      workload.wake = undefined;
+    };
   }
 
   #start(workload: SupervisedWorkload, how: { vacancy?: Vacancy; effectId?: string; replaces?: string }): Instance {
@@ -351,7 +377,7 @@ export class Supervisor {
       ...(inspectPort === undefined ? {} : { inspectPort }),
       ...(cgroups === undefined ? {} : { cgroup: join(cgroups.base, uid) }),
     };
-    // The intent first: a process that nobody knows of must not exist (design rule S9).
+    // The intent first: a process that nobody knows of must not exist (design rule S9). Where it cannot be stored, this throws.
     state.putInstance(row, how.vacancy?.id);
     if (how.vacancy !== undefined) this.#vacancies = this.#vacancies.filter((v) => v.id !== how.vacancy?.id);
     const instance = new Instance(row);
@@ -388,7 +414,7 @@ export class Supervisor {
       return instance;
     }
     instance.row = row;
-    state.putInstance(row);
+    this.#save(instance);
     log.info({ replica: name, pid: row.pid, port }, `started ${name} (pid ${row.pid})`);
     this.#watchReadiness(instance, spec);
     this.touch(instance);
@@ -453,11 +479,13 @@ export class Supervisor {
     const target = { port: instance.row.port, path: settings.path, timeoutMs: durationMs(settings.timeout) };
     const period = durationMs(settings.period);
     void (async () => {
-      await sleep(clock, instance.row.startedAt + durationMs(settings.initialDelay) - clock.now(), signal);
+      const initialDelay = durationMs(settings.initialDelay);
+      await sleep(clock, Math.min(initialDelay, instance.row.startedAt + initialDelay - clock.now()), signal);
       let failures = 0;
       let successes = 0;
       while (!signal.aborted) {
         const begun = clock.now();
+        const began = clock.monotonic();
         const passed = await probe(target, signal);
         if (signal.aborted) return;
         const { row } = instance;
@@ -477,7 +505,7 @@ export class Supervisor {
           });
         }
         const pause = instance.row.everReady ? period : Math.min(period, STARTUP_PROBE_MS);
-        await sleep(clock, Math.max(0, begun + pause - clock.now()), signal);
+        await sleep(clock, Math.max(0, began + pause - clock.monotonic()), signal);
       }
     })();
   }
@@ -493,7 +521,7 @@ export class Supervisor {
       everReady: next.everReady,
       ...(next.unreadySince === undefined ? {} : { unreadySince: next.unreadySince }),
     };
-    this.#o.state.putInstance(instance.row);
+    this.#save(instance);
     if (row.ready !== next.ready) {
       this.#o.log.info({ replica: row.name }, `${row.name} is ${next.ready ? "ready" : "no longer ready"}`);
       void this.#o.syncTraffic().catch(() => undefined);
@@ -513,22 +541,40 @@ export class Supervisor {
 
   async #reap(instance: Instance, code: number | undefined, signal: string | undefined): Promise<void> {
     const { state, clock, log, cgroups } = this.#o;
-    const { row } = instance;
-    const oomKilled = row.cgroup !== undefined && cgroups !== undefined && cgroups.oomKills(row.cgroup) > 0 && code !== 0;
+    const { cgroup } = instance.row;
+    const oomKilled = cgroup !== undefined && cgroups !== undefined && cgroups.oomKills(cgroup) > 0 && code !== 0;
     const deadline = clock.monotonic() + REAP_TIMEOUT_MS;
-    while (!this.#killRest(row) && clock.monotonic() < deadline) await sleep(clock, REAP_POLL_MS);
+    while (!this.#killRest(instance.row) && clock.monotonic() < deadline) await sleep(clock, REAP_POLL_MS);
     const exit: Exit = { ...(code === undefined ? {} : { code }), ...(signal === undefined ? {} : { signal }), oomKilled };
     const now = clock.now();
     const workload = this.#workloadOf(instance);
-    const heir = [...this.#instances.values()].find((other) => other.row.replaces === row.uid && !other.ending);
-    const standsIn = row.replaces !== undefined && this.#instances.get(row.replaces)?.ending === false;
-    const vacancy =
-      row.stopping || this.#closed || workload === undefined || heir !== undefined || standsIn ? undefined : this.#vacancy(row, now);
+    let heir: Instance | undefined;
+    let vacancy: Vacancy | undefined;
+    let { row } = instance;
+    for (;;) {
+      row = instance.row;
+      heir = [...this.#instances.values()].find((other) => other.row.replaces === row.uid && !other.ending);
+      const standsIn = row.replaces !== undefined && this.#instances.get(row.replaces)?.ending === false;
+      vacancy =
+        row.stopping || this.#closed || workload === undefined || heir !== undefined || standsIn ? undefined : this.#vacancy(row, now);
+      try {
+        state.endInstance({ ...row, endedAt: now, exit, ready: false }, vacancy);
+        break;
+      } catch (error) {
+        // Its place is filled once that can be stored. At the end the next Nightshift finds that it is gone.
+        log.error({ replica: row.name }, `the end of ${row.name} cannot be stored: ${messageOf(error)}`);
+        if (this.#closed) break;
+        await sleep(clock, STORE_RETRY_MS);
+      }
+    }
+    this.#unsaved.delete(instance);
     this.#instances.delete(row.uid);
     instance.row = { ...row, endedAt: now, exit, ready: false };
-    state.endInstance(instance.row, vacancy);
     if (vacancy !== undefined) this.#vacancies.push(vacancy);
-    if (heir !== undefined && heir.row.restarts < row.restarts) this.#update(heir, { restarts: row.restarts });
+    if (heir !== undefined && heir.row.restarts < row.restarts) {
+      heir.row = { ...heir.row, restarts: row.restarts };
+      this.#save(heir);
+    }
     const how = oomKilled ? "was killed for want of memory (OOMKilled)" : describeExit(exit);
     if (row.stopping) log.info({ replica: row.name, exit }, `${row.name} stopped`);
     else
@@ -582,9 +628,24 @@ export class Supervisor {
     }
   }
 
+  /** Stores a change, then takes it over. Throws where it cannot be stored; then nothing has changed. */
   #update(instance: Instance, change: Partial<InstanceRow>): void {
-    instance.row = { ...instance.row, ...change };
-    this.#o.state.putInstance(instance.row);
+    const row = { ...instance.row, ...change };
+    this.#o.state.putInstance(row);
+    instance.row = row;
+    this.#unsaved.delete(instance);
+  }
+
+  /** Stores what has happened to a replica, which is so whether or not it can be stored: where it cannot, that is made up for. */
+  #save(instance: Instance): void {
+    try {
+      this.#o.state.putInstance(instance.row);
+      this.#unsaved.delete(instance);
+    } catch (error) {
+      if (!this.#unsaved.has(instance))
+        this.#o.log.error({ replica: instance.row.name }, `what became of ${instance.row.name} cannot be stored yet: ${messageOf(error)}`);
+      this.#unsaved.add(instance);
+    }
   }
 
   #workload(ref: TargetRef): SupervisedWorkload {
