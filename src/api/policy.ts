@@ -181,9 +181,10 @@ const policySignalSchema = z
             "What must not reach its limit: `memory` (default: the working set that the platform measures), or the name of an OTLP gauge such as `process.memory.usage`.",
         }),
         limit: quantity.optional().meta({ description: "The limit in bytes. Default: the replica's own memory limit." }),
-        horizon: positiveDuration
-          .default("30m")
-          .meta({ description: "Fires when the limit would be reached within this time. Default `30m`." }),
+        horizon: positiveDuration.default("30m").meta({
+          description:
+            "Fires when the limit would be reached within this time, and no further ahead than growth has been seen. Default `30m`.",
+        }),
         minConfidence: z
           .number()
           .min(0.5)

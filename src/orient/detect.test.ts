@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { detectSignals, targetsOf } from "./detect.ts";
+import { normal, seeded } from "./shapes.ts";
 import { alert, NOW, policy, record, replica, requests, telemetryAt, workload } from "./testing.ts";
 
 const payments = workload("payments");
@@ -13,7 +14,7 @@ describe("trend", () => {
   test("fires for the replica that leaks, and says the numbers", () => {
     const telemetry = telemetryAt();
     record(telemetry, "uid-payments-1", "memory", () => 100 * MB);
-    record(telemetry, "uid-payments-2", "memory", (t) => 100 * MB + 0.3 * MB * t);
+    record(telemetry, "uid-payments-2", "memory", (t) => 100 * MB + 0.5 * MB * t);
     record(telemetry, "uid-payments-3", "memory", () => 100 * MB);
     const { signals, missing } = detectSignals(leak, payments, telemetry, [], NOW);
     assert.deepEqual(missing, []);
@@ -25,13 +26,16 @@ describe("trend", () => {
     assert.equal(signal?.seenAt, NOW);
     assert.equal(signal?.fingerprint, "policy-uid/leak/Process/default/payments-2#uid-payments-2");
     assert.ok((signal?.confidence ?? 0) >= 0.95);
-    assert.match(signal?.evidence[0]?.message ?? "", /payments-2.*300\.0 kB\/s/);
+    assert.match(signal?.evidence[0]?.message ?? "", /payments-2.*500\.0 kB\/s/);
   });
-  test("is silent when the limit is further away than the horizon", () => {
+  test("is silent when the limit is further away than the horizon, or than growth has been seen", () => {
     const telemetry = telemetryAt();
+    // 106 MB after ten minutes.
     for (const { ref } of payments.replicas) record(telemetry, ref.uid, "memory", (t) => 100 * MB + 0.01 * MB * t);
-    assert.deepEqual(detectSignals(leak, payments, telemetry, [], NOW).signals, []);
-    assert.equal(detectSignals(policy([{ name: "leak", trend: { horizon: "2d" } }]), payments, telemetry, [], NOW).signals.length, 3);
+    const fires = (trend: object): number => detectSignals(policy([{ name: "leak", trend }]), payments, telemetry, [], NOW).signals.length;
+    assert.equal(fires({ limit: "110M", horizon: "5m" }), 0, "400 s away");
+    assert.equal(fires({ limit: "110M", horizon: "10m" }), 3);
+    assert.equal(fires({ limit: "114M", horizon: "2d" }), 0, "800 s away, and seen for 600 s");
   });
   test("no readings, stale readings and no limit are missing, never a signal", () => {
     const telemetry = telemetryAt();
@@ -58,6 +62,53 @@ describe("trend", () => {
     record(telemetry, "uid-young", "memory", (t) => 100 * MB + 5 * MB * t, { span: 14, step: 1 });
     record(telemetry, "uid-starting", "memory", (t) => 100 * MB + 0.3 * MB * t);
     assert.deepEqual(detectSignals(leak, workload("payments", [young, starting]), telemetry, [], NOW), { signals: [], missing: [] });
+  });
+});
+
+describe("the first quarter of an hour of a replica, looked at every ten seconds", () => {
+  const leak = policy([{ name: "leak", trend: {} }]);
+  const SPAN = 900;
+  /** Seconds into its life at which the signal fires first; undefined when it never does. `limit` in bytes. */
+  const firesAt = (life: (t: number) => number, limit: number): number | undefined => {
+    const telemetry = telemetryAt();
+    const one = replica("payments", "one", { startedAt: NOW - SPAN * 1000, memory: { bytes: 1e8, limitBytes: limit } });
+    record(telemetry, one.ref.uid, "memory", life, { span: SPAN, step: 2 });
+    const w = workload("payments", [one]);
+    for (let t = 20; t <= SPAN; t += 10) if (detectSignals(leak, w, telemetry, [], NOW - (SPAN - t) * 1000).signals.length > 0) return t;
+    return undefined;
+  };
+  const lives = (make: (random: () => number, base: number) => (t: number) => number, limitOf: number): number[] =>
+    Array.from({ length: 20 }, (_, seed) => {
+      const random = seeded(seed * 7919 + 3);
+      const base = 40 * MB * 10 ** random();
+      const f = make(random, base);
+      const noise = 0.003 * base;
+      return firesAt((t) => base + f(t) + noise * normal(random), limitOf * base) ?? Infinity;
+    });
+  const rare = (fired: readonly number[]): void =>
+    assert.ok(fired.filter(Number.isFinite).length <= 2, `fired at ${fired.filter(Number.isFinite).join(", ")} s`);
+  test("teeth are no leak, also while the first is all there is to see", () =>
+    rare(
+      lives((random, base) => {
+        const period = 10 * 30 ** random();
+        return (t) => 0.6 * base * ((t / period) % 1);
+      }, 2.5),
+    ));
+  test("a warm-up is none, also while it is a line", () =>
+    rare(
+      lives((random, base) => {
+        const tau = 10 * 60 ** random();
+        return (t) => base * (1 - Math.exp(-t / tau));
+      }, 3),
+    ));
+  test("a leak is found with a third of its life left, however fast", () => {
+    for (const full of [120, 900]) {
+      const fired = lives((_, base) => (t) => (base * t) / full, 2);
+      assert.ok(
+        fired.every((t) => t <= (2 / 3) * full),
+        `full after ${full} s, found after ${fired.join(", ")} s`,
+      );
+    }
   });
 });
 

@@ -24,7 +24,7 @@ const allMemory = (telemetry: TelemetryStore, f: (i: number) => (t: number) => n
 describe("a leak", () => {
   const leak = policy([{ name: "leak", trend: {} }]);
   const telemetry = telemetryAt();
-  allMemory(telemetry, (i) => (t) => 100 * MB + (i === 1 ? 0.3 * MB * t : 0));
+  allMemory(telemetry, (i) => (t) => 100 * MB + (i === 1 ? 0.5 * MB * t : 0));
   const signal = only(leak, payments, telemetry);
   test("is the replica's, in one sentence with its numbers", () => {
     const d = diagnose(signal, leak, [payments, bank], edges, telemetry, NOW);
@@ -32,7 +32,7 @@ describe("a leak", () => {
     assert.equal(d.remediationTarget.uid, "uid-payments-2");
     assert.equal(d.workload.uid, "uid-payments");
     assert.equal(d.rootCauseKey, "MemoryLeak/Workload/default/payments");
-    assert.match(d.summary, /^payments-2 leaks: 300\.0 kB\/s over \d+ (s|min), 99\.9% confidence, memory limit in \d+ (s|min)$/);
+    assert.match(d.summary, /^payments-2 leaks: 500\.0 kB\/s over \d+ (s|min), 99\.9% confidence, memory limit in \d+ (s|min)$/);
     assert.deepEqual(d.missing, []);
   });
   test("is never a dependency's fault", () => {

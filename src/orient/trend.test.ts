@@ -113,6 +113,17 @@ describe("numbers", () => {
     assert.ok(Math.abs((then.secondsToLimit ?? 0) - (later.secondsToLimit ?? 0) - 60) < 1);
     assert.equal(analyseTrend(samples, { limit: 150 * MB }).secondsToLimit, 0);
   });
+  test("teeth whose floor has ceased to rise are a cache that is full", () => {
+    const teeth = (floors: readonly number[]): Point[] =>
+      every(15, 32 * floors.length + 1, (t) => {
+        const tooth = Math.min(floors.length - 1, Math.floor(t / 480));
+        return (100 + (floors[tooth] ?? 0) + (40 * (t % 480)) / 480) * MB;
+      });
+    assert.equal(analyseTrend(teeth([0, 10, 20, 30, 40, 50, 60]), { limit: LIMIT }).leaking, true);
+    const full = analyseTrend(teeth([0, 10, 20, 30, 40, 50, 51]), { limit: LIMIT });
+    assert.equal(full.leaking, false);
+    assert.match(full.reason, /the rise of its troughs is not steady/);
+  });
   test("samples after now do not count", () => {
     const samples = every(15, 241, (t) => (t < 1800 ? 100 * MB : 100 * MB + 50_000 * (t - 1800)));
     assert.equal(analyseTrend(samples, { limit: LIMIT, now: (samples[0]?.t ?? 0) + 1_700_000 }).leaking, false);

@@ -408,7 +408,9 @@ function judgeTeeth(points: readonly Point[], teeth: readonly Turn[], noise: num
   const middle = troughs[half] as Turn;
   const early = (middle.v - first.v) / (middle.t - first.t);
   const late = (last.v - middle.v) / (last.t - middle.t);
-  if (late < 0.5 * early || trend.residual > 0.25 * growth)
+  const before = troughs.at(-2) as Turn;
+  const newest = (last.v - before.v) / (last.t - before.t);
+  if (late < 0.5 * early || newest < 0.4 * trend.slope || trend.residual > 0.25 * growth)
     return no(0.4, `memory rises and falls, and the rise of its troughs is not steady: ${what}`, trend.slope);
   const level = trend.intercept + trend.slope * (last.t - first.t);
   return {
