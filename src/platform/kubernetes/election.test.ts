@@ -25,16 +25,17 @@ class Api {
   }
 
   client(way: { cut?: boolean; frozen?: Promise<void>; noWatch?: boolean } = {}): KubeClient {
-    const api = this;
+    const watchers = this.#watchers;
+    const current = (): LeaseObject | undefined => this.lease;
     const handle = ({ method, path, body }: KubeRequest): unknown => {
       const pod = /pods\/([^/]+)$/.exec(path)?.[1];
       if (path.endsWith("/pods")) {
-        const items = [...api.pods].filter(([, { labels }]) => labels["nightshift.dev/leader"] === "true");
+        const items = [...this.pods].filter(([, { labels }]) => labels["nightshift.dev/leader"] === "true");
         return { items: items.map(([name]) => ({ metadata: { name } })) };
       }
       if (pod !== undefined) {
         const { metadata } = body as { metadata: { labels: Record<string, string | null>; annotations: Record<string, string> } };
-        const known = api.pods.get(pod);
+        const known = this.pods.get(pod);
         if (known === undefined) throw failure("KUBE_NOT_FOUND", 404);
         for (const [key, value] of Object.entries(metadata.labels)) {
           if (value === null) delete known.labels[key];
@@ -44,17 +45,17 @@ class Api {
         return known;
       }
       if (method === "GET") {
-        if (api.lease === undefined) throw failure("KUBE_NOT_FOUND", 404);
-        return structuredClone(api.lease);
+        if (this.lease === undefined) throw failure("KUBE_NOT_FOUND", 404);
+        return structuredClone(this.lease);
       }
       const lease = body as LeaseObject;
       if (method === "POST") {
-        if (api.lease !== undefined) throw failure("KUBE_ALREADY_EXISTS", 409);
-        return api.put(lease);
+        if (this.lease !== undefined) throw failure("KUBE_ALREADY_EXISTS", 409);
+        return this.put(lease);
       }
-      if (api.lease === undefined) throw failure("KUBE_NOT_FOUND", 404);
-      if (lease.metadata.resourceVersion !== api.lease.metadata.resourceVersion) throw failure("KUBE_CONFLICT", 409);
-      return api.put(lease);
+      if (this.lease === undefined) throw failure("KUBE_NOT_FOUND", 404);
+      if (lease.metadata.resourceVersion !== this.lease.metadata.resourceVersion) throw failure("KUBE_CONFLICT", 409);
+      return this.put(lease);
     };
     return {
       async request<T>(request: KubeRequest): Promise<T> {
@@ -66,14 +67,15 @@ class Api {
         while (!signal.aborted) {
           await new Promise<void>((resolve) => {
             const wake = (): void => {
-              api.#watchers.delete(wake);
+              watchers.delete(wake);
               resolve();
             };
-            api.#watchers.add(wake);
+            watchers.add(wake);
             signal.addEventListener("abort", wake, { once: true });
           });
-          if (!signal.aborted && way.cut !== true && way.noWatch !== true && api.lease !== undefined)
-            yield { type: "MODIFIED", object: structuredClone(api.lease) as T };
+          const lease = current();
+          if (!signal.aborted && way.cut !== true && way.noWatch !== true && lease !== undefined)
+            yield { type: "MODIFIED", object: structuredClone(lease) as T };
         }
       },
     };
@@ -137,7 +139,7 @@ describe("the election", () => {
     const clock = new ManualClock();
     const members = ["a", "b", "c"].map((name) => join(api, clock, name));
     await pass(clock, 300_000);
-    assert.deepEqual(members.map(leads).sort(), [false, false, true]);
+    assert.equal(members.filter(leads).length, 1);
     assert.equal(api.lease?.spec.leaseTransitions, 1);
     const labelled = [...api.pods].filter(([, { labels }]) => labels["nightshift.dev/leader"] === "true").map(([name]) => name);
     assert.deepEqual(labelled, [api.lease?.spec.holderIdentity]);
