@@ -1,14 +1,15 @@
 import assert from "node:assert/strict";
 import { it } from "node:test";
 import * as fc from "fast-check";
-import { Cache, type CacheRecord } from "./cache.ts";
+import { Cache } from "./cache.ts";
+import type { BaseRecord } from "./records.ts";
 import type { Listed } from "./reflector.ts";
 
 interface Thing extends Listed {
   readonly node?: string;
   readonly apps?: readonly string[];
 }
-type ThingRecord = CacheRecord & { readonly node?: string; readonly apps: readonly string[]; readonly seen: number };
+type ThingRecord = BaseRecord & { readonly node?: string; readonly apps: readonly string[]; readonly seen: number };
 
 let version = 0;
 const thing = (name: string, more: Partial<Thing> & { uid?: string; namespace?: string } = {}): Thing => {
@@ -27,11 +28,14 @@ function make() {
     onError: (_, error) => errors.push(error),
   });
   const events: string[] = [];
-  cache.onChange((event) => events.push(event.type === "Synced" ? "Synced" : `${event.type} ${event.record.name} ${event.record.uid}`));
+  cache.onChange((before, after) => {
+    const type = before === undefined ? "Added" : after === undefined ? "Deleted" : "Modified";
+    events.push(`${type} ${String((after ?? before)?.name)} ${String((after ?? before)?.uid)}`);
+  });
   return { cache, events, errors };
 }
 
-const names = (records: Iterable<CacheRecord>): string[] => [...records].map(({ name }) => name).sort();
+const names = (records: Iterable<BaseRecord>): string[] => [...records].map(({ name }) => name).sort();
 
 it("finds records by namespace, name and each index, as they change and go", () => {
   const { cache } = make();
@@ -39,9 +43,9 @@ it("finds records by namespace, name and each index, as they change and go", () 
   cache.put(thing("b", { node: "n1", apps: ["x"] }));
   cache.put(thing("c", { namespace: "other" }));
   assert.equal(cache.size, 3);
-  assert.deepEqual(names(cache.list()), ["a", "b", "c"]);
-  assert.deepEqual(names(cache.list("other")), ["c"]);
-  assert.deepEqual(names(cache.list("none")), []);
+  assert.deepEqual(names(cache.values()), ["a", "b", "c"]);
+  assert.deepEqual(names(cache.values("other")), ["c"]);
+  assert.deepEqual(names(cache.values("none")), []);
   assert.deepEqual(names(cache.find("node", "n1")), ["a", "b"]);
   assert.deepEqual(names(cache.find("app", "y")), ["a"]);
   const moved = thing("a", { node: "n2", apps: ["y"] });
@@ -84,8 +88,8 @@ it("removes at the end of a listing what it did not bring, also when an earlier 
   assert.equal(cache.size, 4);
   events.length = 0;
   cache.endListing();
-  assert.deepEqual(events, ["Deleted a uid-a", "Deleted c uid-c", "Synced"]);
-  assert.deepEqual(names(cache.list()), ["b", "d"]);
+  assert.deepEqual(events, ["Deleted a uid-a", "Deleted c uid-c"]);
+  assert.deepEqual(names(cache.values()), ["b", "d"]);
 });
 
 it("leaves an object that cannot be projected as it was, and says so", () => {
@@ -95,7 +99,7 @@ it("leaves an object that cannot be projected as it was, and says so", () => {
   cache.put(thing("a", { node: "bad" }));
   cache.put(thing("b", { node: "bad" }));
   cache.endListing();
-  assert.deepEqual([names(cache.list()), errors.length], [["a"], 2]);
+  assert.deepEqual([names(cache.values()), errors.length], [["a"], 2]);
 });
 
 it("its indexes always say what going through all records would", () => {
@@ -114,7 +118,7 @@ it("its indexes always say what going through all records would", () => {
         if (s.type === "put" || s.type === "delete")
           cache[s.type](thing(s.name, { ...(s.node === undefined ? {} : { node: s.node }), apps: s.apps, uid: s.uid }));
         else cache[s.type]();
-        const all = [...cache.list()];
+        const all = [...cache.values()];
         assert.equal(all.length, cache.size);
         for (const n of ["n1", "n2"]) assert.deepEqual(names(cache.find("node", n)), names(all.filter((r) => r.node === n)));
         for (const app of ["x", "y", "z"]) assert.deepEqual(names(cache.find("app", app)), names(all.filter((r) => r.apps.includes(app))));

@@ -1,23 +1,9 @@
 import { Interner } from "./interner.ts";
+import type { BaseRecord } from "./records.ts";
 import type { Listed, ReflectorSink } from "./reflector.ts";
+import type { Table } from "./table.ts";
 
-/** What a cache keeps of an object: these, and what its projection adds. */
-export interface CacheRecord {
-  /** Empty for what belongs to no namespace. */
-  readonly namespace: string;
-  readonly name: string;
-  readonly uid: string;
-  readonly resourceVersion: string;
-}
-
-export type CacheEvent<R> =
-  | { readonly type: "Added"; readonly record: R }
-  | { readonly type: "Modified"; readonly record: R; readonly old: R }
-  | { readonly type: "Deleted"; readonly record: R }
-  /** A listing is whole: the cache has what the API server had at its beginning, or later. */
-  | { readonly type: "Synced" };
-
-export interface CacheOptions<T extends Listed, R extends CacheRecord, I extends string> {
+export interface CacheOptions<T extends Listed, R extends BaseRecord, I extends string> {
   /**
    * What is kept of an object. `before` is the record that it takes the place of. Must not hold on to `object`. Strings
    * and nested values that are equal are stored once, also across caches that share an interner, and frozen.
@@ -35,7 +21,7 @@ export interface CacheOptions<T extends Listed, R extends CacheRecord, I extends
 type Bucket<R> = R | Set<R>;
 
 /** Records by the values of one index. */
-class Index<R extends CacheRecord> {
+class Index<R extends BaseRecord> {
   readonly #valuesOf: (record: R) => readonly (string | undefined)[];
   readonly #buckets = new Map<string, Bucket<R>>();
 
@@ -72,14 +58,14 @@ class Index<R extends CacheRecord> {
  * Records of the objects of one collection, kept by a `Reflector`. A listing is compared with what is there, object by
  * object, so that there are never two copies of everything.
  */
-export class Cache<T extends Listed, R extends CacheRecord, I extends string = never> implements ReflectorSink<T> {
+export class Cache<T extends Listed, R extends BaseRecord, I extends string = never> implements ReflectorSink<T>, Table<R> {
   readonly #project: (object: T, before: R | undefined) => R;
   readonly #interner: Interner;
   readonly #onError: (object: T, error: unknown) => void;
   /** By namespace, then name: no key of its own for each record. */
   readonly #records = new Map<string, Map<string, R>>();
   readonly #indexes: Readonly<Record<string, Index<R>>>;
-  readonly #listeners = new Set<(event: CacheEvent<R>) => void>();
+  readonly #listeners = new Set<(before: R | undefined, after: R | undefined) => void>();
   /** While a listing is under way: what it has not come to yet. */
   #unseen: Set<R> | undefined;
   #size = 0;
@@ -103,7 +89,7 @@ export class Cache<T extends Listed, R extends CacheRecord, I extends string = n
   }
 
   /** Every record, or those of one namespace, in no order. Live: do not change the cache while going through it. */
-  *list(namespace?: string): Generator<R> {
+  *values(namespace?: string): Generator<R> {
     if (namespace !== undefined) yield* this.#records.get(namespace)?.values() ?? [];
     else for (const records of this.#records.values()) yield* records.values();
   }
@@ -113,14 +99,17 @@ export class Cache<T extends Listed, R extends CacheRecord, I extends string = n
     return this.#indexes[index]?.find(value) ?? [];
   }
 
-  /** Calls back after each change, until the returned function is called. */
-  onChange(listener: (event: CacheEvent<R>) => void): () => void {
+  /**
+   * Calls back after a record came, changed or went, until the returned function is called. One that takes the name of
+   * another comes after that has gone.
+   */
+  onChange(listener: (before: R | undefined, after: R | undefined) => void): () => void {
     this.#listeners.add(listener);
-    return () => this.#listeners.delete(listener);
+    return () => void this.#listeners.delete(listener);
   }
 
   startListing(): void {
-    this.#unseen = new Set(this.list());
+    this.#unseen = new Set(this.values());
   }
 
   put(object: T): void {
@@ -155,7 +144,6 @@ export class Cache<T extends Listed, R extends CacheRecord, I extends string = n
   endListing(): void {
     for (const record of this.#unseen ?? []) this.#remove(record);
     this.#unseen = undefined;
-    this.#tell({ type: "Synced" });
   }
 
   #store(record: R, old: R | undefined): void {
@@ -167,7 +155,7 @@ export class Cache<T extends Listed, R extends CacheRecord, I extends string = n
       index.add(record);
     }
     if (old === undefined) this.#size += 1;
-    this.#tell(old === undefined ? { type: "Added", record } : { type: "Modified", record, old });
+    this.#tell(old, record);
   }
 
   #remove(record: R): void {
@@ -176,10 +164,10 @@ export class Cache<T extends Listed, R extends CacheRecord, I extends string = n
     if (records?.size === 0) this.#records.delete(record.namespace);
     for (const index of Object.values(this.#indexes)) index.remove(record);
     this.#size -= 1;
-    this.#tell({ type: "Deleted", record });
+    this.#tell(record, undefined);
   }
 
-  #tell(event: CacheEvent<R>): void {
-    for (const listener of this.#listeners) listener(event);
+  #tell(before: R | undefined, after: R | undefined): void {
+    for (const listener of this.#listeners) listener(before, after);
   }
 }

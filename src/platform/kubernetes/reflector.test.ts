@@ -7,13 +7,14 @@ import type { KubeObject } from "../../../test/support/fake-api/types.ts";
 import { seededRandom } from "../../../test/support/seeded-random.ts";
 import { until } from "../../../test/support/until.ts";
 import { systemClock } from "../host/clock.ts";
-import { Cache, type CacheEvent, type CacheRecord } from "./cache.ts";
+import { Cache } from "./cache.ts";
 import type { KubeApiError } from "./errors.ts";
 import { Gate } from "./gate.ts";
 import { HttpKubeClient } from "./http-client.ts";
+import type { BaseRecord } from "./records.ts";
 import { Reflector, type Listed, type ReflectorOptions } from "./reflector.ts";
 
-type Record_ = CacheRecord & { readonly note: string };
+type Record_ = BaseRecord & { readonly note: string };
 
 const pod = (name: string, note = "", namespace = "default"): KubeObject => ({
   apiVersion: "v1",
@@ -35,7 +36,9 @@ async function setUp(t: TestContext, options: Partial<ReflectorOptions<Listed>> 
   const client = new HttpKubeClient({ access: api.access, clock: systemClock, version: "test", watchSilenceMs: 400 });
   const cache = new Cache({ project });
   const events: string[] = [];
-  cache.onChange((event) => events.push(event.type === "Synced" ? "Synced" : `${event.type} ${event.record.name}`));
+  cache.onChange((before, after) =>
+    events.push(`${before === undefined ? "Added" : after === undefined ? "Deleted" : "Modified"} ${String((after ?? before)?.name)}`),
+  );
   const errors: KubeApiError[] = [];
   const reflector = new Reflector<Listed>({
     client,
@@ -65,7 +68,7 @@ async function setUp(t: TestContext, options: Partial<ReflectorOptions<Listed>> 
 }
 
 const contents = (cache: Cache<Listed, Record_>): string[] =>
-  [...cache.list()].map((r) => `${r.namespace}/${r.name} ${r.uid} ${r.resourceVersion} ${r.note}`).sort();
+  [...cache.values()].map((r) => `${r.namespace}/${r.name} ${r.uid} ${r.resourceVersion} ${r.note}`).sort();
 const truth = (api: FakeApi): string[] =>
   api.storage
     .list(PODS)
@@ -83,13 +86,13 @@ describe("a reflector", () => {
     const { api, cache, events, start, settled } = await setUp(t, { pageSize: 2 });
     for (const name of ["a", "b", "c", "d", "e"]) put(api, name, "");
     await start();
-    assert.deepEqual(events, ["Added a", "Added b", "Added c", "Added d", "Added e", "Synced"]);
+    assert.deepEqual(events, ["Added a", "Added b", "Added c", "Added d", "Added e"]);
     const version = api.storage.version;
     put(api, "a", "changed");
     put(api, "f", "");
     api.storage.delete(PODS, "default", "b");
     await settled();
-    assert.deepEqual(events.slice(6), ["Modified a", "Added f", "Deleted b"]);
+    assert.deepEqual(events.slice(5), ["Modified a", "Added f", "Deleted b"]);
     assert.equal(cache.get("default", "a")?.note, "changed");
     const [first, second, third, watch] = api.requests;
     assert.deepEqual(
@@ -108,7 +111,7 @@ describe("a reflector", () => {
     await start();
     put(api, "b", "x");
     put(api, "a", "y");
-    await until(() => assert.deepEqual(events, ["Added a", "Synced", "Added b", "Deleted a"]));
+    await until(() => assert.deepEqual(events, ["Added a", "Added b", "Deleted a"]));
   });
 
   it("goes on from its last event when a watch ends, is reset, or breaks in the middle of a line, without listing again", async (t) => {
@@ -152,7 +155,7 @@ describe("a reflector", () => {
   });
 
   it("lists again when its place is gone, and finds what was changed, deleted and replaced meanwhile", async (t) => {
-    const { api, events, errors, start, settled } = await setUp(t);
+    const { api, events, errors, reflector, start, settled } = await setUp(t);
     for (const name of ["same", "changed", "deleted", "replaced"]) put(api, name, "");
     await start();
     await api.down();
@@ -164,8 +167,8 @@ describe("a reflector", () => {
     events.length = 0;
     await api.up();
     await settled();
-    await until(() => assert.ok(events.includes("Synced")));
-    assert.deepEqual(events, ["Modified changed", "Deleted replaced", "Added replaced", "Deleted deleted", "Synced"]);
+    assert.deepEqual(events, ["Modified changed", "Deleted replaced", "Added replaced", "Deleted deleted"]);
+    assert.equal(reflector.counts.listings, 2);
     assert.ok(errors.some((error) => error.code === "KUBE_GONE"));
   });
 
@@ -457,14 +460,12 @@ it("whatever happens, a reflector's cache ends equal to what the API server has,
     fc.asyncProperty(fc.array(action, { minLength: 5, maxLength: 60 }), fc.integer({ min: 1, max: 4 }), async (actions, pageSize) => {
       const { api, cache, start, settled, stop } = await setUp(t, { pageSize });
       const model = new Map<string, string>();
-      cache.onChange((event: CacheEvent<Record_>) => {
-        if (event.type === "Synced") return;
-        const { name: key, uid } = event.record;
-        // Each event fits what was told before: nothing is added twice, or deleted or modified that is not there.
-        if (event.type === "Added") assert.ok(!model.has(key));
-        else assert.equal(model.get(key), uid);
-        if (event.type === "Deleted") model.delete(key);
-        else model.set(key, uid);
+      cache.onChange((before, after) => {
+        // Each change fits what was told before: nothing is added twice, or deleted or modified that is not there.
+        const key = (after ?? before)?.name ?? "";
+        assert.equal(model.get(key), before?.uid);
+        if (after === undefined) model.delete(key);
+        else model.set(key, after.uid);
       });
       put(api, "a", "first");
       await start();
@@ -475,7 +476,7 @@ it("whatever happens, a reflector's cache ends equal to what the API server has,
       api.fault = undefined;
       api.delivery = {};
       await settled();
-      assert.deepEqual(model, new Map([...cache.list()].map((r) => [r.name, r.uid])));
+      assert.deepEqual(model, new Map([...cache.values()].map((r) => [r.name, r.uid])));
       stop.abort();
       await api.down();
     }),
