@@ -22,6 +22,8 @@ export class WorkQueue {
   readonly #onError: (key: string, error: unknown) => void;
   readonly #concurrency: number;
   readonly #waiting = new Set<string>();
+  /** How far `#waiting` has been taken from: going through it from its beginning each time would walk over all that is gone. */
+  #next = this.#waiting.values();
   readonly #running = new Map<string, Promise<void>>();
   readonly #again = new Set<string>();
   readonly #delayed = new Map<string, { readonly at: number; readonly cancel: () => void }>();
@@ -89,10 +91,19 @@ export class WorkQueue {
   }
 
   #pump(): void {
-    for (const key of this.#waiting) {
-      if (this.#running.size >= this.#concurrency) return;
+    while (this.#waiting.size > 0 && this.#running.size < this.#concurrency) {
+      const { done, value: key } = this.#next.next();
+      if (done) {
+        // One that has come to the end finds nothing that is added later.
+        this.#next = this.#waiting.values();
+        continue;
+      }
       this.#waiting.delete(key);
-      this.#running.set(key, this.#run(key));
+      // Begun only once it counts as running: the work may add its own key before it first waits.
+      this.#running.set(
+        key,
+        Promise.resolve().then(() => this.#run(key)),
+      );
     }
   }
 
