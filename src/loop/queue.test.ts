@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import fc from "fast-check";
+import * as fc from "fast-check";
 import { flush, ManualClock } from "../../test/support/manual-clock.ts";
 import { seededRandom } from "../../test/support/seeded-random.ts";
 import { WorkQueue, type Requeue } from "./queue.ts";
@@ -12,8 +12,8 @@ function setUp(options: { concurrency?: number; onBegin?: (key: string) => void 
   begun: string[];
   errors: string[];
   /** Keys that are worked on. */
-  open(): string[];
-  end(key: string, how?: Requeue | Error): Promise<void>;
+  readonly open: () => string[];
+  readonly end: (key: string, how?: Requeue | Error) => Promise<void>;
 } {
   const clock = new ManualClock();
   const begun: string[] = [];
@@ -39,7 +39,7 @@ function setUp(options: { concurrency?: number; onBegin?: (key: string) => void 
     begun,
     errors,
     open: () => [...running.keys()],
-    async end(key, how = {}) {
+    end: async (key, how = {}) => {
       const work = running.get(key);
       assert.ok(work !== undefined, `${key} is not worked on`);
       running.delete(key);
