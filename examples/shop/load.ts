@@ -2,8 +2,8 @@ import autocannon, { type Instance } from "autocannon";
 
 /**
  * Steady load on one address, by autocannon, in a process of its own so that it measures itself and nobody else.
- * `node load.ts URL REQUESTS_PER_SECOND`. Started with an IPC channel it sends `LoadSample[]` four times a second;
- * without one it prints a line a second.
+ * `node load.ts URL REQUESTS_PER_SECOND [--json]`. Started with an IPC channel it sends `LoadSample[]` four times a second;
+ * with `--json` it prints the same, a line each; else it prints a line a second for people.
  */
 
 /** One request: when it ended (ms since the epoch), how long it took (ms), and its status; 0 when there was no answer. */
@@ -15,10 +15,10 @@ const TIMEOUT_S = 3;
 const INSTANCES = 10;
 const CONNECTIONS_EACH = 4;
 
-const [url, rateText] = process.argv.slice(2);
+const [url, rateText, format] = process.argv.slice(2);
 const rate = Number(rateText ?? 100);
 if (!url || !Number.isFinite(rate) || rate < INSTANCES) {
-  console.error(`usage: load URL REQUESTS_PER_SECOND (${INSTANCES} or more)`);
+  console.error(`usage: load URL REQUESTS_PER_SECOND [--json]  (${INSTANCES} requests a second or more)`);
   process.exit(64);
 }
 
@@ -50,13 +50,14 @@ const flush = (): void => {
   const samples = batch;
   batch = [];
   if (process.send) process.send(samples);
+  else if (format === "--json") process.stdout.write(`${JSON.stringify(samples)}\n`);
   else {
     const failed = samples.filter(([, , status]) => status === 0 || status >= 500).length;
     const sorted = samples.map(([, ms]) => ms).sort((a, b) => a - b);
     console.log(`${samples.length} requests, ${failed} failed, p99 ${sorted[Math.ceil(sorted.length * 0.99) - 1]?.toFixed(1) ?? "-"} ms`);
   }
 };
-const timer = setInterval(flush, process.send ? 250 : 1_000);
+const timer = setInterval(flush, process.send || format === "--json" ? 250 : 1_000);
 
 const stop = (): void => {
   clearInterval(timer);
