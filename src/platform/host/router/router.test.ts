@@ -309,6 +309,61 @@ it("a backend that does not answer is a 504, that stops in the middle is cut: bo
   assert.equal(summarizeSeconds((await stats()).seconds).failed, 3);
 });
 
+it("an answer that is none, or that nobody asked for, is a 502, and nothing stays in flight", async (t) => {
+  const { port, set, backend } = await rig(t);
+  let answer = "";
+  const raw = createTcpServer((socket) => {
+    socket.on("error", () => {});
+    socket.on("data", () => socket.write(answer));
+  }).listen(0, HOST);
+  await once(raw, "listening");
+  t.after(() => raw.close());
+  await set([at("a", (raw.address() as AddressInfo).port)]);
+  for (answer of [
+    "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\nhello",
+    "HTTP/1.1 099 Odd\r\nContent-Length: 0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+    "SSH-2.0-OpenSSH\r\n\r\n",
+  ])
+    for (const method of ["GET", "POST"]) assert.equal((await ask(port, { method })).status, 502, answer);
+  await until(async () => (await backend("a")).inFlight === 0, "nothing in flight");
+});
+
+it("what two servers could read differently is refused, and never reaches a backend", async (t) => {
+  const { port, set } = await rig(t);
+  const seen: string[] = [];
+  const { port: behind } = await backendServer(t, (req, res) => {
+    seen.push(`${req.method} ${req.url}`);
+    res.end();
+  });
+  await set([at("a", behind)]);
+  const chunked = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nHost: x\r\n\r\n";
+  for (const [headers, body] of [
+    ["Content-Length: 6\r\nTransfer-Encoding: chunked", chunked],
+    ["Transfer-Encoding: xchunked\r\nContent-Length: 5", chunked],
+    ["Transfer-Encoding: chunked, identity", chunked],
+    ["Transfer-Encoding: chunked\r\nTransfer-Encoding: identity", chunked],
+    ["Transfer-Encoding : chunked", chunked],
+    ["Transfer-Encoding: \vchunked", chunked],
+    ["Content-Length: 3\r\nContent-Length: 5", "abcde"],
+    ["Content-Length: 3, 3", "abc"],
+    ["Content-Length: +3", "abc"],
+    ["X: a\r\n b", ""],
+    ["X: a\rGET /smuggled HTTP/1.1", ""],
+    ["X: a\0b", ""],
+  ] as const) {
+    const socket = connect(port, HOST);
+    let answer = "";
+    socket.on("error", () => {}).on("data", (chunk: Buffer) => (answer += chunk.toString()));
+    socket.write(`POST /refused HTTP/1.1\r\nHost: shop\r\n${headers}\r\n\r\n${body}`);
+    await once(socket, "close");
+    assert.match(answer, /^HTTP\/1\.1 400 /, headers);
+  }
+  assert.equal((await ask(port, { path: "/well" })).status, 200);
+  assert.deepEqual(seen, ["GET /well"]);
+});
+
 it("an answer that goes on slowly is not cut by the time limit", async (t) => {
   const { port, set } = await rig(t);
   const backend = await backendServer(t, (_req, res) => {

@@ -437,6 +437,11 @@ export class ServiceProxy {
       arm(uploading);
     };
     outgoing.once("finish", () => arm(late));
+    // Nobody asked for it. Unheard, it would leave the client without an answer, and the request in flight, for ever.
+    outgoing.once("upgrade", (_response: IncomingMessage, upstream: Socket) => {
+      upstream.destroy();
+      exchange.fail(new Error("it switched protocols unasked"));
+    });
     outgoing.once("response", (incoming: IncomingMessage) => {
       let received = 0;
       const answering = (): void => {
@@ -458,6 +463,11 @@ export class ServiceProxy {
   #onResponse(incoming: IncomingMessage, req: IncomingMessage, res: ServerResponse): void {
     const exchange = this.#exchanges.get(req);
     const { backend } = exchange ?? {};
+    // A status that HTTP does not have could not be passed on.
+    if ((incoming.statusCode ?? 0) < 200 || (incoming.statusCode ?? 0) > 999) {
+      incoming.statusCode = 502;
+      incoming.statusMessage = "Bad Gateway";
+    }
     removeHopByHop(incoming.headers);
     delete incoming.headers["transfer-encoding"];
     incoming.headers.connection = res.shouldKeepAlive ? "keep-alive" : "close";
