@@ -1,4 +1,5 @@
 import { hash as digest } from "node:crypto";
+import { closeSync, openSync } from "node:fs";
 import { type FileHandle, open, readFile, rename, stat } from "node:fs/promises";
 import { dirname, join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
@@ -284,7 +285,8 @@ export class AuditTrail implements AuditSink {
   async #flush(lines: readonly string[]): Promise<void> {
     await this.#takeBack();
     await this.#checkFile();
-    const notes = this.#notes;
+    // A copy: what is noted while these are being written belongs to the next flush.
+    const notes = [...this.#notes];
     let last = this.#last;
     const text: string[] = [];
     for (const inner of [...notes, ...lines]) {
@@ -387,7 +389,10 @@ function unavailable(path: string, error: unknown): NightshiftError {
 function lockTrail(path: string): DatabaseSync {
   let lock: DatabaseSync | undefined;
   try {
-    lock = new DatabaseSync(`${path}.lock`, { timeout: 0 });
+    const lockPath = `${path}.lock`;
+    // For its owner only: whoever could read it could hold it, too.
+    closeSync(openSync(lockPath, "a", 0o600));
+    lock = new DatabaseSync(lockPath, { timeout: 0 });
     lock.exec("BEGIN EXCLUSIVE");
     return lock;
   } catch (cause) {

@@ -132,6 +132,8 @@ class ChainCheck {
   readonly repeats: Candidate[] = [];
   readonly #headSeq: number | undefined;
   readonly #headHash: string | undefined;
+  /** Number of the newest record of which there is a line, be it edited or at another place: what is beyond it was cut. */
+  newest = 0;
   headSeen: Candidate | undefined;
 
   constructor(head: ChainLink | undefined) {
@@ -172,7 +174,22 @@ class ChainCheck {
   end(): void {
     if (this.#held !== undefined) this.#jumpTo(this.#held);
     this.#held = undefined;
+    this.newest = this.last.seq;
+    const headSeq = this.#headSeq ?? 0;
+    // Lines at the end that cannot be read, where the head knows of more than the chain has: they are what has become of those.
+    while (this.newest < headSeq) {
+      const number = this.#unreadable.shift();
+      if (number === undefined) break;
+      this.newest += 1;
+      this.fault("Edited", "it cannot be read as what was written", number, this.newest);
+    }
     this.#placeUnreadable(undefined);
+    const moved = this.#strays.find((stray) => stray.seq === headSeq && stray.hash === this.#headHash && headSeq === this.newest + 1);
+    if (moved !== undefined) {
+      this.#strays = this.#strays.filter((stray) => stray !== moved);
+      this.newest = headSeq;
+      this.fault("Reordered", "it stands before lines that were written earlier", moved.line, moved.seq);
+    }
     // Of two lines with the last number, the head says which is the true one.
     const truth = this.#rivals.find((rival) => rival.seq === this.#headSeq && rival.hash === this.#headHash);
     if (truth !== undefined) this.#swapLast(truth);
@@ -339,7 +356,7 @@ export async function verifyAudit(options: { readonly path: string; readonly hea
   if (headFile === "unreadable")
     check.fault("HeadMissing", `the head (${headPath}) cannot be read: whether lines were cut off the end cannot be known`);
   if (head !== undefined) {
-    const newest = check.last.seq;
+    const { newest } = check;
     if (head.seq > newest)
       check.fault(
         "Cut",

@@ -98,8 +98,20 @@ function pauses(policies: readonly RemediationPolicy[], budgets: readonly Remedi
   return active;
 }
 
-/** Asks a running Nightshift for its workloads. */
-async function askServer(server: string, stateDir: string): Promise<{ workloads: readonly Workload[] | null; note: string | null }> {
+/**
+ * Asks a running Nightshift for its workloads: the one that has noted its address in the state directory, unless `server`
+ * names another. The token goes nowhere else.
+ */
+export async function askServer(
+  server: string | undefined,
+  stateDir: string,
+): Promise<{ workloads: readonly Workload[] | null; note: string | null }> {
+  let address: string;
+  try {
+    address = server ?? (await readFile(join(stateDir, "url"), "utf8")).trim();
+  } catch {
+    return { workloads: null, note: "no Nightshift runs with this state directory (--server names one that does)" };
+  }
   let token: string;
   try {
     token = (await readFile(join(stateDir, "token"), "utf8")).trim();
@@ -107,19 +119,19 @@ async function askServer(server: string, stateDir: string): Promise<{ workloads:
     return { workloads: null, note: `the token cannot be read: ${messageOf(error)}` };
   }
   try {
-    const response = await fetch(new URL("/api/v1/status", server), {
+    const response = await fetch(new URL("/api/v1/status", address), {
       headers: { authorization: `Bearer ${token}` },
       redirect: "error",
       signal: AbortSignal.timeout(ANSWER_MS),
     });
     if (!response.ok) {
       await response.body?.cancel();
-      return { workloads: null, note: `${server} answered ${response.status}: it is not the Nightshift of this state directory` };
+      return { workloads: null, note: `${address} answered ${response.status}: it is not the Nightshift of this state directory` };
     }
     const { workloads } = (await response.json()) as { workloads?: unknown };
     return { workloads: Array.isArray(workloads) ? (workloads as Workload[]) : [], note: null };
   } catch {
-    return { workloads: null, note: `no Nightshift answers at ${server} (--server names another address)` };
+    return { workloads: null, note: `no Nightshift answers at ${address} (--server names another address)` };
   }
 }
 
@@ -207,7 +219,7 @@ export function register(program: Command): void {
     .command("status")
     .description("show what is going on: workloads, remediations, policies, open circuits, pauses")
     .option("--all", "all remediations, not only live ones and the newest 20")
-    .option("--server <url>", "address of the Nightshift that runs, for the workloads", "http://127.0.0.1:8477")
+    .option("--server <url>", "address of the Nightshift that runs, for the workloads (default: as it noted in the state directory)")
     .addOption(stateOption())
     .addOption(new Option("--json", "print one JSON document"))
     .addHelpText(
@@ -220,7 +232,7 @@ Examples:
   $ nightshift status --json | jq '.remediations[] | select(.status.phase == "AwaitingApproval") | .metadata.name'
   $ watch nightshift status --state /var/lib/nightshift`,
     )
-    .action(async (options: { all?: boolean; server: string; state: string; json?: boolean }) => {
+    .action(async (options: { all?: boolean; server?: string; state: string; json?: boolean }) => {
       const stateDir = resolve(options.state);
       const now = Date.now();
       const stored = await withStore(stateDir, (store) => readStatus(store, now));

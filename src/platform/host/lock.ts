@@ -1,7 +1,7 @@
-import { mkdirSync } from "node:fs";
+import { closeSync, mkdirSync, openSync } from "node:fs";
 import { join } from "node:path";
 import { DatabaseSync } from "node:sqlite";
-import { NightshiftError } from "../../api/errors.ts";
+import { messageOf, NightshiftError } from "../../api/errors.ts";
 
 /** Holds a state directory until `release`, or until this process dies. */
 export interface StateLock {
@@ -17,7 +17,7 @@ export interface StateLock {
 export function lockState(stateDir: string): StateLock {
   mkdirSync(stateDir, { recursive: true, mode: 0o700 });
   const path = join(stateDir, "nightshift.lock");
-  const db = new DatabaseSync(path, { timeout: 0 });
+  const db = openLock(path);
   try {
     // A rollback journal lets the holder's pid be read while it holds the lock.
     db.exec("CREATE TABLE IF NOT EXISTS holder (pid INTEGER NOT NULL)");
@@ -27,7 +27,7 @@ export function lockState(stateDir: string): StateLock {
   } catch (cause) {
     const holder = holderOf(db);
     db.close();
-    if (!isBusy(cause)) throw new NightshiftError("STATE_UNUSABLE", `cannot lock the state directory`, { where: path, cause });
+    if (!isBusy(cause)) throw unusable(path, cause);
     throw new NightshiftError(
       "STATE_IN_USE",
       `another Nightshift${holder === undefined ? "" : ` (pid ${holder})`} uses this state directory`,
@@ -38,6 +38,24 @@ export function lockState(stateDir: string): StateLock {
     );
   }
   return { release: () => db.close() };
+}
+
+function openLock(path: string): DatabaseSync {
+  try {
+    // For its owner only: whoever could read it could hold it, too.
+    closeSync(openSync(path, "a", 0o600));
+    return new DatabaseSync(path, { timeout: 0 });
+  } catch (cause) {
+    throw unusable(path, cause);
+  }
+}
+
+function unusable(path: string, cause: unknown): NightshiftError {
+  return new NightshiftError("STATE_UNUSABLE", `the state directory cannot be locked: ${messageOf(cause)}`, {
+    where: path,
+    fix: "Make the directory writable for this user, or name another with --state.",
+    cause,
+  });
 }
 
 function holderOf(db: DatabaseSync): number | undefined {

@@ -1,0 +1,196 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { createServer, type IncomingHttpHeaders, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe, it, type TestContext } from "node:test";
+import * as fc from "fast-check";
+import type { Page } from "./paging.ts";
+import { DeliveryError, nextTry, retryAfter, SlackReceiver, WebhookReceiver } from "./receivers.ts";
+
+const PAGE: Page = {
+  dedupKey: "shop/payments-leak/Workload/shop/payments/MemoryLeak",
+  severity: "Page",
+  summary: "payments-2 leaks; three attempts did not help",
+  remediation: "shop/payments-leak-4c1f",
+  policy: "shop/payments-leak",
+  target: "Process/shop/payments-2",
+  details: ["the floor grows by 3.0 MB/s", "attempt 1, RestartPod: Ineffective"],
+  at: Date.parse("2026-06-01T03:14:00Z"),
+};
+const never = new AbortController().signal;
+
+interface Got {
+  readonly method: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: string;
+}
+
+/** A receiver's server on loopback. */
+async function serve(t: TestContext, answer: (res: ServerResponse) => void): Promise<{ url: string; got: Got[] }> {
+  const got: Got[] = [];
+  const server = createServer((req, res) => {
+    const chunks: Buffer[] = [];
+    req.on("data", (chunk: Buffer) => chunks.push(chunk));
+    req.on("end", () => {
+      got.push({ method: req.method ?? "", headers: req.headers, body: Buffer.concat(chunks).toString() });
+      answer(res);
+    });
+  });
+  await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, got };
+}
+
+const answering =
+  (status: number, headers: Record<string, string> = {}, body = "") =>
+  (res: ServerResponse): void =>
+    void res.writeHead(status, headers).end(body);
+
+describe("a webhook", () => {
+  it("gets the page as JSON, with the key of its incident, and confirms by any 2xx", async (t) => {
+    const { url, got } = await serve(t, answering(202));
+    await new WebhookReceiver({ name: "on-call", url }).send(PAGE, never);
+    assert.equal(got.length, 1);
+    assert.equal(got[0]?.method, "POST");
+    assert.match(String(got[0]?.headers["content-type"]), /^application\/json/);
+    assert.deepEqual(JSON.parse(got[0]?.body ?? ""), { version: "1", ...PAGE, at: "2026-06-01T03:14:00.000Z" });
+  });
+
+  it("everything but a 2xx is no confirmation, and redirects are not followed", async (t) => {
+    const other = await serve(t, answering(200));
+    for (const [status, headers] of [
+      [302, { location: other.url }],
+      [307, { location: other.url }],
+      [400, {}],
+      [404, {}],
+      [429, { "retry-after": "7" }],
+      [500, {}],
+      [503, { "retry-after": "120" }],
+    ] as const) {
+      const { url } = await serve(t, answering(status, headers, "no\u001b[31m\n thanks"));
+      await assert.rejects(new WebhookReceiver({ name: "on-call", url }).send(PAGE, never), (error: unknown) => {
+        assert.ok(error instanceof DeliveryError);
+        assert.equal(error.code, "PAGE_NOT_DELIVERED");
+        assert.match(error.message, new RegExp(`answered ${status}`));
+        assert.ok(!error.message.includes("\u001b"), "an answer writes no escapes to a terminal");
+        assert.equal(error.retryAfterMs, status === 429 ? 7_000 : status === 503 ? 120_000 : undefined);
+        return true;
+      });
+    }
+    assert.equal(other.got.length, 0);
+  });
+
+  it("one that never answers, cuts off or is not there has not confirmed", async (t) => {
+    const hangs = await serve(t, () => {});
+    await assert.rejects(new WebhookReceiver({ name: "a", url: hangs.url, timeoutMs: 200 }).send(PAGE, never), /no answer in 200 ms/);
+    const cuts = await serve(t, (res) => res.destroy());
+    await assert.rejects(new WebhookReceiver({ name: "a", url: cuts.url }).send(PAGE, never), /no answer/);
+    const gone = createServer().listen(0, "127.0.0.1");
+    await once(gone, "listening");
+    const { port } = gone.address() as AddressInfo;
+    gone.close();
+    await once(gone, "close");
+    await assert.rejects(new WebhookReceiver({ name: "a", url: `http://127.0.0.1:${port}/` }).send(PAGE, never), /ECONNREFUSED/);
+    await assert.rejects(new WebhookReceiver({ name: "a", url: hangs.url }).send(PAGE, AbortSignal.timeout(100)), /as Nightshift stops/);
+    const trickles = await serve(t, (res) => void res.writeHead(500).write("x".repeat(100_000)));
+    await assert.rejects(new WebhookReceiver({ name: "a", url: trickles.url, timeoutMs: 2_000 }).send(PAGE, never), /answered 500/);
+  });
+
+  it("secrets come from files, are read for every page, and never stand in an error", async (t) => {
+    const dir = mkdtempSync(join(tmpdir(), "nightshift-receiver-"));
+    t.after(() => rmSync(dir, { recursive: true, force: true }));
+    const [urlFile, tokenFile] = [join(dir, "url"), join(dir, "token")];
+    const receiver = new WebhookReceiver({ name: "on-call", urlFile, tokenFile });
+    await assert.rejects(receiver.send(PAGE, never), /URL cannot be read from .*ENOENT/);
+    const { url, got } = await serve(t, answering(403, {}, "no such token: s3cr3t-token for /hooks/s3cr3t-path"));
+    writeFileSync(urlFile, `${url}/hooks/s3cr3t-path\n`);
+    writeFileSync(tokenFile, "\n");
+    await assert.rejects(receiver.send(PAGE, never), /file of its token is empty/);
+    writeFileSync(tokenFile, "two\r\nlines");
+    await assert.rejects(receiver.send(PAGE, never), /characters that no HTTP header may have/);
+    writeFileSync(tokenFile, "s3cr3t-token\n");
+    await assert.rejects(receiver.send(PAGE, never), (error: unknown) => {
+      assert.ok(error instanceof DeliveryError);
+      assert.doesNotMatch(`${error.toString()} ${JSON.stringify(error)} ${error.stack ?? ""}`, /s3cr3t/);
+      return true;
+    });
+    assert.equal(got.at(-1)?.headers.authorization, "Bearer s3cr3t-token");
+    writeFileSync(urlFile, "ftp://example.com/");
+    await assert.rejects(receiver.send(PAGE, never), /no http or https URL/);
+  });
+
+  it("user and password in the URL are basic authentication, and are not sent in the URL", async (t) => {
+    const { url, got } = await serve(t, answering(500, {}, "user:p%40ss p@ss"));
+    const receiver = new WebhookReceiver({ name: "a", url: url.replace("http://", "http://user:p%40ss@") });
+    await assert.rejects(
+      receiver.send(PAGE, never),
+      (error: Error) => !error.message.includes("p@ss") && !error.message.includes("p%40ss"),
+    );
+    assert.equal(got[0]?.headers.authorization, `Basic ${Buffer.from("user:p@ss").toString("base64")}`);
+  });
+
+  it("long stories are cut", async (t) => {
+    const { url, got } = await serve(t, answering(200));
+    await new WebhookReceiver({ name: "a", url }).send({ ...PAGE, details: Array.from({ length: 500 }, () => "x".repeat(5_000)) }, never);
+    const { details } = JSON.parse(got[0]?.body ?? "") as { details: string[] };
+    assert.deepEqual([details.length, Math.max(...details.map((line) => line.length))], [100, 1_000]);
+  });
+});
+
+describe("Slack", () => {
+  it("gets text and blocks within its limits, whatever is in a page, and no mention gets through", async (t) => {
+    const { url, got } = await serve(t, answering(200, {}, "ok"));
+    const receiver = new SlackReceiver({ name: "slack", url });
+    await receiver.send({ ...PAGE, summary: "<!channel> a & b", details: ["<https://evil.example|click>"] }, never);
+    const { text, blocks } = JSON.parse(got[0]?.body ?? "") as { text: string; blocks: unknown[] };
+    assert.equal(text, "Nightshift needs a person: &lt;!channel&gt; a &amp; b");
+    assert.ok(!JSON.stringify(blocks).includes("<"));
+    assert.ok(JSON.stringify(blocks).includes(PAGE.dedupKey));
+    const line = fc.string({ maxLength: 4_000, unit: fc.constantFrom("&", "<", ">", "x", "\n") });
+    await fc.assert(
+      fc.asyncProperty(line, fc.array(line, { maxLength: 30 }), line, async (summary, details, target) => {
+        await receiver.send({ ...PAGE, summary, details, target }, never);
+        const sent = JSON.parse(got.at(-1)?.body ?? "") as {
+          blocks: { type: string; text?: { text: string }; fields?: { text: string }[]; elements?: { text: string }[] }[];
+        };
+        for (const block of sent.blocks) {
+          assert.ok((block.text?.text.length ?? 1) <= (block.type === "header" ? 150 : 3_000), `${block.type}: ${block.text?.text.length}`);
+          for (const field of block.fields ?? []) assert.ok(field.text.length <= 2_000);
+          for (const element of block.elements ?? []) assert.ok(element.text.length <= 3_000);
+        }
+      }),
+      { numRuns: 30 },
+    );
+  });
+});
+
+describe("trying again", () => {
+  it("waits longer each time, from one second to five minutes, and as long as the receiver asks within that", () => {
+    fc.assert(
+      fc.property(fc.integer({ min: 0, max: 10_000 }), fc.double({ min: 0, max: 1, maxExcluded: true, noNaN: true }), (tries, share) => {
+        const random = { next: () => share, uuid: () => "" };
+        const wait = nextTry(tries, undefined, random);
+        assert.ok(wait >= 1_000 && wait <= 300_000);
+        assert.ok(nextTry(tries + 1, undefined, random) >= wait);
+        for (const asked of [0, 45_000, 10 ** 9, NaN, Infinity]) {
+          const obeyed = nextTry(tries, asked, random);
+          assert.ok(obeyed >= wait && obeyed <= 300_000 && (Number.isNaN(asked) || obeyed >= Math.min(asked, 300_000)));
+        }
+      }),
+    );
+  });
+  it("Retry-After is seconds or a date, or nothing", () => {
+    const now = Date.parse("2026-06-01T00:00:00Z");
+    assert.equal(retryAfter(null, now), undefined);
+    assert.equal(retryAfter(" 120 ", now), 120_000);
+    assert.equal(retryAfter("Mon, 01 Jun 2026 00:00:30 GMT", now), 30_000);
+    assert.equal(retryAfter("Mon, 01 Jun 2020 00:00:30 GMT", now), 0);
+    for (const odd of ["", "-5", "soon"]) assert.ok((retryAfter(odd, now) ?? 0) >= 0, odd);
+  });
+});
