@@ -51,6 +51,9 @@ interface LockedPackage {
   readonly devOptional?: boolean;
 }
 
+/** What a package ships for those who write code, and no program loads. */
+const FOR_DEVELOPERS = /(\.d\.[cm]?ts|\.map|\.md|\.markdown)$/i;
+
 /** The npm packages that Nightshift runs with, without Node itself. */
 function productionPackages(): Entry[] {
   const lock = JSON.parse(readFileSync(join(root, "node_modules/.package-lock.json"), "utf8")) as {
@@ -62,7 +65,7 @@ function productionPackages(): Entry[] {
   // A nested package comes with the one that it is in.
   return all
     .filter(([path]) => path.lastIndexOf("node_modules/") === 0)
-    .map(([path]) => ({ to: join("/app", path), from: join(root, path) }));
+    .map(([path]) => ({ to: join("/app", path), from: join(root, path), without: FOR_DEVELOPERS }));
 }
 
 /** Nightshift, as `deploy/Containerfile` makes it: the built JavaScript below /app, with Node and nothing else. Needs `npm run build`. */
@@ -88,23 +91,24 @@ export function nightshiftImage(tag?: string): Image {
   };
 }
 
-/** The demo's shop: `node` as the entry point, and the services as `/shop/examples/shop/payments.ts` and so on. */
+/** The demo's shop: `node` as the entry point, and the services (`storefront.ts`, `payments.ts`, `bank.ts`) in the working directory. The lower layers are those of Nightshift. */
 export function shopImage(tag = "nightshift.dev/shop:1"): Image {
   return {
     name: tag,
     layers: [
       nodeLayer(),
-      productionPackages().map((entry) => ({ ...entry, to: entry.to.replace(/^\/app/, "/shop") })),
+      productionPackages(),
       [
-        { to: "/shop/package.json", from: join(root, "package.json") },
-        { to: "/shop/examples/shop", from: join(root, "examples/shop") },
+        { to: "/app/package.json", from: join(root, "package.json") },
+        { to: "/app/examples/shop", from: join(root, "examples/shop") },
       ],
     ],
     config: {
       Entrypoint: [NODE_PATH, "--disable-warning=ExperimentalWarning"],
-      Env: ["PATH=/nodejs/bin", "NODE_ENV=production"],
+      // Pods are reached by their own address.
+      Env: ["PATH=/nodejs/bin", "NODE_ENV=production", "HOST=0.0.0.0"],
       User: `${NONROOT}:${NONROOT}`,
-      WorkingDir: "/shop/examples/shop",
+      WorkingDir: "/app/examples/shop",
     },
   };
 }

@@ -24,8 +24,11 @@ import { dirname, join } from "node:path";
 
 /** Something in an image, at the absolute path `to`. Everything belongs to root and only its owner may write. */
 export type Entry =
-  /** A file, or a directory with all that is in it, of this machine; symbolic links of a directory stay links. */
-  | { readonly to: string; readonly from: string }
+  /**
+   * A file, or a directory with what is in it but the files whose names match `without`, of this machine; symbolic links of
+   * a directory stay links.
+   */
+  | { readonly to: string; readonly from: string; readonly without?: RegExp }
   /** A small file by its text. */
   | { readonly to: string; readonly text: string; readonly mode?: number }
   /** A symbolic link. */
@@ -60,11 +63,12 @@ export function imageCache(): string {
   return join(process.env["XDG_CACHE_HOME"] ?? join(homedir(), ".cache"), "nightshift", "images");
 }
 
-function hashTree(hash: Hash, path: string, to: string): void {
+function hashTree(hash: Hash, path: string, to: string, without: RegExp | undefined): void {
   const stat = lstatSync(path);
+  if (stat.isFile() && without?.test(path) === true) return;
   hash.update(`${to}\0${(stat.mode & 0o111) === 0 ? "-" : "x"}\0`);
   if (stat.isSymbolicLink()) hash.update(`link\0${readlinkSync(path)}\0`);
-  else if (stat.isDirectory()) for (const name of readdirSync(path).sort()) hashTree(hash, join(path, name), join(to, name));
+  else if (stat.isDirectory()) for (const name of readdirSync(path).sort()) hashTree(hash, join(path, name), join(to, name), without);
   else hash.update(`${stat.size}\0`).update(readFileSync(path));
 }
 
@@ -74,7 +78,7 @@ function digestOfLayer(entries: readonly Entry[]): string {
     hash.update(JSON.stringify({ ...entry, from: undefined }));
     // A single file is followed when it is a link, as the copy of it is.
     if ("from" in entry) {
-      if (statSync(entry.from).isDirectory()) hashTree(hash, entry.from, "");
+      if (statSync(entry.from).isDirectory()) hashTree(hash, entry.from, "", entry.without);
       else hash.update(readFileSync(entry.from));
     }
   }
@@ -86,12 +90,13 @@ function copyFile(from: string, to: string): void {
   chmodSync(to, (statSync(from).mode & 0o111) === 0 ? 0o644 : 0o755);
 }
 
-function copyTree(from: string, to: string): void {
+function copyTree(from: string, to: string, without: RegExp | undefined): void {
   const stat = lstatSync(from);
+  if (stat.isFile() && without?.test(from) === true) return;
   if (stat.isSymbolicLink()) symlinkSync(readlinkSync(from), to);
   else if (stat.isDirectory()) {
     mkdirSync(to, { recursive: true });
-    for (const name of readdirSync(from)) copyTree(join(from, name), join(to, name));
+    for (const name of readdirSync(from)) copyTree(join(from, name), join(to, name), without);
   } else copyFile(from, to);
 }
 
@@ -103,7 +108,7 @@ export function stage(entries: readonly Entry[], root: string): void {
     const to = join(root, entry.to);
     mkdirSync(dirname(to), { recursive: true });
     if ("from" in entry) {
-      if (statSync(entry.from).isDirectory()) copyTree(entry.from, to);
+      if (statSync(entry.from).isDirectory()) copyTree(entry.from, to, entry.without);
       else copyFile(entry.from, to);
     } else if ("text" in entry) {
       writeFileSync(to, entry.text);
@@ -150,45 +155,66 @@ async function layerTar(entries: readonly Entry[], cache: string): Promise<{ rea
   return { path, digest: readFileSync(known, "utf8") };
 }
 
+const MANIFEST = "manifest.json";
+
+/** Symbolic links are followed, so that layers need not be copied before. */
+const DEREFERENCE = ["--dereference", "--format=gnu", "--owner=0", "--group=0", "--numeric-owner", "--mtime=@0"];
+
+/** The arguments by which tar(1) writes the archive of a directory that `layOut` made to standard output, or with `out` to a file. */
+export function archiveArguments(dir: string, out = "-"): string[] {
+  // The manifest first: readers then need not keep what comes before it.
+  const files = readdirSync(dir)
+    .filter((file) => file !== MANIFEST)
+    .sort();
+  return [...DEREFERENCE, "-C", dir, "-cf", out, MANIFEST, ...files];
+}
+
+/**
+ * Makes what is missing of the images in the cache, and a directory `dir` that is their archive unpacked, with links into
+ * the cache: layers that several images share are there once. Returns a digest of all of it.
+ */
+export async function layOut(images: readonly Image[], dir: string, cache: string = imageCache()): Promise<string> {
+  const architecture = ARCHITECTURES[process.arch];
+  if (architecture === undefined) throw new Error(`no images are built for ${process.arch}`);
+  mkdirSync(join(cache, "layers"), { recursive: true });
+  mkdirSync(dir, { recursive: true });
+  const manifest = [];
+  for (const image of images) {
+    const layers: string[] = [];
+    const digests: string[] = [];
+    for (const entries of image.layers) {
+      const { path, digest } = await layerTar(entries, cache);
+      const file = `${digest}.tar`;
+      if (!existsSync(join(dir, file))) symlinkSync(path, join(dir, file));
+      layers.push(file);
+      digests.push(`sha256:${digest}`);
+    }
+    const config = JSON.stringify({ architecture, os: "linux", config: image.config, rootfs: { type: "layers", diff_ids: digests } });
+    const file = `${createHash("sha256").update(config).digest("hex")}.json`;
+    writeFileSync(join(dir, file), config);
+    manifest.push({ Config: file, RepoTags: [image.name], Layers: layers });
+  }
+  const text = JSON.stringify(manifest);
+  writeFileSync(join(dir, MANIFEST), text);
+  return createHash("sha256").update(text).digest("hex");
+}
+
 /**
  * Builds an image, unless the cache has one with the same name and content, and returns the path of its archive.
  * Needs GNU tar. Several processes may build the same image at once.
  */
 export async function buildImage(image: Image, cache: string = imageCache()): Promise<string> {
-  const architecture = ARCHITECTURES[process.arch];
-  if (architecture === undefined) throw new Error(`no images are built for ${process.arch}`);
-  mkdirSync(join(cache, "layers"), { recursive: true });
-  const layers: { readonly path: string; readonly digest: string }[] = [];
-  for (const entries of image.layers) layers.push(await layerTar(entries, cache));
-  const config = JSON.stringify({
-    architecture,
-    os: "linux",
-    config: image.config,
-    rootfs: { type: "layers", diff_ids: layers.map((layer) => `sha256:${layer.digest}`) },
-  });
-  const digest = createHash("sha256").update(config).digest("hex");
-  const named = createHash("sha256").update(image.name).update(digest).digest("hex");
-  const out = join(cache, `${image.name.replaceAll(/[^\w.-]/g, "-")}-${named.slice(0, 16)}.tar`);
-  if (existsSync(out)) return out;
+  mkdirSync(cache, { recursive: true });
   const work = mkdtempSync(join(cache, "image-"));
   try {
-    const root = join(work, "root");
-    mkdirSync(root);
-    writeFileSync(join(root, `${digest}.json`), config);
-    const paths = layers.map((layer) => `${layer.digest}.tar`);
-    for (const [i, layer] of layers.entries()) symlinkSync(layer.path, join(root, paths[i] ?? ""));
-    writeFileSync(join(root, "manifest.json"), JSON.stringify([{ Config: `${digest}.json`, RepoTags: [image.name], Layers: paths }]));
-    const done = spawnSync(
-      "tar",
-      ["--dereference", "--sort=name", "-C", root, "-cf", join(work, "image.tar"), "manifest.json", `${digest}.json`, ...new Set(paths)],
-      {
-        encoding: "utf8",
-      },
-    );
+    const digest = await layOut([image], join(work, "root"), cache);
+    const out = join(cache, `${image.name.replaceAll(/[^\w.-]/g, "-")}-${digest.slice(0, 16)}.tar`);
+    if (existsSync(out)) return out;
+    const done = spawnSync("tar", archiveArguments(join(work, "root"), join(work, "image.tar")), { encoding: "utf8" });
     if (done.status !== 0) throw new Error(`tar: ${done.error?.message ?? done.stderr}`);
     renameSync(join(work, "image.tar"), out);
+    return out;
   } finally {
     rmSync(work, { recursive: true, force: true });
   }
-  return out;
 }

@@ -1,20 +1,21 @@
 import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, openSync, closeSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, renameSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 import { NightshiftError } from "../../src/api/errors.ts";
-import { buildImage } from "../../scripts/oci.ts";
+import { type Image, layOut } from "../../scripts/oci.ts";
 import { busyboxImage, pauseImage } from "../../scripts/images.ts";
 import { type ApiAccess, call } from "./api.ts";
 import { PAUSE_IMAGE } from "./components.ts";
 import { ask, type ClusterStatus, follow } from "./control.ts";
 import { writeKubeconfig } from "./kubeconfig.ts";
 import { API_PORT, CLUSTERS_DIR, type ClusterPlan, Layout } from "./layout.ts";
+import { Proxy } from "./proxy.ts";
 import { demand, SYSTEM_PATH } from "./requirements.ts";
 import { CLUSTER_VARIABLE, isAlive, readState, refOf, sweep, writeState } from "./state.ts";
-import { binDir, ensureTool, type Progress, type Tool } from "./toolchain.ts";
+import { assetsFile, binDir, ensureTool, type Progress, type Tool } from "./toolchain.ts";
 
 /** Image with a shell and small tools that every cluster with nodes has. */
 export const BUSYBOX_IMAGE = "nightshift.dev/busybox:1";
@@ -30,8 +31,8 @@ export interface ClusterOptions {
   readonly fakeNodes?: number;
   /** Whether Services work. Default: where there are real nodes. */
   readonly kubeProxy?: boolean;
-  /** Archives (scripts/image.ts) to import into every node. */
-  readonly images?: readonly string[];
+  /** Images for the nodes: of scripts/images.ts, built as needed, or paths of archives. */
+  readonly images?: readonly (Image | string)[];
   /** More flags by component, e.g. `{"kube-apiserver": ["--event-ttl=5m"]}`. */
   readonly flags?: Readonly<Record<string, readonly string[]>>;
   /** Whether the API server logs every request, see `Cluster.audit`. Default true. */
@@ -162,20 +163,15 @@ export class EtcdControl extends ComponentControl {
 const SILENT: Progress = () => undefined;
 const VERBOSE: Progress = (line) => process.stderr.write(`cluster: ${line}\n`);
 
-/** What is alike of everything that a plan asks for, made once before any cluster is. */
-async function prepare(options: ClusterOptions, progress: Progress): Promise<Pick<ClusterPlan, "bin" | "kwok" | "images">> {
-  const nodes = options.nodes ?? (options.node === true ? 1 : 0);
+/** Builds what is missing in the cache. */
+async function prepare(options: ClusterOptions, nodes: number, progress: Progress): Promise<Pick<ClusterPlan, "bin" | "kwok">> {
   const fake = (options.fakeNodes ?? 0) > 0;
   const tools: readonly Tool[] = ["kube", ...(fake ? (["kwok"] as const) : []), ...(options.tools ?? [])];
   demand({ nodes: nodes > 0, tools });
   const bin = await ensureTool("kube", progress);
-  const kwok = fake ? join(await ensureTool("kwok", progress), "kwok") : undefined;
+  const kwok = fake ? { command: join(await ensureTool("kwok", progress), "kwok"), stages: assetsFile("kwok") } : undefined;
   for (const tool of options.tools ?? []) await ensureTool(tool, progress);
-  const images =
-    nodes === 0
-      ? []
-      : [await buildImage(pauseImage(PAUSE_IMAGE)), await buildImage(busyboxImage(BUSYBOX_IMAGE)), ...(options.images ?? [])];
-  return { bin, images, ...(kwok === undefined ? {} : { kwok }) };
+  return { bin, ...(kwok === undefined ? {} : { kwok }) };
 }
 
 /**
@@ -239,19 +235,24 @@ export class Cluster implements AsyncDisposable {
     if (!/^[a-z0-9][a-z0-9-]{0,19}$/.test(layout.name)) {
       throw new NightshiftError("CLUSTER_OPTIONS", `${layout.name} is no name for a cluster: at most 20 small letters, digits and hyphens`);
     }
-    const prepared = await prepare(options, progress);
+    const prepared = await prepare(options, nodes, progress);
     await sweep();
     createDirectory(layout, {
       ...prepared,
       name: layout.name,
       nodes,
       fakeNodes: options.fakeNodes ?? 0,
+      archives: (options.images ?? []).filter((image) => typeof image === "string"),
       kubeProxy: options.kubeProxy ?? nodes > 0,
       audit: options.audit ?? true,
       flags: options.flags ?? {},
       tokens: { admin: randomToken(), node: Array.from({ length: nodes }, randomToken) },
       detached: options.detached ?? false,
     });
+    if (nodes > 0) {
+      const images = (options.images ?? []).filter((image) => typeof image !== "string");
+      await layOut([pauseImage(PAUSE_IMAGE), busyboxImage(BUSYBOX_IMAGE), ...images], layout.images);
+    }
     const watchdog = startWatchdog(layout, options.detached ?? false);
     const port = await portOf(watchdog);
     const failure = port === undefined ? "it ended at once" : await follow(layout, progress);
@@ -395,9 +396,12 @@ export class Cluster implements AsyncDisposable {
     );
   }
 
-  /** Imports an image archive into every node. */
-  async loadImage(archive: string): Promise<void> {
-    await ask(this.#layout, "/import", { path: archive });
+  /** Imports an image, or the archive of one, into every node. */
+  async loadImage(image: Image | string): Promise<void> {
+    if (typeof image === "string") return ask(this.#layout, "/import", { path: image });
+    const dir = mkdtempSync(join(this.dir, "image-"));
+    await layOut([image], dir);
+    await ask(this.#layout, "/import", { path: dir });
   }
 
   /** A token of a service account, valid for `durationSeconds` (default an hour, at least 10 minutes). */
@@ -418,6 +422,17 @@ export class Cluster implements AsyncDisposable {
     writeKubeconfig(outer, { ...this.access, token }, name);
     writeKubeconfig(inner, { ...this.access, token, server: `https://127.0.0.1:${API_PORT}` }, name);
     return { outer, inner };
+  }
+
+  /**
+   * A proxy in front of the API server, with a kubeconfig (cluster-admin, or the bearer of `token`) that goes through it: for
+   * a client on this machine that is to be cut off alone. It lives in this process.
+   */
+  async proxy(name: string, token: string = this.access.token): Promise<{ readonly proxy: Proxy; readonly kubeconfig: string }> {
+    const proxy = await Proxy.start(Number(new URL(this.access.server).port));
+    const kubeconfig = join(this.dir, `kubeconfig-proxy-${name}`);
+    writeKubeconfig(kubeconfig, { ...this.access, token, server: `https://127.0.0.1:${proxy.port}` }, name);
+    return { proxy, kubeconfig };
   }
 
   /** The requests that the API server has answered so far, the oldest first; those of a watch, once it has begun and once it has ended. */

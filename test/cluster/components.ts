@@ -245,14 +245,16 @@ export const FAKE_NODE_ANNOTATION = "kwok.x-k8s.io/node";
 export function kwok(layout: Layout, plan: ClusterPlan): Component {
   return {
     name: "kwok",
-    command: plan.kwok ?? "kwok",
+    command: plan.kwok?.command ?? "",
     argv: [
+      `--config=${plan.kwok?.stages ?? ""}`,
       `--kubeconfig=${layout.innerKubeconfig}`,
       "--manage-all-nodes=false",
       `--manage-nodes-with-annotation-selector=${FAKE_NODE_ANNOTATION}=fake`,
       "--node-lease-duration-seconds=40",
       "--cidr=10.250.0.0/16",
       "--node-ip=192.0.2.250",
+      "--v=WARN",
       ...(plan.flags["kwok"] ?? []),
     ],
   };

@@ -1,5 +1,7 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { after, before, describe, it } from "node:test";
+import { promisify } from "node:util";
 import { ApiError, call } from "./api.ts";
 import { Cluster } from "./cluster.ts";
 import { lacking } from "./requirements.ts";
@@ -93,6 +95,19 @@ describe("a control plane", { skip: lacking({ nodes: false }) }, () => {
     await cluster.until("a reset watch", async () => (await cluster.apiserver.resetConnections()) >= 0 && ended !== undefined);
     await watch;
     assert.equal(ended, "ECONNRESET");
+  });
+
+  it("cuts off one client alone, by a proxy of its own", async () => {
+    const { proxy, kubeconfig } = await cluster.proxy("lonely");
+    const get = ["kubectl", "get", "namespaces", "--request-timeout=5s"];
+    // From the machine's own network, as any client there.
+    const outside = (config: string): Promise<unknown> =>
+      promisify(execFile)(get[0] ?? "", get.slice(1), { env: { ...cluster.environment(), KUBECONFIG: config } });
+    await outside(kubeconfig);
+    proxy.set("cut");
+    await assert.rejects(outside(kubeconfig));
+    await outside(cluster.kubeconfig);
+    await proxy.stop();
   });
 
   it("is alone: another one at the same time, with flags of its own, shares nothing", async () => {

@@ -64,6 +64,11 @@ export class Layout {
     return join(this.dir, "pki", "ca.crt");
   }
 
+  /** Images to import, as `layOut` of scripts/oci.ts leaves them; absent without nodes. */
+  get images(): string {
+    return join(this.dir, "images");
+  }
+
   /** The log of a component. */
   log(component: string): string {
     return join(this.dir, "logs", `${component}.log`);
@@ -94,13 +99,14 @@ export interface ClusterPlan {
   readonly fakeNodes: number;
   readonly kubeProxy: boolean;
   readonly audit: boolean;
-  readonly images: readonly string[];
+  /** Archives to import, beside the images that are laid out in `Layout.images`. */
+  readonly archives: readonly string[];
   /** More flags by component, e.g. `{"kube-apiserver": ["--event-ttl=5m"]}`; the last of a name wins. */
   readonly flags: Readonly<Record<string, readonly string[]>>;
   /** Directory with etcd, kube-apiserver and so on. */
   readonly bin: string;
-  /** The kwok binary, when there are fake nodes. */
-  readonly kwok?: string;
+  /** kwok and its stages, when there are fake nodes. */
+  readonly kwok?: { readonly command: string; readonly stages: string };
   /** Bearer tokens by user. */
   readonly tokens: { readonly admin: string; readonly node: readonly string[] };
   /** Whether the cluster lives on when its owner ends. */

@@ -1,12 +1,14 @@
 // Runs inside the cluster's own network, mount and pid namespaces, as the only child of their first process (tini), and
 // starts everything else. Started by watchdog.ts; told what to do over HTTP on a Unix socket (cluster.ts is the client).
 import { type ChildProcess, execFile, spawn } from "node:child_process";
-import { mkdirSync, openSync, readFileSync, writeFileSync } from "node:fs";
+import { mkdirSync, openSync, readFileSync, statSync, writeFileSync } from "node:fs";
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { connect, type Server, type Socket } from "node:net";
+import type { Server } from "node:net";
 import { join } from "node:path";
+import { pipeline } from "node:stream/promises";
 import { setTimeout as delay } from "node:timers/promises";
 import { promisify } from "node:util";
+import { archiveArguments } from "../../scripts/oci.ts";
 import { type ApiAccess, call } from "./api.ts";
 import { makeCgroup } from "./cgroups.ts";
 import * as components from "./components.ts";
@@ -14,6 +16,7 @@ import type { Component } from "./components.ts";
 import { writeKubeconfig } from "./kubeconfig.ts";
 import { API_PORT, type ClusterPlan, CONTROL_PLANE_ADDRESS, ETCD_CLIENT_PORT, Layout, type NodePlan } from "./layout.ts";
 import { makePki } from "./pki.ts";
+import { Proxy } from "./proxy.ts";
 import { SYSTEM_PATH } from "./requirements.ts";
 
 const run = promisify(execFile);
@@ -140,16 +143,33 @@ async function setUpMounts(): Promise<void> {
   }
 }
 
-async function importImage(path: string): Promise<void> {
-  await Promise.all(
-    nodes.map((node) =>
-      run("ctr", ["--address", components.containerdSocket(node), "--namespace", "k8s.io", "images", "import", path], { env: environment }),
-    ),
-  );
+/** Imports an archive, or a directory that `layOut` made, into every node. */
+async function importImages(path: string): Promise<void> {
+  const argv = statSync(path).isDirectory() ? archiveArguments(path) : undefined;
+  const imports = nodes.map(async (node) => {
+    const ctr = run(
+      "ctr",
+      ["--address", components.containerdSocket(node), "--namespace", "k8s.io", "images", "import", argv === undefined ? path : "-"],
+      {
+        env: environment,
+      },
+    );
+    if (argv !== undefined && ctr.child.stdin !== null) {
+      const tar = spawn("tar", argv, { env: environment, stdio: ["ignore", "pipe", "inherit"] });
+      await Promise.all([pipeline(tar.stdout, ctr.child.stdin), ctr]);
+    }
+    await ctr;
+  });
+  await Promise.all(imports);
 }
 
 async function startContainerd(node: NodePlan): Promise<void> {
   makeCgroup(node.cgroup);
+  // Image archives pass through there on their way to the snapshots, which stay on the disk: what a pod writes to its root
+  // file system would otherwise count as its memory.
+  const content = join(node.dir, "cd", "root", "io.containerd.content.v1.content");
+  mkdirSync(content, { recursive: true });
+  await run("mount", ["-t", "tmpfs", "-o", "mode=700", "tmpfs", content], { env: environment });
   start(components.containerd(node, plan));
   await until(`containerd of ${node.name}`, async () => {
     await run("ctr", ["--address", components.containerdSocket(node), "version"], { env: environment });
@@ -221,8 +241,8 @@ async function up(): Promise<void> {
     if (nodes.length === 0) return;
     await Promise.all(nodes.map(startContainerd));
     say("containerd ready");
-    for (const image of plan.images) await importImage(image);
-    say(`${plan.images.length} images imported`);
+    for (const path of [layout.images, ...plan.archives]) await importImages(path);
+    say("images imported");
   };
   await Promise.all([controlPlane(), runtimes()]);
   await startNodes(access);
@@ -234,32 +254,12 @@ async function up(): Promise<void> {
   });
 }
 
-/** Connections of the forwarder, from the machine's loopback address to the API server's. */
-const forwarded = new Set<Socket>();
-
-function forward(listener: Server): void {
-  listener.on("connection", (client: Socket) => {
-    const server = connect(API_PORT, "127.0.0.1");
-    for (const [from, to] of [
-      [client, server],
-      [server, client],
-    ] as const) {
-      forwarded.add(from);
-      from.setNoDelay(true);
-      from.pipe(to);
-      // A client sees a reset as a reset, and an API server that is down as one that hangs up.
-      from.on("error", () => to.resetAndDestroy());
-      from.once("close", () => {
-        forwarded.delete(from);
-        to.destroy();
-      });
-    }
-  });
-}
+/** From the machine's loopback address to the API server's. */
+let forwarder: Proxy | undefined;
 
 function resetConnections(): number {
-  const count = forwarded.size / 2;
-  for (const socket of forwarded) socket.resetAndDestroy();
+  const count = forwarder?.connections ?? 0;
+  forwarder?.reset();
   return count;
 }
 
@@ -315,7 +315,7 @@ const ACTIONS: Readonly<Record<string, (request: Request) => unknown>> = {
   },
   "/reset": resetConnections,
   "/compact": compact,
-  "/import": ({ path = "" }) => importImage(path),
+  "/import": ({ path = "" }) => importImages(path),
 };
 
 /** One line a step until the cluster is up or has failed. */
@@ -352,7 +352,7 @@ createHttpServer((request, answer) => void handle(request, answer)).listen(layou
 // Without its watchdog nobody would clear away the cluster, so it ends; tini and with it the pid namespace follow.
 process.once("disconnect", () => process.exit(1));
 process.on("message", (_message, listener) => {
-  forward(listener as Server);
+  forwarder = Proxy.adopt(listener as Server, API_PORT);
 });
 process.send?.("up");
 try {

@@ -21,6 +21,8 @@ interface ToolSource {
   readonly names: readonly string[];
   /** `-X` flags by the versions in go.mod. */
   readonly stamp: (version: (module: string) => string) => Readonly<Record<string, string>>;
+  /** Files of a module that the tool needs beside it, joined to `assets.yaml`. */
+  readonly assets?: { readonly module: string; readonly files: readonly string[] };
   /** For the progress line: about how much CPU time a build with an empty cache takes. */
   readonly cost: string;
 }
@@ -44,6 +46,17 @@ const SOURCES: Readonly<Record<Tool, ToolSource>> = {
     package: "sigs.k8s.io/kwok/cmd/kwok",
     names: ["kwok"],
     stamp: () => ({}),
+    // What becomes of nodes and pods, and when: kwok does nothing without.
+    assets: {
+      module: "sigs.k8s.io/kwok",
+      files: [
+        "node/fast/node-initialize.yaml",
+        "node/heartbeat-with-lease/node-heartbeat-with-lease.yaml",
+        "pod/fast/pod-ready.yaml",
+        "pod/fast/pod-complete.yaml",
+        "pod/fast/pod-delete.yaml",
+      ].map((file) => `kustomize/stage/${file}`),
+    },
     cost: "4 minutes of CPU",
   },
   helm: {
@@ -74,6 +87,11 @@ function buildDir(tool: Tool): string {
 /** The directory with the names that the tool answers to; it exists once the tool is built. */
 export function binDir(tool: Tool): string {
   return join(buildDir(tool), "bin");
+}
+
+/** The tool's `assets.yaml`. */
+export function assetsFile(tool: Tool): string {
+  return join(buildDir(tool), "assets.yaml");
 }
 
 /** Whether the tool is in the cache. */
@@ -117,10 +135,14 @@ function linkFlags(tool: Tool): string {
 
 /** Run under the lock: builds into a temporary directory and gives it its name when it is whole. */
 const BUILD = `
-  dir=$1 temporary=$2 tool=$3 ldflags=$4 package=$5; shift 5
+  dir=$1 temporary=$2 tool=$3 ldflags=$4 package=$5 module=$6 assets=$7; shift 7
   if [ -d "$dir" ]; then exit 0; fi
   mkdir -p "$temporary/bin"
   nice -n 5 go build -v -mod=readonly -ldflags "$ldflags" -o "$temporary/$tool" "$package"
+  if [ -n "$assets" ]; then
+    source=$(go list -mod=readonly -m -f '{{.Dir}}' "$module")
+    for file in $assets; do cat "$source/$file"; echo; echo ---; done > "$temporary/assets.yaml"
+  fi
   for name; do ln -s "../$tool" "$temporary/bin/$name"; done
   mv -T "$temporary" "$dir"
 `;
@@ -160,17 +182,15 @@ export async function ensureTool(tool: Tool, progress: Progress = SILENT): Promi
   }, PROGRESS_EVERY_MS);
   try {
     // flock(1) lets go of the lock however its holder ends.
-    await run(
-      "flock",
-      [`${dir}.lock`, "sh", "-euc", BUILD, "build", dir, temporary, tool, linkFlags(tool), source.package, ...source.names],
-      {
-        cwd: moduleDir(tool),
-        onLine: (line) => {
-          if (line.startsWith("go: downloading")) downloaded += 1;
-          else compiled += 1;
-        },
+    const assets = [source.assets?.module ?? "", source.assets?.files.join(" ") ?? ""];
+    const build = ["build", dir, temporary, tool, linkFlags(tool), source.package, ...assets, ...source.names];
+    await run("flock", [`${dir}.lock`, "sh", "-euc", BUILD, ...build], {
+      cwd: moduleDir(tool),
+      onLine: (line) => {
+        if (line.startsWith("go: downloading")) downloaded += 1;
+        else compiled += 1;
       },
-    );
+    });
   } catch (cause) {
     throw new NightshiftError("BUILD_FAILED", `${tool} could not be built: ${cause instanceof Error ? cause.message : String(cause)}`, {
       where: moduleDir(tool),
