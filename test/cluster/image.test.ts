@@ -123,7 +123,11 @@ describe("images in pods", { skip: lacking({ nodes: true }) }, () => {
     for (const name of ["bank", "payments", "storefront"])
       await cluster.kubectl(["rollout", "status", `deployment/${name}`, "--timeout=120s"]);
     const { spec } = await cluster.get<{ spec: { clusterIP: string } }>("service", "storefront");
-    const { stdout } = await cluster.exec(["curl", "-sS", "--fail", "-m", "10", `http://${spec.clusterIP}:8401/checkout`]);
-    assert.match(stdout, /"paid":true/);
+    // kube-proxy follows within a second.
+    const answer = await cluster.until("an answer", async () => {
+      const { stdout } = await cluster.exec(["curl", "-sS", "--fail", "-m", "10", `http://${spec.clusterIP}:8401/checkout`]);
+      return stdout;
+    });
+    assert.match(answer, /"paid":true/);
   });
 });
