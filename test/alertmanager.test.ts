@@ -2,7 +2,6 @@ import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { createServer, type AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
@@ -13,19 +12,11 @@ import { systemClock } from "../src/platform/host/clock.ts";
 import { NightshiftMetrics } from "../src/server/metrics.ts";
 import { startServer } from "../src/server/server.ts";
 import { bearerCheck } from "../src/server/token.ts";
+import { unusedPort } from "./support/ports.ts";
 
 const BINARY = "/usr/bin/prometheus-alertmanager";
 const TOKEN = "a-token-for-tests-only-1234567890";
 const missing = existsSync(BINARY) ? false : "no Alertmanager here: scripts/apt-install.sh prometheus-alertmanager";
-
-/** A port that was free a moment ago. */
-async function freePort(): Promise<number> {
-  const server = createServer();
-  await new Promise<void>((resolve) => void server.listen(0, "127.0.0.1", resolve));
-  const { port } = server.address() as AddressInfo;
-  await new Promise((resolve) => server.close(resolve));
-  return port;
-}
 
 async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
   for (let i = 0; i < 1_200; i++) {
@@ -70,7 +61,7 @@ receivers:
         http_config: { authorization: { type: Bearer, credentials: ${TOKEN} } }
 `,
       );
-      const port = await freePort();
+      const port = unusedPort();
       child = spawn(
         BINARY,
         [

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { type ChildProcess, spawn } from "node:child_process";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
-import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
@@ -11,6 +10,7 @@ import { isTerminal, type Remediation } from "../src/api/remediation.ts";
 import { systemClock } from "../src/platform/host/clock.ts";
 import { systemRandom } from "../src/platform/host/random.ts";
 import { SqliteStore } from "../src/platform/host/store.ts";
+import { unusedPort } from "./support/ports.ts";
 
 const here = resolve(import.meta.dirname, "support/kill");
 
@@ -20,15 +20,6 @@ interface Child {
   readonly exited: Promise<void>;
   /** Resolves with its address, or with undefined when it died before. */
   readonly ready: Promise<string | undefined>;
-}
-
-function freePort(): Promise<number> {
-  return new Promise((done) => {
-    const server = createServer().listen(0, "127.0.0.1", () => {
-      const address = server.address();
-      server.close(() => done(typeof address === "object" && address !== null ? address.port : 0));
-    });
-  });
 }
 
 function up(dir: string, crashAt: number): Child {
@@ -72,8 +63,8 @@ class Story {
   #traffic: Promise<void> = Promise.resolve();
 
   async prepare(): Promise<void> {
-    this.#port = await freePort();
-    const listen = await freePort();
+    this.#port = unusedPort();
+    const listen = unusedPort();
     writeFileSync(
       join(this.dir, "stack.yaml"),
       JSON.stringify({

@@ -113,7 +113,7 @@ export class Demo {
     const dir = await mkdtemp(join(tmpdir(), `nightshift-demo-${scenario.name}-`));
     const receiver = scenario.pages ? await PageReceiver.start() : undefined;
     try {
-      const [storefront = 0, payments = 0, bank = 0, listen = 0] = await freePorts(4);
+      const [storefront = 0, payments = 0, bank = 0, listen = 0] = freePorts(4);
       const settings = scenario.shop({ canary: join(dir, "canary"), speed });
       const text = shopStack(
         { ...settings, ...(receiver === undefined ? {} : { pageUrl: receiver.url }) },

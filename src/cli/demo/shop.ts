@@ -1,8 +1,8 @@
-import { createServer } from "node:net";
-import type { AddressInfo } from "node:net";
 import { fileURLToPath } from "node:url";
 import { extname } from "node:path";
 import { stringify } from "yaml";
+import { freePort } from "../../platform/host/ports.ts";
+import { systemRandom } from "../../platform/host/random.ts";
 import type { WorkloadSpec } from "../../platform/host/stack.ts";
 
 /** Sources run as `.ts` from a checkout, as `.js` from the package: the shop is in the form that this module is in. */
@@ -26,21 +26,10 @@ export interface ShopSettings {
 }
 
 /** Ports on 127.0.0.1 that are free now. */
-export async function freePorts(count: number): Promise<number[]> {
-  const servers = await Promise.all(
-    Array.from(
-      { length: count },
-      () =>
-        new Promise<ReturnType<typeof createServer>>((resolve, reject) => {
-          const server = createServer();
-          server.once("error", reject);
-          server.listen(0, "127.0.0.1", () => resolve(server));
-        }),
-    ),
-  );
-  const ports = servers.map((server) => (server.address() as AddressInfo).port);
-  await Promise.all(servers.map((server) => new Promise<void>((resolve) => server.close(() => resolve()))));
-  return ports;
+export function freePorts(count: number): number[] {
+  const ports = new Set<number>();
+  while (ports.size < count) ports.add(freePort(ports, systemRandom));
+  return [...ports];
 }
 
 /** The stack file of a scenario. */

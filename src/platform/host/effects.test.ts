@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { existsSync, readFileSync, rmSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { unusedPort } from "../../../test/support/ports.ts";
 import type { Effect } from "../../ports/platform.ts";
-import { Bench, killChild, stackOf, superviseElsewhere, unusedPort, until } from "./fixtures/harness.ts";
+import { Bench, killChild, stackOf, superviseElsewhere, until } from "./fixtures/harness.ts";
 import { findByEnvironment } from "../linux/proc.ts";
 
 const never = new AbortController().signal;
@@ -92,7 +93,7 @@ test("a replacement that crashes is not started again: whoever asked for it sees
 
 test("out of traffic stays out, also over a restart of Nightshift, until it is put back", async () => {
   await using bench = new Bench();
-  const port = await unusedPort();
+  const port = unusedPort();
   const stack = stackOf([{ name: "web", replicas: 2, port }]);
   let platform = await bench.start(stack);
   const [target] = await bench.ready("web", 2);
@@ -120,7 +121,7 @@ test("out of traffic stays out, also over a restart of Nightshift, until it is p
 
 test("requests in flight are counted exactly, and a stop that cuts them says how many", async () => {
   await using bench = new Bench();
-  const port = await unusedPort();
+  const port = unusedPort();
   const platform = await bench.start(stackOf([{ name: "web", port, stopGracePeriod: "300ms", env: { IGNORE_SIGTERM: "1" } }]));
   const [target] = await bench.ready("web", 1);
   assert.ok(target);
@@ -205,7 +206,7 @@ test("what is not there is refused", async () => {
 
 test("no request fails while a replica is replaced under load", async () => {
   await using bench = new Bench();
-  const port = await unusedPort();
+  const port = unusedPort();
   const platform = await bench.start(stackOf([{ name: "web", replicas: 2, port }]));
   const [target] = await bench.ready("web", 2);
   assert.ok(target);

@@ -1,12 +1,13 @@
 import assert from "node:assert/strict";
 import { existsSync } from "node:fs";
 import { test } from "node:test";
+import { unusedPort } from "../../../test/support/ports.ts";
 import { DO_NOT_REMEDIATE } from "../../api/meta.ts";
-import { Bench, stackOf, unusedPort, until } from "./fixtures/harness.ts";
+import { Bench, stackOf, until } from "./fixtures/harness.ts";
 
 test("starts replicas, reports them ready, and leaves nothing behind", async () => {
   await using bench = new Bench();
-  const port = await unusedPort();
+  const port = unusedPort();
   await bench.start(stackOf([{ name: "web", replicas: 2, port, annotations: { [DO_NOT_REMEDIATE]: "true" }, minAvailable: 1 }]));
   const replicas = await bench.ready("web", 2);
   const workload = bench.workload("web");

@@ -2,8 +2,9 @@ import assert from "node:assert/strict";
 import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { test } from "node:test";
+import { unusedPort } from "../../../test/support/ports.ts";
 import { NightshiftError } from "../../api/errors.ts";
-import { Bench, killChild, REPLICA, stackOf, superviseElsewhere, unusedPort, until } from "./fixtures/harness.ts";
+import { Bench, killChild, REPLICA, stackOf, superviseElsewhere, until } from "./fixtures/harness.ts";
 import { MemoryCgroups } from "./cgroup.ts";
 import { findByEnvironment, processIdentity } from "../linux/proc.ts";
 
@@ -117,7 +118,7 @@ test("readiness: when the probe began to fail, and that it had passed before", a
 for (const cgroups of [undefined, "none"] as const)
   test(`what outlived a killed Nightshift is adopted${cgroups === undefined ? "" : ", also without cgroups"}`, async () => {
     await using bench = new Bench();
-    const port = await unusedPort();
+    const port = unusedPort();
     const stack = stackOf([{ name: "web", replicas: 2, port }]);
     const extra = cgroups === undefined ? {} : { cgroups };
     const { child } = await superviseElsewhere({ stack, stateDir: bench.stateDir, ...extra });

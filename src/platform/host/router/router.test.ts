@@ -8,6 +8,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { it, type TestContext } from "node:test";
+import { unusedPort } from "../../../../test/support/ports.ts";
 import { withCode } from "../../../../test/support/store-conformance.ts";
 import { RouterClient } from "./client.ts";
 import { summarizeSeconds, type RouterBackend, type RouterBackendStats, type RouterService, type RouterServiceStats } from "./protocol.ts";
@@ -21,15 +22,6 @@ async function until(condition: () => boolean | Promise<boolean>, what: string):
     if (performance.now() > deadline) assert.fail(`waited in vain: ${what}`);
     await new Promise<void>((resolve) => void setTimeout(resolve, 10));
   }
-}
-
-async function freePort(): Promise<number> {
-  const server = createTcpServer().listen(0, HOST);
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }
 
 function isAlive(pid: number): boolean {
@@ -62,7 +54,7 @@ async function rig(t: TestContext, dir = mkdtempSync(join(tmpdir(), "nightshift-
     if (isAlive(pid)) process.kill(pid, "SIGKILL");
     await until(() => !isAlive(pid), "the router's end");
   });
-  const port = await freePort();
+  const port = unusedPort();
   const service = { namespace: "default", name: "shop", listen: { host: HOST, port }, timeoutMs: 10_000 };
   const stats = async (): Promise<RouterServiceStats> => {
     const found = (await client.stats()).services.find(({ name }) => name === "shop");
@@ -399,7 +391,7 @@ it("an answer that the backend cuts is cut at the client, and failed", async (t)
 it("a connection that is refused is tried elsewhere, whatever the method, with the whole body", async (t) => {
   const { port, set } = await rig(t);
   const backend = await backendServer(t, (req, res) => req.pipe(res));
-  await set([at("dead-1", await freePort()), at("dead-2", await freePort()), at("a", backend.port)]);
+  await set([at("dead-1", unusedPort()), at("dead-2", unusedPort()), at("a", backend.port)]);
   const body = "y".repeat(300_000);
   for (let i = 0; i < 5; i += 1) {
     const answer = await ask(port, { method: "POST", body });
@@ -420,7 +412,7 @@ it("without a backend a request waits for one, then is a 503", async (t) => {
   const answer = await ask(port);
   assert.equal(answer.status, 503);
   assert.match(answer.body, /no backend of default\/shop takes requests/);
-  await set([at("dead", await freePort())]);
+  await set([at("dead", unusedPort())]);
   const refused = await ask(port);
   assert.equal(refused.status, 503);
   assert.match(refused.body, /accepts connections/);
@@ -505,7 +497,7 @@ it("the counts in flight are exact after clients that go away at any moment", as
     }, 5);
   };
   const [a, b] = [await backendServer(t, make), await backendServer(t, make)];
-  await set([at("a", a.port), at("b", b.port), at("dead", await freePort())]);
+  await set([at("a", a.port), at("b", b.port), at("dead", unusedPort())]);
   const results = await Promise.allSettled(
     Array.from({ length: 300 }, (_, i) =>
       ask(port, { signal: AbortSignal.timeout(1 + (i % 40)), method: i % 3 ? "GET" : "POST", body: i % 3 ? "" : "body" }),
@@ -528,7 +520,7 @@ it("carries a WebSocket both ways, counted in flight until it ends", async (t) =
     socket.on("end", () => socket.end());
     socket.on("error", () => {});
   });
-  await set([at("dead", await freePort()), at("a", backendPort)]);
+  await set([at("dead", unusedPort()), at("a", backendPort)]);
   const open = async (path: string): Promise<{ socket: Socket; read: () => string }> => {
     const socket = connect(port, HOST);
     let text = "";
@@ -624,7 +616,7 @@ it("the same configuration twice changes nothing; another takes over ports witho
   // Another service takes the port; the client's connection stays.
   const other = await backendServer(t, (_req, res) => res.end("b"));
   const service = { namespace: "default", timeoutMs: 1_000 };
-  const second = await freePort();
+  const second = unusedPort();
   await client.configure([
     { ...service, name: "other", listen: { host: HOST, port }, backends: [at("b", other.port)] },
     { ...service, name: "shop", listen: { host: HOST, port: second }, backends: [at("a", backend.port)] },
@@ -644,7 +636,7 @@ it("a port that is taken is named, and nothing is changed", async (t) => {
   await set([at("a", backend.port)]);
   const config = await client.config();
   const service = { namespace: "default", timeoutMs: 1_000, backends: [] };
-  const free = await freePort();
+  const free = unusedPort();
   await assert.rejects(
     client.configure([
       { ...service, name: "free", listen: { host: HOST, port: free } },
@@ -667,7 +659,7 @@ it("the router goes on when the process that started it is killed, and the next 
   const dir = mkdtempSync(join(tmpdir(), "nightshift-router-"));
   const files = { socket: join(dir, "router.sock"), logFile: join(dir, "router.log"), pidFile: join(dir, "router.pid") };
   const backend = await backendServer(t, (_req, res) => res.end("still here"));
-  const port = await freePort();
+  const port = unusedPort();
   const services = [{ namespace: "n", name: "s", listen: { host: HOST, port }, timeoutMs: 1_000, backends: [at("a", backend.port)] }];
   const parent = spawn(
     process.execPath,
