@@ -1,8 +1,12 @@
 import { pino, type Logger } from "pino";
 
-/** A log on standard error: JSON lines for programs, else one readable line an entry. */
-export function createLog(options: { readonly json: boolean }): Logger {
-  if (options.json) return pino({ base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }));
+/** Levels of the log, the most talkative first. */
+export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
+
+/** A log on standard error: JSON lines for programs, else one readable line an entry. `level` is the least; default `info`. */
+export function createLog(options: { readonly json: boolean; readonly level?: string }): Logger {
+  const { level = "info" } = options;
+  if (options.json) return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }));
   const stream = {
     write(line: string): void {
       const { time, level, msg, ...rest } = JSON.parse(line) as { time: number; level: number; msg?: string };
@@ -11,5 +15,5 @@ export function createLog(options: { readonly json: boolean }): Logger {
       process.stderr.write(`${new Date(time).toISOString().slice(11, 23)} ${label}${msg ?? ""}${extra.join("")}\n`);
     },
   };
-  return pino({ base: null }, stream);
+  return pino({ level, base: null }, stream);
 }
