@@ -8,6 +8,7 @@ import type { Clock } from "../ports/clock.ts";
 import type { Effect, EffectResult, EffectType, Platform, Replica, Workload } from "../ports/platform.ts";
 import { resultReplica, type StepContext, type StepDefinition } from "./step.ts";
 import { STEPS } from "./steps/index.ts";
+import type { Stopwatches } from "./stopwatches.ts";
 
 /** What the step machine needs of the loop. */
 export interface MachineDeps {
@@ -25,6 +26,7 @@ export interface MachineDeps {
   effectEnded(type: EffectType, result: "Applied" | "Failed" | "Unknown"): void;
   /** Aborts when Nightshift stops. */
   readonly stopping: AbortSignal;
+  readonly stopwatches: Stopwatches;
 }
 
 /** Where an attempt stands after a call of `advance`. */
@@ -89,7 +91,7 @@ export function abandon(
   const undo: StepRecord[] = [];
   attempt.steps.toReversed().forEach((step, reverse) => {
     if (step.state !== "Done" && step.state !== "Failed") return;
-    const type = STEPS[step.type].undo?.(contextOf(remediation, attempt, step, platform, now));
+    const type = STEPS[step.type].undo?.(contextOf(remediation, attempt, step, platform, now, 0));
     if (type === undefined) return;
     undo.push({
       name: type,
@@ -108,6 +110,10 @@ export function abandon(
 /** The episode with its current attempt replaced. */
 export function withAttempt(remediation: Remediation, attempt: Attempt): Remediation {
   return { ...remediation, status: { ...remediation.status, attempts: [...remediation.status.attempts.slice(0, -1), attempt] } };
+}
+
+function objectKey({ metadata }: Remediation): string {
+  return `${metadata.namespace}/${metadata.name}`;
 }
 
 /** One step, run or resumed. */
@@ -131,6 +137,8 @@ class StepRun {
   }
 
   async run(fresh: string | undefined): Promise<Progress> {
+    // The rung's time runs from the first look on.
+    this.#rungTimeUp();
     if (this.#step.state === "Pending") {
       const held = await this.#mayBegin();
       if (held !== undefined) return held;
@@ -148,10 +156,10 @@ class StepRun {
   async #mayBegin(): Promise<Progress | undefined> {
     const context = this.#context();
     const stale = this.#definition.effect === undefined ? undefined : this.#deps.platform.staleness?.();
-    if (stale !== undefined && (this.#undoing || context.now < timeMs(this.#attempt.deadline)))
+    if (stale !== undefined && (this.#undoing || !this.#rungTimeUp()))
       return { next: "Wait", ms: GATE_RETRY_MS, remediation: this.#remediation, message: `step ${this.#step.name} is held back: ${stale}` };
     if (!this.#undoing) {
-      if (context.now >= timeMs(this.#attempt.deadline)) return this.#fail(`the rung's time was up before step ${this.#step.name}`);
+      if (this.#rungTimeUp()) return this.#fail(`the rung's time was up before step ${this.#step.name}`);
       const gone = await this.#targetGone(context);
       if (gone !== undefined) return gone;
     }
@@ -296,9 +304,18 @@ class StepRun {
   }
 
   #timeUp(): boolean {
-    const now = this.#deps.clock.now();
-    const begun = timeMs(this.#step.intendedAt ?? "");
-    return now - begun >= this.#step.timeoutMs || now >= timeMs(this.#attempt.deadline);
+    return this.#elapsed() >= this.#step.timeoutMs || this.#rungTimeUp();
+  }
+
+  /** Milliseconds since the step's intent was stored; 0 before that. */
+  #elapsed(): number {
+    if (this.#step.intendedAt === undefined) return 0;
+    return this.#deps.stopwatches.elapsed(objectKey(this.#remediation), "step", timeMs(this.#step.intendedAt));
+  }
+
+  #rungTimeUp(): boolean {
+    const began = timeMs(this.#attempt.startedAt);
+    return this.#deps.stopwatches.elapsed(objectKey(this.#remediation), "rung", began) >= timeMs(this.#attempt.deadline) - began;
   }
 
   async #settle(state: "Done" | "Skipped" | "Failed", message: string, result?: EffectResult): Promise<Progress> {
@@ -339,7 +356,8 @@ class StepRun {
   }
 
   #context(): StepContext {
-    return contextOf(this.#remediation, currentAttempt(this.#remediation), this.#step, this.#deps.platform, this.#deps.clock.now());
+    const { platform, clock } = this.#deps;
+    return contextOf(this.#remediation, currentAttempt(this.#remediation), this.#step, platform, clock.now(), this.#elapsed());
   }
 }
 
@@ -359,7 +377,14 @@ function sameStepTarget(a: StepRecord, b: StepRecord): boolean {
   return a.target?.uid === b.target?.uid;
 }
 
-function contextOf(remediation: Remediation, attempt: Attempt, step: StepRecord, platform: Platform, now: number): StepContext {
+function contextOf(
+  remediation: Remediation,
+  attempt: Attempt,
+  step: StepRecord,
+  platform: Platform,
+  now: number,
+  elapsed: number,
+): StepContext {
   const workload = findWorkload(platform, remediation.spec.workload);
   const alive = (uid: string | undefined): Replica | undefined => workload?.replicas.find((r) => r.ref.uid === uid && r.phase !== "Exited");
   const start = attempt.steps.find((s) => s.type === "startReplacement" && sameStepTarget(s, step));
@@ -368,6 +393,7 @@ function contextOf(remediation: Remediation, attempt: Attempt, step: StepRecord,
     start === undefined ? undefined : (resultReplica(start) ?? workload?.replicas.find((r) => r.startedBy === start.effectId)?.ref);
   return {
     now,
+    elapsed,
     remediation,
     attempt,
     step,

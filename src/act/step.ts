@@ -5,6 +5,8 @@ import type { Effect, EffectResult, Replica, Workload } from "../ports/platform.
 /** What a step may look at. A snapshot: nothing here waits. */
 export interface StepContext {
   readonly now: number;
+  /** Milliseconds since the step began; 0 before that. Unlike the difference of two times it bears clocks that jump. */
+  readonly elapsed: number;
   readonly remediation: Remediation;
   readonly attempt: Attempt;
   readonly step: StepRecord;

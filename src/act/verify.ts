@@ -1,6 +1,8 @@
+import { sameTarget } from "../api/meta.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
 import type { Remediation } from "../api/remediation.ts";
 import type { Signal } from "../api/signal.ts";
+import { timeMs } from "../api/time.ts";
 import { percentShare } from "../api/units.ts";
 import type { RequestStats } from "../observe/telemetry.ts";
 import type { Workload } from "../ports/platform.ts";
@@ -24,12 +26,24 @@ export interface Health {
   readonly message: string;
 }
 
+/**
+ * Whether a signal that fires says that this episode's cure has failed. Of the replicas of a workload that are ill, one is
+ * healed at a time: what another one suffers from is its own episode's, if it was there before this one's cure.
+ */
+function concerns({ spec, status }: Remediation, workload: Workload, { target }: Signal): boolean {
+  if (sameTarget(spec.remediationTarget, spec.workload) || sameTarget(target, spec.remediationTarget)) return true;
+  const replica = workload.replicas.find((candidate) => sameTarget(candidate.ref, target));
+  if (replica === undefined) return true;
+  const began = timeMs(status.attempts[0]?.startedAt ?? spec.startedAt);
+  return replica.startedAt >= began || status.attempts.some((attempt) => attempt.steps.some((step) => step.effectId === replica.startedBy));
+}
+
 /** Looks at the world once. The loop asks again until the answer was `Well` for `verify.stableFor`, or its time is up. */
 export function health({ remediation, verify, workload, firing, missing, requests }: VerifyContext): Health {
   if (workload === undefined) return { state: "NoData", message: `${remediation.spec.workload.name} is not there` };
   const serving = workload.replicas.filter((replica) => replica.ready && replica.inTraffic).length;
   if (serving < workload.desired) return { state: "Ill", message: `${serving} of ${workload.desired} replicas are ready` };
-  const same = firing.find((signal) => signal.name === remediation.spec.signal.name);
+  const same = firing.find((signal) => signal.name === remediation.spec.signal.name && concerns(remediation, workload, signal));
   if (same !== undefined) return { state: "Ill", message: `${same.name} still fires on ${same.target.name}` };
   if (missing.length > 0) return { state: "NoData", message: missing.join("; ") };
   if (requests !== undefined && requests.total > 0) {

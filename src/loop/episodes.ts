@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { abandon, advance, currentAttempt, type MachineDeps, withAttempt } from "../act/machine.ts";
 import { plan, rungName } from "../act/plan.ts";
+import { Stopwatches } from "../act/stopwatches.ts";
 import { health } from "../act/verify.ts";
 import { messageOf, NightshiftError } from "../api/errors.ts";
 import { API_VERSION, targetKey } from "../api/meta.ts";
@@ -15,6 +16,7 @@ import type { Platform, Workload } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
 import type { AuditRecord } from "../record/audit.ts";
 import type { LoopMetrics } from "../record/metrics.ts";
+import { MAX_DELAY_MS } from "../record/receivers.ts";
 import { objectKey } from "./cache.ts";
 import { remediationConditions } from "./conditions.ts";
 import { Lock } from "./lock.ts";
@@ -47,6 +49,7 @@ export class Episodes {
   readonly #metrics: LoopMetrics;
   readonly #clock: Clock;
   readonly #machine: MachineDeps;
+  readonly #stopwatches: Stopwatches;
   /** Deciding and storing the decision is one act: two decisions at once would each not know of the other. */
   readonly #deciding = new Lock();
   /** Decisions as they were last put on record, by episode or by policy and signal: an unchanged one is not repeated. */
@@ -58,7 +61,13 @@ export class Episodes {
   /** Episodes that are stored and whose decision is being put on record. */
   readonly #beginning = new Set<string>();
   readonly #folds = new Map<string, { count: number; at: number }>();
-  readonly #asked = new Set<string>();
+  /** How far the question for an approval is, by episode. */
+  readonly #asked = new Map<
+    string,
+    { readonly state: "Asking" | "Asked" | "Failed"; readonly tries: number; readonly notBefore: number }
+  >();
+  /** When a page that was not confirmed is tried again (monotonic ms), and the stored time that this was taken from. */
+  readonly #pageDue = new Map<string, { readonly nextTryAt: string; readonly at: number }>();
   readonly #counted = new Set<string>();
   readonly #wake: (key: string) => void;
 
@@ -80,10 +89,12 @@ export class Episodes {
     this.#pager = options.pager;
     this.#metrics = options.metrics;
     this.#wake = options.wake;
+    this.#stopwatches = new Stopwatches(this.#clock);
     this.#machine = {
       platform: this.#platform,
       clock: this.#clock,
       stopping: options.stopping,
+      stopwatches: this.#stopwatches,
       save: (remediation) => this.#save(remediation),
       audit: (type, remediation, step, message) =>
         this.#recorder.write([
@@ -378,7 +389,10 @@ export class Episodes {
         "TargetChanged",
         `the cause is now ${targetKey(diagnosis.remediationTarget)}: that is another episode`,
       );
-    return this.#deciding.run(() => this.#redecide(remediation, signal, diagnosis, policy));
+    const requeue = await this.#deciding.run(() => this.#redecide(remediation, signal, diagnosis, policy));
+    const now = this.#world.remediations.get(key);
+    if (now?.status.phase === "AwaitingApproval") this.#askForApproval(now, policy);
+    return requeue;
   }
 
   async #redecide(remediation: Remediation, signal: Signal, diagnosis: Diagnosis, policy: RemediationPolicy): Promise<Requeue> {
@@ -394,10 +408,11 @@ export class Episodes {
       await this.#recorder.write(records);
       return this.#end(remediation, "Succeeded", "Observed", "Observed", "the mode is Observe: this would have been done now");
     }
-    const waitedSince = timeMs(remediation.metadata.creationTimestamp ?? remediation.spec.startedAt);
+    const created = timeMs(remediation.metadata.creationTimestamp ?? remediation.spec.startedAt);
+    const waited = this.#stopwatches.elapsed(objectKey(remediation), "waiting", created);
     if (decision.action === "AwaitApproval") {
-      const timeout = waitedSince + durationMs(policy.spec.approval.timeout);
-      if (now >= timeout) {
+      const left = durationMs(policy.spec.approval.timeout) - waited;
+      if (left <= 0) {
         await this.#recorder.write(records);
         return this.#escalate(remediation, "ApprovalTimeout", `nobody answered within ${policy.spec.approval.timeout}`);
       }
@@ -416,8 +431,7 @@ export class Episodes {
           },
           records,
         );
-      await this.#askForApproval(remediation, policy);
-      return { after: Math.min(RECONSIDER_MS, timeout - now) };
+      return { after: Math.min(RECONSIDER_MS, left) };
     }
     if (records.length > 0)
       remediation = await this.#saveWith(
@@ -427,9 +441,8 @@ export class Episodes {
         },
         records,
       );
-    const due = waitedSince + durationMs(policy.spec.escalation.blockedFor);
     if (
-      now >= due &&
+      waited >= durationMs(policy.spec.escalation.blockedFor) &&
       remediation.status.page === undefined &&
       !SAID_BY_PEOPLE.has(decision.reason ?? "") &&
       !isPaged(remediation, this.#world.remediations.list())
@@ -482,23 +495,39 @@ export class Episodes {
     return `denied by ${denied.spec.by}${denied.spec.reason === undefined ? "" : `: ${denied.spec.reason}`}`;
   }
 
-  /** Tells the receivers that an answer is waited for; again after a restart, under the same key. */
-  async #askForApproval(remediation: Remediation, policy: RemediationPolicy): Promise<void> {
+  /**
+   * Tells the receivers that an answer is waited for, until one try is confirmed; again after a restart, under the same key.
+   * Nothing waits for it: a receiver that is slow must not hold up decisions, this episode's answer among them.
+   */
+  #askForApproval(remediation: Remediation, policy: RemediationPolicy): void {
     const key = objectKey(remediation);
-    if (this.#asked.has(key)) return;
-    this.#asked.add(key);
+    const known = this.#asked.get(key);
+    if (known !== undefined && (known.state !== "Failed" || this.#clock.monotonic() < known.notBefore)) return;
+    const tries = (known?.tries ?? 0) + 1;
+    this.#asked.set(key, { state: "Asking", tries, notBefore: 0 });
+    this.#ask(remediation, policy).then(
+      () => this.#asked.set(key, { state: "Asked", tries, notBefore: 0 }),
+      (error: unknown) => {
+        this.#asked.set(key, { state: "Failed", tries, notBefore: this.#clock.monotonic() + this.#pager.backoff(tries) });
+        // Said once. Where it cannot be put on record now, it is owed.
+        if (tries === 1)
+          this.#recorder
+            .write([this.#recorder.about(remediation, "Page", `nobody could be asked for approval yet: ${messageOf(error)}`)])
+            .catch(() => undefined);
+      },
+    );
+  }
+
+  async #ask(remediation: Remediation, policy: RemediationPolicy): Promise<void> {
+    const key = objectKey(remediation);
     const { name, namespace } = remediation.metadata;
     const how = `Answer with: nightshift approve ${name} --namespace ${namespace}, or --deny.`;
-    try {
-      await this.#pager.notify(
-        remediation,
-        `${key}/approval`,
-        `${remediation.spec.diagnosis.summary}. May ${rungName(remediation.spec.ladder[0] ?? policy.spec.ladder[0]!)} be carried out? ${how}`,
-        policy,
-      );
-    } catch (error) {
-      await this.#recorder.write([this.#recorder.about(remediation, "Page", `nobody could be asked for approval: ${messageOf(error)}`)]);
-    }
+    await this.#pager.notify(
+      remediation,
+      `${key}/approval`,
+      `${remediation.spec.diagnosis.summary}. May ${rungName(remediation.spec.ladder[0] ?? policy.spec.ladder[0]!)} be carried out? ${how}`,
+      policy,
+    );
   }
 
   // ---- acting --------------------------------------------------------------------------------------------------
@@ -591,7 +620,8 @@ export class Episodes {
     const workload = this.#world.workload(remediation.spec.workload);
     const now = this.#clock.now();
     const verification = remediation.status.verification ?? { startedAt: timestamp(now) };
-    const startedAt = timeMs(verification.startedAt);
+    const key = objectKey(remediation);
+    const verifying = this.#stopwatches.elapsed(key, "verifying", timeMs(verification.startedAt));
     const detection = policy === undefined || workload === undefined ? { signals: [], missing: [] } : this.#world.detect(policy, workload);
     const verify = policy?.spec.verify ?? { stableFor: "30s", timeout: "5m", maxErrorRate: "5%" };
     const stableFor = durationMs(verify.stableFor);
@@ -601,14 +631,14 @@ export class Episodes {
       workload,
       firing: detection.signals.filter((signal) => signal.state === "Firing"),
       missing: detection.missing,
-      requests: this.#world.telemetry.requests(remediation.spec.workload, Math.max(startedAt, now - stableFor)),
+      requests: this.#world.telemetry.requests(remediation.spec.workload, now - Math.min(verifying, stableFor)),
     });
     const stableSince = seen.state === "Well" ? (verification.stableSince ?? timestamp(now)) : undefined;
-    if (stableSince !== undefined && now - timeMs(stableSince) >= stableFor) {
+    if (stableSince !== undefined && this.#stopwatches.elapsed(key, "stable", timeMs(stableSince)) >= stableFor) {
       const healed = closeAttempt(remediation, "Effective", seen.message, this.#clock);
       return this.#end(healed, "Succeeded", "Remediated", "Verified", `${seen.message}, for ${verify.stableFor}`);
     }
-    if (now - startedAt >= durationMs(verify.timeout)) {
+    if (verifying >= durationMs(verify.timeout)) {
       const why = `not well within ${verify.timeout}: ${seen.message}`;
       const closed = closeAttempt(remediation, "Ineffective", why, this.#clock);
       if (seen.state === "NoData") return this.#escalate(closed, "NoData", why, "Inconclusive");
@@ -722,7 +752,7 @@ export class Episodes {
   async #page(remediation: Remediation): Promise<Requeue> {
     const { page } = remediation.status;
     if (page?.state !== "Pending") return {};
-    const wait = page.nextTryAt === undefined ? 0 : timeMs(page.nextTryAt) - this.#clock.now();
+    const wait = page.nextTryAt === undefined ? 0 : this.#pageDueIn(objectKey(remediation), page.nextTryAt);
     if (wait > 0) return { after: wait };
     const next = await this.#pager.deliver(remediation, page, this.#world.policyOf(remediation));
     const said = next.state === "Sent" ? `paged: ${page.summary}` : `not paged: ${next.lastError ?? ""}`;
@@ -730,6 +760,15 @@ export class Episodes {
       this.#recorder.about(remediation, "Page", said, { state: next.state, dedupKey: next.dedupKey, tries: next.tries }),
     ]);
     return { after: 0 };
+  }
+
+  /** How long until a page is tried again (ms), whatever the wall clock has done since that was stored. */
+  #pageDueIn(key: string, nextTryAt: string): number {
+    const known = this.#pageDue.get(key);
+    if (known?.nextTryAt === nextTryAt) return known.at - this.#clock.monotonic();
+    const wait = Math.min(Math.max(0, timeMs(nextTryAt) - this.#clock.now()), MAX_DELAY_MS);
+    this.#pageDue.set(key, { nextTryAt, at: this.#clock.monotonic() + wait });
+    return wait;
   }
 
   // ---- storing -------------------------------------------------------------------------------------------------
@@ -796,8 +835,8 @@ export class Episodes {
 
   #forget(key: string, remediation: Remediation): void {
     if (remediation.status.page?.state === "Pending") return;
-    for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#folds]) map.delete(key);
-    this.#asked.delete(key);
+    for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#folds, this.#asked, this.#pageDue]) map.delete(key);
+    this.#stopwatches.forget(key);
   }
 
   /** The record of a decision, unless the same decision is the last on record. */

@@ -172,6 +172,8 @@ export class Loop {
       }
     }
     for (const key of this.#firing.keys()) if (!seen.has(key)) this.#firing.delete(key);
+    // What could not be written is not forgotten where nothing else is to be written.
+    await this.#recorder.write([]);
     metrics.queueDepth(this.#queue.depth);
   }
 

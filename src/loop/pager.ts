@@ -74,6 +74,11 @@ export class Pager {
     return { ...page, tries, lastError: failed, nextTryAt: timestamp(this.#clock.now() + nextTry(tries, retryAfterMs, this.#random)) };
   }
 
+  /** How long after so many failed tries the next one comes (ms). */
+  backoff(tries: number): number {
+    return nextTry(tries, undefined, this.#random);
+  }
+
   /** Tells the policy's receivers something that wakes nobody; rejects when not all confirmed it. */
   async notify(remediation: Remediation, key: string, message: string, policy: RemediationPolicy | undefined): Promise<void> {
     const receivers = this.#receiversOf(policy);

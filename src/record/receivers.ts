@@ -9,7 +9,8 @@ const TIME_LIMIT_MS = 5_000;
 /** How much of an answer's body is read, for the error message (bytes). */
 const ANSWER_BYTES = 512;
 const MIN_DELAY_MS = 1_000;
-const MAX_DELAY_MS = 300_000;
+/** Longest time between two tries of a page (ms). */
+export const MAX_DELAY_MS = 300_000;
 
 /**
  * Milliseconds until a page is tried again after `tries` failures: 2 s doubled with every try, the upper half of it random

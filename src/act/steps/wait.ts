@@ -1,4 +1,3 @@
-import { timeMs } from "../../api/time.ts";
 import { durationMs } from "../../api/units.ts";
 import type { StepParams } from "../../api/runbook.ts";
 import type { StepDefinition } from "../step.ts";
@@ -7,8 +6,8 @@ import type { StepDefinition } from "../step.ts";
 export const wait: StepDefinition = {
   type: "wait",
   destructive: false,
-  poll: ({ step, now }) => {
-    const left = timeMs(step.intendedAt ?? "") + durationMs((step.params as StepParams<"wait">).for) - now;
+  poll: ({ step, elapsed }) => {
+    const left = durationMs((step.params as StepParams<"wait">).for) - elapsed;
     return left > 0 ? { state: "Waiting", message: `${Math.ceil(left / 1000)} s to go` } : { state: "Done", message: "waited" };
   },
 };

@@ -1,0 +1,259 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { NightshiftError } from "../api/errors.ts";
+import type { Platform, Replica } from "../ports/platform.ts";
+import { Harness } from "../../test/support/harness.ts";
+
+const RESTART = ["StartReplacement", "RemoveFromTraffic", "Capture", "Stop"];
+const HOUR = 3_600_000;
+
+async function ill(spec: Record<string, unknown> = {}, replicas = 3): Promise<{ h: Harness; replica: string }> {
+  const h = new Harness();
+  const workload = h.platform.addWorkload("payments", replicas);
+  await h.policy(spec);
+  return { h, replica: workload.replicas[1]?.ref.name ?? "" };
+}
+
+const replicas = (h: Harness): readonly Replica[] => h.platform.workload("payments").replicas;
+const named = (h: Harness, name: string): Replica | undefined => replicas(h).find((replica) => replica.ref.name === name);
+
+/** A platform that calls back before each effect. */
+const watched =
+  (before: (type: string) => void) =>
+  (platform: Platform): Platform => ({
+    name: platform.name,
+    effects: platform.effects,
+    workloads: () => platform.workloads(),
+    onChange: (listener) => platform.onChange(listener),
+    observe: (effect) => platform.observe(effect),
+    apply: (effect, signal) => {
+      before(effect.type);
+      return platform.apply(effect, signal);
+    },
+  });
+
+describe("the audit trail is away for a while", () => {
+  it("each effect after it has its decision, with every verdict, on record before it", async () => {
+    const { h, replica } = await ill();
+    const before: string[][] = [];
+    await h.start({ platform: watched(() => before.push(h.records.map((record) => record.type))) });
+    h.auditFails = new NightshiftError("AUDIT_UNAVAILABLE", "no space left");
+    h.fire("Ill", { replica });
+    await h.pass(20_000);
+    assert.deepEqual(h.platform.log, []);
+    h.auditFails = undefined;
+    assert.ok(await h.until(() => h.ended()));
+    assert.deepEqual(h.platform.log, RESTART);
+    assert.deepEqual(
+      before[0]?.filter((type) => type === "Signal" || type === "Decision"),
+      ["Signal", "Decision"],
+    );
+    const decision = h.records.find((record) => record.type === "Decision");
+    assert.equal((decision?.data?.["verdicts"] as unknown[] | undefined)?.length, 11);
+    assert.ok(h.records.length < 30, `what was tried again and again is on record once: ${h.records.length} records`);
+    await h.stop();
+  });
+
+  it("the end of an episode is on record afterwards", async () => {
+    const { h, replica } = await ill();
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "Verifying"));
+    h.auditFails = new NightshiftError("AUDIT_UNAVAILABLE", "no space left");
+    assert.ok(await h.until(() => h.ended()));
+    await h.pass(5_000);
+    h.auditFails = undefined;
+    h.fire("Other", { replica: "nobody" });
+    assert.ok(
+      await h.until(() => h.said("Phase").some((message) => message.startsWith("Succeeded, Remediated"))),
+      h.said("Phase").join("; "),
+    );
+    await h.stop();
+  });
+});
+
+describe("the store is away for a while", () => {
+  it("nothing happens without an intent that is stored, and it happens once afterwards", async () => {
+    const { h, replica } = await ill();
+    await h.start();
+    h.store.beforeWrite = () => {
+      throw new NightshiftError("STORE_UNAVAILABLE", "database or disk is full");
+    };
+    h.fire("Ill", { replica });
+    await h.pass(20_000);
+    assert.deepEqual(h.platform.log, []);
+    h.store.beforeWrite = undefined;
+    assert.ok(await h.until(() => h.ended()));
+    assert.deepEqual(h.platform.log, RESTART);
+    assert.equal(h.only().status.outcome, "Remediated");
+    await h.stop();
+  });
+
+  it("in the midst of an episode: each effect once, and the end is the same", async () => {
+    for (let write = 1; write <= 8; write++) {
+      const { h, replica } = await ill();
+      let left = write;
+      let failing = 0;
+      h.store.beforeWrite = ({ kind }) => {
+        if (kind !== "Remediation" || --left > 0 || failing++ > 3) return;
+        throw new NightshiftError("STORE_UNAVAILABLE", "database or disk is full");
+      };
+      await h.start();
+      h.fire("Ill", { replica });
+      assert.ok(await h.until(() => h.ended()), `write ${write}`);
+      assert.deepEqual(h.platform.log, RESTART, `write ${write}`);
+      assert.ok([...h.platform.applied.values()].every((count) => count === 1));
+      await h.stop();
+    }
+  });
+});
+
+describe("receivers that are slow or away", () => {
+  it("one that hangs while it is asked for an approval holds no other decision up", async () => {
+    const { h, replica } = await ill({ mode: "Approve" });
+    h.platform.addWorkload("orders", 3);
+    await h.policy({ targets: [{ name: "orders" }] }, "orders");
+    let asked = 0;
+    await h.start(
+      {},
+      {
+        receivers: [
+          {
+            name: "oncall",
+            send: () => {
+              asked++;
+              return new Promise(() => {});
+            },
+          },
+        ],
+      },
+    );
+    h.fire("Ill", { replica });
+    await h.pass(1_000);
+    assert.equal(asked, 1);
+    const other = h.platform.workload("orders").replicas[0]?.ref.name ?? "";
+    h.fire("Ill", { replica: other });
+    assert.ok(await h.until(() => h.platform.log.length === RESTART.length, 30_000), "the other workload is healed meanwhile");
+  });
+
+  it("asks for an approval until a receiver confirms, under one key", async () => {
+    const { h, replica } = await ill({ mode: "Approve", maxSignalAge: "1h" });
+    h.receiverFails = new NightshiftError("PAGE_NOT_DELIVERED", "no answer");
+    await h.start();
+    h.fire("Ill", { replica });
+    await h.pass(30_000);
+    assert.equal(h.pages.length, 0);
+    h.receiverFails = undefined;
+    assert.ok(await h.until(() => h.pages.length > 0), "asked once it can be");
+    await h.pass(60_000);
+    assert.equal(h.pages.length, 1);
+    assert.match(h.pages[0]?.dedupKey ?? "", /\/approval$/);
+    assert.ok(h.said("Page").length <= 2, `said once that nobody could be asked: ${h.said("Page").join("; ")}`);
+    await h.stop();
+  });
+});
+
+describe("two replicas of one workload are ill", () => {
+  it("they are healed one after the other, and the one that waits does not make the other's cure ineffective", async () => {
+    const { h } = await ill({ maxSignalAge: "24h", verify: { stableFor: "5s", timeout: "15s" }, cooldown: "5s" });
+    await h.start();
+    const [first, second] = replicas(h).map((replica) => replica.ref.name);
+    assert.ok(first && second);
+    h.fire("Ill", { replica: first });
+    h.fire("Ill", { replica: second });
+    h.platform.onChange(() => {
+      for (const name of [first, second])
+        if (named(h, name) === undefined && [...h.alerts.values()].some((a) => a.status === "firing" && a.labels["replica"] === name))
+          h.fire("Ill", { replica: name }, "resolved");
+    });
+    assert.ok(await h.until(() => h.remediations().length === 2 && h.ended(), 300_000));
+    assert.deepEqual(
+      h.remediations().map((r) => r.status.outcome),
+      ["Remediated", "Remediated"],
+    );
+    assert.deepEqual(h.platform.log, [...RESTART, ...RESTART]);
+    assert.deepEqual(h.pages, []);
+    await h.stop();
+  });
+
+  it("a replacement that is ill of the same makes the cure ineffective", async () => {
+    const { h, replica } = await ill({ maxSignalAge: "24h", verify: { stableFor: "5s", timeout: "15s" } });
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "Verifying"));
+    h.fire("Ill", { replica }, "resolved");
+    const replacement = replicas(h).find((r) => r.startedBy !== undefined)?.ref.name ?? "";
+    h.fire("Ill", { replica: replacement });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.endedAt !== undefined));
+    assert.equal(h.remediations()[0]?.status.outcome, "Ineffective");
+    await h.stop();
+  });
+});
+
+describe("the clock jumps", () => {
+  for (const [what, jump] of [
+    ["a day ahead", 24 * HOUR],
+    ["a day back", -24 * HOUR],
+  ] as const) {
+    it(`${what} while the replacement starts: it gets its time, and not more`, async () => {
+      const { h, replica } = await ill({ maxSignalAge: "48h" });
+      h.platform.replacementsBecomeReady = false;
+      await h.start();
+      h.fire("Ill", { replica });
+      assert.ok(await h.until(() => h.platform.log.length === 1));
+      h.clock.jump(h.clock.now() + jump);
+      await h.pass(5_000);
+      assert.equal(h.only().status.phase, "Executing", "five seconds are not its time");
+      const replacement = replicas(h).find((r) => r.startedBy !== undefined)?.ref.name ?? "";
+      h.platform.change("payments", replacement, { ready: true, everReady: true });
+      assert.ok(await h.until(() => h.platform.log.length === RESTART.length));
+      h.fire("Ill", { replica }, "resolved");
+      assert.ok(await h.until(() => h.ended(), 60_000), `verified within its own time: ${h.only().status.message ?? ""}`);
+      assert.equal(h.only().status.outcome, "Remediated");
+      await h.stop();
+    });
+
+    it(`${what} while requests are waited for that never end: the stop is not put off`, async () => {
+      const { h, replica } = await ill({ maxSignalAge: "48h" });
+      await h.start();
+      h.fire("Ill", { replica });
+      h.platform.change("payments", replica, { inFlight: 1 });
+      const waits = (): boolean =>
+        h.only().status.attempts[0]?.steps.some((step) => step.type === "awaitInFlight" && step.state === "Intended") ?? false;
+      assert.ok(await h.until(() => h.platform.log.includes("RemoveFromTraffic") && waits()));
+      h.clock.jump(h.clock.now() + jump);
+      assert.ok(await h.until(() => h.platform.log.includes("Stop"), 60_000), "the default is 30 s");
+      await h.stop();
+    });
+
+    it(`${what} while the cure is verified: it must be well for as long as the policy says`, async () => {
+      const { h, replica } = await ill({ maxSignalAge: "48h", verify: { stableFor: "20s", timeout: "40s" } });
+      await h.start();
+      h.fire("Ill", { replica });
+      assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "Verifying"));
+      h.fire("Ill", { replica }, "resolved");
+      await h.pass(2_000);
+      h.clock.jump(h.clock.now() + jump);
+      await h.pass(10_000);
+      assert.equal(h.only().status.phase, "Verifying");
+      assert.ok(await h.until(() => h.ended(), 30_000), "20 s, not a day");
+      assert.equal(h.only().status.outcome, "Remediated");
+      await h.stop();
+    });
+  }
+});
+
+describe("a client that never finishes its request", () => {
+  it("is cut by the stop at the end of the wait, and that is on record", async () => {
+    const { h, replica } = await ill({ maxSignalAge: "1h" });
+    await h.start();
+    h.platform.change("payments", replica, { inFlight: 2 });
+    h.fire("Ill", { replica });
+    await h.pass(20_000);
+    assert.deepEqual(h.platform.log, ["StartReplacement", "RemoveFromTraffic"]);
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.platform.log.includes("Stop")));
+    assert.ok(h.said("Result").some((message) => message.includes("2 requests still in flight after 30 s: the stop will cut them")));
+    await h.stop();
+  });
+});
