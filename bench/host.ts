@@ -7,12 +7,6 @@ import { type Running, readStack, startNightshift } from "../src/cli/nightshift.
 import type { Platform } from "../src/ports/platform.ts";
 import type { AuditRecord } from "../src/record/audit.ts";
 
-/** Quantile of numbers, nearest rank. */
-export function quantile(values: readonly number[], q: number): number {
-  const sorted = values.toSorted((a, b) => a - b);
-  return sorted[Math.min(sorted.length - 1, Math.max(0, Math.ceil(q * sorted.length) - 1))] ?? Number.NaN;
-}
-
 function freePort(): Promise<number> {
   return new Promise((done) => {
     const server = createServer().listen(0, "127.0.0.1", () => {

@@ -1,7 +1,8 @@
 import { closeSync, fdatasyncSync, openSync, writeSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
-import { alert, payload, post, quantile, startHost } from "./host.ts";
+import { alert, payload, post, startHost } from "./host.ts";
+import { quantile } from "./quantile.ts";
 import type { BenchResult } from "./result.ts";
 
 const IDLE = 200;

@@ -1,5 +1,6 @@
 import { isTerminal } from "../src/api/remediation.ts";
-import { alert, payload, post, quantile, startHost } from "./host.ts";
+import { alert, payload, post, startHost } from "./host.ts";
+import { quantile } from "./quantile.ts";
 import type { BenchResult } from "./result.ts";
 
 const ALERTS = 10_000;

@@ -10,7 +10,7 @@ import { NightshiftError } from "../../src/api/errors.ts";
 export type Progress = (line: string) => void;
 
 /** What is built from Go modules: `kube` is the whole of Kubernetes in one binary, the others are built only when asked for. */
-export type Tool = "kube" | "kwok" | "helm";
+export type Tool = "kube" | "kwok" | "helm" | "peer";
 
 interface ToolSource {
   /** Go module, relative to this directory; its files are the key of the cache. */
@@ -64,6 +64,14 @@ const SOURCES: Readonly<Record<Tool, ToolSource>> = {
     package: "helm.sh/helm/v4/cmd/helm",
     names: ["helm"],
     stamp: (version) => ({ "helm.sh/helm/v4/internal/version.version": version("helm.sh/helm/v4") }),
+    cost: "4 minutes of CPU",
+  },
+  // What the benches measure Nightshift beside.
+  peer: {
+    module: "../../bench/peer-go",
+    package: ".",
+    names: ["peer"],
+    stamp: () => ({}),
     cost: "4 minutes of CPU",
   },
 };
