@@ -9,9 +9,9 @@ export function createLog(options: { readonly json: boolean; readonly level?: st
   if (options.json) return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }));
   const stream = {
     write(line: string): void {
-      const { time, level, msg, ...rest } = JSON.parse(line) as { time: number; level: number; msg?: string };
+      const { time, level: of, msg, ...rest } = JSON.parse(line) as { time: number; level: number; msg?: string };
       const extra = Object.entries(rest).map(([key, value]) => ` ${key}=${typeof value === "string" ? value : JSON.stringify(value)}`);
-      const label = level >= 50 ? "ERROR " : level >= 40 ? "WARN  " : "";
+      const label = of >= 50 ? "ERROR " : of >= 40 ? "WARN  " : "";
       process.stderr.write(`${new Date(time).toISOString().slice(11, 23)} ${label}${msg ?? ""}${extra.join("")}\n`);
     },
   };
