@@ -24,14 +24,14 @@ check: install ## Types
 	$(NODE) node_modules/.bin/tsc -p tsconfig.json
 
 lint: install ## Lint (purity of api, orient and decide), format, generated files
-	node_modules/.bin/oxlint --type-aware --deny-warnings src test bench examples scripts
-	node_modules/.bin/oxfmt --check src test bench examples scripts
+	node_modules/.bin/oxlint --type-aware --deny-warnings src agent test bench examples scripts
+	node_modules/.bin/oxfmt --check src agent test bench examples scripts
 	$(NODE) scripts/generate-docs.ts --check
 	$(NODE) scripts/generate-crds.ts --check
 
 unit: install ## Unit, property, integration and real-process tests
 	scripts/apt-install.sh prometheus-alertmanager openssl
-	$(NODE) --test --test-reporter=spec 'src/**/*.test.ts' 'test/*.test.ts'
+	$(NODE) --test --test-reporter=spec 'src/**/*.test.ts' 'agent/**/*.test.ts' 'test/*.test.ts'
 
 scenarios: install ## The demo's scenarios in short form
 	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/demo/*.test.ts'

@@ -4,6 +4,7 @@ import { dirname, join, resolve } from "node:path";
 import { it } from "node:test";
 
 const src = resolve(import.meta.dirname, "../src");
+const agent = resolve(import.meta.dirname, "../agent");
 
 /** What each room may import, beside itself (docs/architecture.md, "Import order"). */
 const ALLOWED: Readonly<Record<string, readonly string[]>> = {
@@ -39,13 +40,29 @@ it("imports run one way", () => {
       seen += 1;
       const from = room(path);
       if (!target.startsWith(`${src}/`)) {
-        // The demo is the command for the example shop.
-        if (from === "cli" && target.includes("/examples/")) continue;
+        // The demo is the command for the example shop, and the agent has a command.
+        if (from === "cli" && (target.includes("/examples/") || target.startsWith(`${agent}/`))) continue;
         wrong.push(`${file} imports ${specifier}, outside src`);
       } else if (room(target) !== from && !(ALLOWED[from] ?? []).includes(room(target))) wrong.push(`${file} imports ${specifier}`);
     }
   }
   assert.ok(seen > 100, `only ${seen} imports were found`);
+  assert.deepEqual(wrong, []);
+});
+
+it("the node agent stands on the API, the ports and what platforms share", () => {
+  const files = globSync("**/*.ts", { cwd: agent }).filter((file) => !file.endsWith(".test.ts") && !file.includes("fixtures/"));
+  assert.ok(files.length > 10, `only ${files.length} files`);
+  const allowed = ["api", "ports", "platform/kubernetes", "platform/capture", "platform/linux"].map((dir) => join(src, dir));
+  const wrong = files.flatMap((file) => {
+    const path = join(agent, file);
+    return imports(readFileSync(path, "utf8")).flatMap((specifier) => {
+      const target = resolve(dirname(path), specifier);
+      return target.startsWith(`${agent}/`) || allowed.some((dir) => target.startsWith(`${dir}/`))
+        ? []
+        : [`agent/${file} imports ${specifier}`];
+    });
+  });
   assert.deepEqual(wrong, []);
 });
 

@@ -1,6 +1,7 @@
 import { readFileSync } from "node:fs";
 import { dirname, join } from "node:path";
 import { Command, CommanderError } from "commander";
+import { register as agent } from "./commands/agent.ts";
 import { register as approve } from "./commands/approve.ts";
 import { register as audit } from "./commands/audit.ts";
 import { register as completion } from "./commands/completion.ts";
@@ -43,7 +44,7 @@ Examples:
 
 Exit codes: 0 yes, 1 no, 2 wrong use, 69 unavailable, 70 internal, 130 interrupted; more with \`nightshift help exit-codes\`.`,
     );
-  for (const register of [demo, up, status, approve, audit, policy, crds, trend, completion]) register(program);
+  for (const register of [demo, up, status, approve, audit, policy, crds, agent, trend, completion]) register(program);
   return program;
 }
 

@@ -10,7 +10,7 @@ import { NightshiftError } from "../../src/api/errors.ts";
 export type Progress = (line: string) => void;
 
 /** What is built from Go modules: `kube` is the whole of Kubernetes in one binary, the others are built only when asked for. */
-export type Tool = "kube" | "kwok" | "helm" | "peer";
+export type Tool = "kube" | "kwok" | "helm" | "peer" | "versitygw";
 
 interface ToolSource {
   /** Go module, relative to this directory; its files are the key of the cache. */
@@ -73,6 +73,14 @@ const SOURCES: Readonly<Record<Tool, ToolSource>> = {
     names: ["peer"],
     stamp: () => ({}),
     cost: "4 minutes of CPU",
+  },
+  // An S3-compatible store over a directory, for the tests of artifacts.
+  versitygw: {
+    module: "versitygw",
+    package: "github.com/versity/versitygw/cmd/versitygw",
+    names: ["versitygw"],
+    stamp: () => ({}),
+    cost: "2 minutes of CPU",
   },
 };
 

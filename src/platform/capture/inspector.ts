@@ -1,3 +1,4 @@
+import type { Socket } from "node:net";
 import { Agent, request, WebSocket, type Dispatcher } from "undici";
 import { NightshiftError, messageOf } from "../../api/errors.ts";
 import { sleep, type Clock } from "../../ports/clock.ts";
@@ -27,8 +28,8 @@ export interface InspectedProcess {
   readonly ownPid?: number;
   /** Ports of 127.0.0.1 at which its inspector may listen now. Asked again while it opens. */
   ports(): readonly number[];
-  /** Opens connections in its network. Default: this process' own network. */
-  readonly connect?: Agent.Options["connect"];
+  /** A connection to a port of 127.0.0.1 in its network. Default: in this process' own. */
+  readonly connect?: (port: number) => Promise<Socket>;
   /** An inspector that is found open was opened by us earlier, so that it is ours to close. Default false. */
   readonly openedByUs?: boolean;
 }
@@ -84,7 +85,7 @@ export class Inspector {
    * Rejects with `CAPTURE_UNSUPPORTED` where there is none, or it is another process', and `CAPTURE_TIMEOUT`.
    */
   static async open(target: InspectedProcess, clock: Clock, signal: AbortSignal): Promise<Inspector> {
-    const network = new Agent({ ...(target.connect === undefined ? {} : { connect: target.connect }), pipelining: 0 });
+    const network = networkOf(target);
     try {
       let address = await findInspector(target.ports(), network, signal);
       const openedByUs = address === undefined || target.openedByUs === true;
@@ -182,6 +183,25 @@ export class Inspector {
     if (message.error === undefined) pending?.resolve(message.result ?? {});
     else pending?.reject(new NightshiftError("CAPTURE_FAILED", `the process refused: ${message.error.message ?? "no reason given"}`));
   }
+}
+
+/** Without keep-alive: an inspector that closes waits for its connections. */
+function networkOf({ connect: open }: InspectedProcess): Agent {
+  if (open === undefined) return new Agent({ pipelining: 0 });
+  return new Agent({
+    pipelining: 0,
+    connect: ({ port }, callback) => {
+      void (async () => {
+        let socket: Socket;
+        try {
+          socket = await open(Number(port));
+        } catch (error) {
+          return callback(error instanceof Error ? error : new Error(String(error)), null);
+        }
+        callback(null, socket);
+      })();
+    },
+  });
 }
 
 /** Address of the first inspector that listens at one of the ports; undefined where none does. */
