@@ -213,7 +213,7 @@ class StepRun {
     const effect = this.#definition.effect?.(context);
     if (effect === undefined) return undefined;
     const found = await this.#deps.platform.observe(effect);
-    if (found.state === "Applied") return this.#applied(effect, found.result, " (found done after a restart)");
+    if (found.state === "Applied") return this.#applied(effect, found.result, " (found done)");
     if (found.state === "Unknown") return this.#unknown(effect, found.why);
     const obstacle = this.#definition.precondition?.(context);
     if (obstacle !== undefined) return this.#undoing ? this.#settle("Skipped", obstacle) : this.#effectFailed(effect, obstacle);

@@ -146,10 +146,12 @@ export interface Service extends KubeObject {
 }
 
 export interface EndpointSlice extends KubeObject {
-  readonly endpoints?: readonly {
-    readonly conditions?: { readonly ready?: boolean; readonly serving?: boolean; readonly terminating?: boolean };
-    readonly targetRef?: { readonly kind?: string; readonly name?: string; readonly uid?: string };
-  }[];
+  readonly endpoints?:
+    | null
+    | readonly {
+        readonly conditions?: { readonly ready?: boolean; readonly serving?: boolean; readonly terminating?: boolean };
+        readonly targetRef?: { readonly kind?: string; readonly name?: string; readonly uid?: string };
+      }[];
 }
 
 export interface PodDisruptionBudget extends KubeObject {

@@ -347,11 +347,12 @@ function projectService({ metadata, spec }: Service): ServiceRecord {
 }
 
 /** What is kept of an EndpointSlice: its pods. */
-export function projectSlice({ metadata, endpoints = [] }: EndpointSlice): SliceRecord {
+export function projectSlice({ metadata, endpoints }: EndpointSlice): SliceRecord {
   return {
     ...base(metadata),
     service: metadata.labels?.[SERVICE_NAME] ?? "",
-    endpoints: endpoints.flatMap(({ targetRef, conditions }) =>
+    // The API server says null where there are none.
+    endpoints: (endpoints ?? []).flatMap(({ targetRef, conditions }) =>
       targetRef?.kind === "Pod"
         ? // Absent means ready, by the API's documentation.
           [{ pod: targetRef.name ?? "", uid: targetRef.uid ?? "", ready: conditions?.ready ?? true }]
