@@ -7,6 +7,7 @@ import type { Decision } from "../decide/gate.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Effect, EffectResult, EffectType, Platform, Replica, Workload } from "../ports/platform.ts";
 import { resultReplica, type StepContext, type StepDefinition } from "./step.ts";
+import { EFFECTS_OF, PER_REPLICA } from "./step-facts.ts";
 import { STEPS } from "./steps/index.ts";
 import type { Stopwatches } from "./stopwatches.ts";
 
@@ -67,7 +68,7 @@ export function currentAttempt(remediation: Remediation): Attempt {
  */
 export async function advance(remediation: Remediation, deps: MachineDeps, fresh?: string): Promise<Progress> {
   const attempt = currentAttempt(remediation);
-  const undoing = attempt.outcome === "Failed" || attempt.outcome === "Cancelled";
+  const undoing = attempt.outcome !== undefined && attempt.outcome !== "Effective";
   const steps = undoing ? attempt.undo : attempt.steps;
   const index = steps.findIndex((step) => step.state === "Pending" || step.state === "Intended");
   const step = steps[index];
@@ -79,10 +80,13 @@ export async function advance(remediation: Remediation, deps: MachineDeps, fresh
   return machine.run(fresh);
 }
 
-/** Ends the attempt before its steps are done, and plans what brings the world back. The undo steps run in later calls of `advance`. */
+/**
+ * Ends the attempt before its steps are done, or when they did not help, and plans what brings the world back, as far as
+ * the platform can. The undo steps run in later calls of `advance`.
+ */
 export function abandon(
   remediation: Remediation,
-  outcome: "Failed" | "Cancelled",
+  outcome: "Failed" | "Cancelled" | "Ineffective",
   message: string,
   platform: Platform,
   now: number,
@@ -92,7 +96,7 @@ export function abandon(
   attempt.steps.toReversed().forEach((step, reverse) => {
     if (step.state !== "Done" && step.state !== "Failed") return;
     const type = STEPS[step.type].undo?.(contextOf(remediation, attempt, step, platform, now, 0));
-    if (type === undefined) return;
+    if (type === undefined || EFFECTS_OF[type].some((effect) => !platform.effects.has(effect))) return;
     undo.push({
       name: type,
       type,
@@ -162,6 +166,8 @@ class StepRun {
       if (this.#rungTimeUp()) return this.#fail(`the rung's time was up before step ${this.#step.name}`);
       const gone = await this.#targetGone(context);
       if (gone !== undefined) return gone;
+      const interference = interferenceOf(context);
+      if (interference !== undefined) return this.#abandon("Cancelled", interference);
     }
     const obstacle = this.#definition.precondition?.(context);
     if (obstacle !== undefined) {
@@ -187,11 +193,15 @@ class StepRun {
   async #targetGone(context: StepContext): Promise<Progress | undefined> {
     const onReplica = context.workload !== undefined && replicaTarget(this.#remediation, this.#step) !== undefined;
     if (!onReplica || context.replica !== undefined) return undefined;
-    const stopped = this.#attempt.steps.some((s) => s.type === "stop" && s.state === "Done" && sameStepTarget(s, this.#step));
+    const stopped = this.#attempt.steps.some(
+      (s) => (s.type === "stop" || s.type === "evict") && s.state === "Done" && sameStepTarget(s, this.#step),
+    );
     if (stopped) return undefined;
+    const begun = this.#attempt.steps.some((s) => s.state === "Done" && STEPS[s.type].effect !== undefined);
+    // What is about the whole workload goes on: a rollout takes the target away, too.
+    if (begun && !PER_REPLICA.has(this.#step.type)) return undefined;
     const message = `${replicaTarget(this.#remediation, this.#step)?.name ?? "the target"} is gone`;
-    if (this.#attempt.steps.every((s) => s.state !== "Done" || STEPS[s.type].effect === undefined))
-      return { next: "TargetGone", remediation: this.#remediation, message };
+    if (!begun) return { next: "TargetGone", remediation: this.#remediation, message };
     const steps = this.#attempt.steps.map((s): StepRecord =>
       (s.state === "Pending" || s.state === "Intended") && sameStepTarget(s, this.#step) ? { ...s, state: "Skipped", message } : s,
     );
@@ -292,6 +302,11 @@ class StepRun {
 
   async #poll(): Promise<Progress> {
     const context = this.#context();
+    const interference = this.#undoing ? undefined : interferenceOf(context);
+    if (interference !== undefined) {
+      this.#remediation = this.#withStep({ ...this.#step, state: "Skipped", message: interference });
+      return this.#abandon("Cancelled", interference);
+    }
     const seen = this.#definition.poll?.(context) ?? { state: "Done" as const, message: "" };
     if (seen.state === "Done") return this.#settle("Done", seen.message);
     if (seen.state === "Failed") return this.#fail(seen.message);
@@ -401,6 +416,23 @@ function contextOf(
     replica: alive(replicaTarget(remediation, step)?.uid),
     replacement: ref === undefined ? undefined : { ref, now: alive(ref.uid) },
   };
+}
+
+/**
+ * What somebody else has done to the workload since the attempt began that is not to be fought: a rollout. That it has more
+ * or fewer replicas, as by an autoscaler, is none.
+ */
+export function interferenceOf({
+  workload,
+  attempt,
+}: {
+  readonly workload: Workload | undefined;
+  readonly attempt: Attempt;
+}): string | undefined {
+  let expected = attempt.revision;
+  for (const step of attempt.steps) expected = (step.result as EffectResult | undefined)?.revision ?? expected;
+  if (expected === undefined || workload?.revision === undefined || workload.revision === expected) return undefined;
+  return `somebody else has rolled out ${workload.ref.kind} ${workload.ref.name} since (revision ${workload.revision}, not ${expected})`;
 }
 
 /** The workload as the platform has it now. */

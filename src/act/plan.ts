@@ -3,36 +3,19 @@ import type { TargetRef } from "../api/meta.ts";
 import type { RemediationPolicy, Rung } from "../api/policy.ts";
 import type { StepRecord } from "../api/remediation.ts";
 import { DEFAULT_STEP_TIMEOUT_MS, type Runbook, type Step, type StepType, stepType } from "../api/runbook.ts";
-import { durationMs } from "../api/units.ts";
-import type { EffectType, Platform, Workload } from "../ports/platform.ts";
+import { durationMs, quantityBytes } from "../api/units.ts";
+import type { EffectType, GitOpsField, Platform, Replica, Workload } from "../ports/platform.ts";
+import { EFFECTS_OF, PER_REPLICA } from "./step-facts.ts";
 import { STRATEGY_DEFINITIONS } from "./strategies/index.ts";
 import type { PlannedStep } from "./strategies/strategy.ts";
 
 /** Looks a runbook up by namespace and name. */
 export type RunbookLookup = (namespace: string, name: string) => Runbook | undefined;
 
-const EFFECTS_OF: Readonly<Record<StepType, readonly EffectType[]>> = {
-  startReplacement: ["StartReplacement", "RemoveReplacement"],
-  awaitReady: [],
-  removeFromTraffic: ["RemoveFromTraffic", "RestoreTraffic"],
-  awaitInFlight: [],
-  capture: ["Capture"],
-  stop: ["Stop"],
-  scale: ["Scale"],
-  runJob: ["RunJob"],
-  notify: [],
-  wait: [],
-};
-
-/** Steps that act on a replica, so that a target that is a workload does not suffice. */
-const PER_REPLICA: ReadonlySet<StepType> = new Set([
-  "startReplacement",
-  "awaitReady",
-  "removeFromTraffic",
-  "awaitInFlight",
-  "capture",
-  "stop",
-]);
+/** Steps that act on a node. */
+const ON_NODES: ReadonlySet<StepType> = new Set(["cordon", "drain", "awaitHealed", "uncordon"]);
+/** Steps that act on whatever it is. */
+const ON_ANYTHING: ReadonlySet<StepType> = new Set(["notify", "wait"]);
 
 /** What a rung is called in records: its strategy or runbook. */
 export function rungName(rung: Rung): string {
@@ -46,9 +29,19 @@ export function needsReplica(rung: Rung, namespace: string, runbooks: RunbookLoo
   return runbook?.spec.steps.some((step) => PER_REPLICA.has(stepType(step))) ?? false;
 }
 
+/** The effects that a rung with a strategy needs. */
+function needsOf(rung: Rung): readonly EffectType[] {
+  const definition = rung.strategy === undefined ? undefined : STRATEGY_DEFINITIONS[rung.strategy];
+  return [
+    ...(definition?.needs ?? []),
+    ...(rung.captures.length > 0 ? (["Capture"] as const) : []),
+    ...(rung.scale?.for === undefined ? [] : (["ScaleBack"] as const)),
+  ];
+}
+
 /** Kinds of effect that a rung may have. None of a runbook that does not exist. */
 export function effectsOf(rung: Rung, namespace: string, runbooks: RunbookLookup): ReadonlySet<EffectType> {
-  if (rung.strategy !== undefined) return new Set(STRATEGY_DEFINITIONS[rung.strategy]?.needs);
+  if (rung.strategy !== undefined) return new Set(needsOf(rung));
   return new Set(runbooks(namespace, rung.runbook ?? "")?.spec.steps.flatMap((step) => EFFECTS_OF[stepType(step)]));
 }
 
@@ -66,7 +59,7 @@ export function unsupported(
     const where = `RemediationPolicy ${policy.metadata.namespace}/${policy.metadata.name} spec.ladder[${index}]`;
     if (rung.strategy !== undefined) {
       const definition = STRATEGY_DEFINITIONS[rung.strategy];
-      const needs = [...(definition?.needs ?? []), ...(rung.captures.length > 0 ? (["Capture"] as const) : [])];
+      const needs = needsOf(rung);
       if (definition === undefined || needs.some((effect) => !platform.effects.has(effect))) {
         const offered = Object.entries(STRATEGY_DEFINITIONS)
           .filter(([, d]) => d.needs.every((effect) => platform.effects.has(effect)))
@@ -122,7 +115,8 @@ export interface PlanRequest {
 
 /**
  * The steps of one attempt, all `Pending`, for the world as it is now.
- * Throws a `NightshiftError` (`PLAN_IMPOSSIBLE`, `UNKNOWN_RUNBOOK`, `STRATEGY_NOT_SUPPORTED`) where there is nothing to do.
+ * Throws a `NightshiftError` where there is nothing to do: `PLAN_IMPOSSIBLE`, `UNKNOWN_RUNBOOK`, `STRATEGY_NOT_SUPPORTED`,
+ * or `GITOPS_OWNED` where a GitOps tool would take it back.
  */
 export function plan(request: PlanRequest): StepRecord[] {
   const { rung, workload, target } = request;
@@ -132,6 +126,7 @@ export function plan(request: PlanRequest): StepRecord[] {
     workload.replicas.every((r) => r.ref.uid !== target.uid)
   )
     throw new NightshiftError("PLAN_IMPOSSIBLE", `${rungName(rung)} acts on one replica, and ${target.name} is none that is alive`);
+  for (const { step } of planned) refuseMisplaced(stepType(step), rung, workload);
   return planned.map((entry, index) => record(entry, index, request));
 }
 
@@ -155,16 +150,15 @@ function record(
 ): StepRecord {
   const type = stepType(step);
   const target = own ?? (current.uid === episodeTarget.uid ? undefined : current);
-  const params: Record<string, unknown> = { ...step[type] };
-  if (step.scale !== undefined) {
-    const replicas = Math.min(workload.desired + step.scale.by, step.scale.max);
-    if (replicas <= workload.desired)
-      throw new NightshiftError(
-        "PLAN_IMPOSSIBLE",
-        `${workload.ref.name} has ${workload.desired} replicas, and ${step.scale.max} is the most that is allowed`,
-      );
-    params["replicas"] = replicas;
-  }
+  const acted = own ?? current;
+  const params = {
+    ...step[type],
+    ...workedOut(
+      step,
+      workload,
+      workload.replicas.find((r) => r.ref.uid === acted.uid),
+    ),
+  };
   return {
     name: step.name ?? type,
     type,
@@ -176,10 +170,68 @@ function record(
   };
 }
 
+/** A step for nodes on something else, one that nodes know nothing of, or one that its owner does not allow. */
+function refuseMisplaced(type: StepType, rung: Rung, workload: Workload): void {
+  const refuse = (why: string): NightshiftError => new NightshiftError("PLAN_IMPOSSIBLE", `${rungName(rung)}: step ${type} ${why}`);
+  if (ON_ANYTHING.has(type)) return;
+  const isPool = workload.ref.kind === "NodePool";
+  if (ON_NODES.has(type) !== isPool)
+    throw refuse(isPool ? "does not act on nodes" : `acts on nodes, and ${workload.ref.kind} ${workload.ref.name} is none`);
+  if (type === "startReplacement" && workload.renewedBy === "Eviction")
+    throw refuse(`starts one replica more, and ${workload.ref.kind} ${workload.ref.name} may not have one twice: evict it instead`);
+}
+
+/** What of a step's parameters is worked out from the world as it is when the step is planned. */
+function workedOut(step: Step, workload: Workload, replica: Replica | undefined): Record<string, unknown> {
+  const { ref, desired, maxReplicas, lastHealthy } = workload;
+  if (step.scale !== undefined) {
+    refuseOwned(workload, ["replicas"]);
+    const most = Math.min(step.scale.max, maxReplicas?.count ?? Infinity);
+    const replicas = Math.min(desired + step.scale.by, most);
+    if (replicas > desired) return { replicas };
+    const whose = most === step.scale.max ? "" : ` (${maxReplicas?.source ?? ""})`;
+    throw new NightshiftError("PLAN_IMPOSSIBLE", `${ref.name} has ${desired} replicas, and ${most} is the most that is allowed${whose}`);
+  }
+  if (step.rollback !== undefined) {
+    refuseOwned(workload, ["template", "resources"]);
+    if (lastHealthy === undefined)
+      throw new NightshiftError("PLAN_IMPOSSIBLE", `no earlier revision of ${ref.kind} ${ref.name} is known to have been healthy`);
+    return { revision: lastHealthy.revision, why: lastHealthy.why };
+  }
+  if (step.resize !== undefined) {
+    const { factor, by, max } = step.resize.memory;
+    const limit = replica?.memory?.limitBytes;
+    if (limit === undefined) throw new NightshiftError("PLAN_IMPOSSIBLE", `${replica?.ref.name ?? ref.name} has no memory limit to raise`);
+    const wanted = by === undefined ? Math.ceil(limit * (factor ?? 1)) : limit + quantityBytes(by);
+    // Whole MiB, as people write them.
+    const memoryBytes = Math.min(Math.ceil(wanted / 2 ** 20) * 2 ** 20, quantityBytes(max));
+    if (memoryBytes > limit) return { memoryBytes };
+    throw new NightshiftError(
+      "PLAN_IMPOSSIBLE",
+      `${replica?.ref.name ?? ""} has a memory limit of ${limit} bytes, and ${max} is the most that is allowed`,
+    );
+  }
+  return {};
+}
+
+/** Refuses what a GitOps tool would take back: it is not fought over. */
+function refuseOwned({ ref, gitOps = [] }: Workload, fields: readonly GitOpsField[]): void {
+  const owned = gitOps.find(({ field }) => fields.includes(field));
+  if (owned === undefined) return;
+  throw new NightshiftError(
+    "GITOPS_OWNED",
+    `${owned.path} of ${ref.kind} ${ref.name} is owned by ${owned.owner}, which would take a change back`,
+    {
+      fix: "Change it in Git, or leave the field out there.",
+    },
+  );
+}
+
 function stepTimeoutMs(step: Step, type: StepType): number {
   if (step.timeout !== undefined) return durationMs(step.timeout);
   // A stop takes as long as its grace period, and a wait as long as it says.
   if (step.stop !== undefined) return durationMs(step.stop.gracePeriod) + DEFAULT_STEP_TIMEOUT_MS.stop;
+  if (step.evict !== undefined) return durationMs(step.evict.gracePeriod) + DEFAULT_STEP_TIMEOUT_MS.evict;
   if (step.wait !== undefined) return durationMs(step.wait.for) + 10_000;
   return DEFAULT_STEP_TIMEOUT_MS[type];
 }

@@ -49,3 +49,10 @@ export interface StepDefinition {
 export function resultReplica(step: StepRecord): TargetRef | undefined {
   return (step.result as EffectResult | undefined)?.replica;
 }
+
+/** The attempt's step of a type on the same target that was begun, the newest. */
+export function earlierStep({ attempt, step }: StepContext, type: StepRecord["type"]): StepRecord | undefined {
+  return attempt.steps.findLast(
+    (s) => s.type === type && s.target?.uid === step.target?.uid && (s.state === "Done" || s.state === "Failed"),
+  );
+}

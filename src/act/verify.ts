@@ -41,6 +41,7 @@ function concerns({ spec, status }: Remediation, workload: Workload, { target }:
 /** Looks at the world once. The loop asks again until the answer was `Well` for `verify.stableFor`, or its time is up. */
 export function health({ remediation, verify, workload, firing, missing, requests }: VerifyContext): Health {
   if (workload === undefined) return { state: "NoData", message: `${remediation.spec.workload.name} is not there` };
+  if (workload.ref.kind === "NodePool") return nodeHealth(remediation, workload, firing, missing);
   const serving = workload.replicas.filter((replica) => replica.ready && replica.inTraffic).length;
   if (serving < workload.desired) return { state: "Ill", message: `${serving} of ${workload.desired} replicas are ready` };
   const same = firing.find((signal) => signal.name === remediation.spec.signal.name && concerns(remediation, workload, signal));
@@ -53,4 +54,16 @@ export function health({ remediation, verify, workload, firing, missing, request
     return { state: "Well", message: `${serving} of ${workload.desired} ready, ${failing}` };
   }
   return { state: "Well", message: `${serving} of ${workload.desired} ready, no request seen` };
+}
+
+/** A node does not stand in for another: only the one that was acted on is looked at. One that was taken away is no trouble any more. */
+function nodeHealth(remediation: Remediation, pool: Workload, firing: readonly Signal[], missing: readonly string[]): Health {
+  const target = remediation.spec.remediationTarget;
+  const node = pool.replicas.find((replica) => replica.ref.uid === target.uid);
+  if (node === undefined) return { state: "Well", message: `node ${target.name} is gone` };
+  if (!node.ready || !node.inTraffic) return { state: "Ill", message: `node ${target.name} is ${node.ready ? "cordoned" : "not ready"}` };
+  const same = firing.find((signal) => signal.name === remediation.spec.signal.name && signal.target.uid === target.uid);
+  if (same !== undefined) return { state: "Ill", message: `${same.name} still fires on ${target.name}` };
+  if (missing.length > 0) return { state: "NoData", message: missing.join("; ") };
+  return { state: "Well", message: `node ${target.name} is ready` };
 }

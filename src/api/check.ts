@@ -7,7 +7,7 @@ import { CAUSES, type Cause } from "./remediation.ts";
 import { DEFAULT_STEP_TIMEOUT_MS, stepType, type Runbook, type Step } from "./runbook.ts";
 import { nextOpening, openUntil, type Recurrence } from "./schedule.ts";
 import { closest } from "./suggest.ts";
-import { durationMs, percentShare } from "./units.ts";
+import { durationMs, percentShare, quantityBytes } from "./units.ts";
 
 type Path = readonly PropertyKey[];
 
@@ -137,7 +137,14 @@ function checkRunbook(runbook: Runbook, report: Report): void {
         `give the step a timeout longer than ${least / 1000}s`,
       );
     checkScale(step.scale, [...path, "scale"], report);
+    checkResize(step.resize, [...path, "resize"], report);
   });
+}
+
+function checkResize(resize: Rung["resize"], path: Path, report: Report): void {
+  const { by, max } = resize?.memory ?? {};
+  if (by !== undefined && max !== undefined && quantityBytes(by) > quantityBytes(max))
+    report.error("INVALID_VALUE", [...path, "memory", "by"], `${by} more is always more than max ${max}`, "raise max, or lower by");
 }
 
 function checkScale(scale: { by: number; max: number } | undefined, path: Path, report: Report): void {
@@ -149,8 +156,11 @@ function checkScale(scale: { by: number; max: number } | undefined, path: Path, 
 
 function checkRung(rung: Rung, path: Path, namespace: string, runbooks: ReadonlyMap<string, Runbook>, report: Report): void {
   checkScale(rung.scale, [...path, "scale"], report);
+  checkResize(rung.resize, [...path, "resize"], report);
   const timeout = durationMs(rung.timeout);
-  let least = rung.captures.reduce((sum, capture) => sum + (capture.type === "CpuProfile" ? CPU_PROFILE_MS : 0), 0);
+  let least = rung.scale?.for === undefined ? 0 : durationMs(rung.scale.for);
+  if (rung.drain !== undefined) least += durationMs(rung.drain.healWithin);
+  least += rung.captures.reduce((sum, capture) => sum + (capture.type === "CpuProfile" ? CPU_PROFILE_MS : 0), 0);
   if (rung.runbook !== undefined) {
     const runbook = runbooks.get(`${namespace}/${rung.runbook}`);
     if (runbook === undefined) {

@@ -1,6 +1,6 @@
 import { Cron } from "croner";
 import { z } from "zod";
-import { durationExpression, exactlyOneRule, kubernetes } from "./kubernetes.ts";
+import { durationExpression, exactlyOneRule, kubernetes, type Validation } from "./kubernetes.ts";
 import { conditionSchema, objectName, resourceSchema } from "./meta.ts";
 import { duration, parsePercent, percent, percentOrInteger, positiveDuration, quantity } from "./units.ts";
 
@@ -242,18 +242,49 @@ const policySignalSchema = z
   });
 export type PolicySignal = z.output<typeof policySignalSchema>;
 
+const scaleFields = {
+  by: z.int().min(1).default(1).meta({ description: "How many replicas more. Default 1." }),
+  max: z.int().min(1).meta({ description: "Never more replicas than this." }),
+};
+const scaleRules: readonly Validation[] = [
+  { rule: "self.max > 1", message: "max 1 leaves nothing to scale up to: give max at least 2" },
+  { rule: "self.by <= self.max", message: "by is always more than max: raise max, or lower by" },
+];
+
 /** How many replicas more. */
-export const scaleSchema = z
+export const scaleSchema = z.strictObject(scaleFields).register(kubernetes, { rules: scaleRules });
+
+const scaleRungSchema = z
   .strictObject({
-    by: z.int().min(1).default(1).meta({ description: "How many replicas more. Default 1." }),
-    max: z.int().min(1).meta({ description: "Never more replicas than this." }),
+    ...scaleFields,
+    for: positiveDuration.optional().meta({
+      description:
+        "How long the replicas more are kept; then they are taken back, and it is verified that the workload does without them. Default: they stay. They are taken back in any case when they did not help.",
+    }),
   })
-  .register(kubernetes, {
-    rules: [
-      { rule: "self.max > 1", message: "max 1 leaves nothing to scale up to: give max at least 2" },
-      { rule: "self.by <= self.max", message: "by is always more than max: raise max, or lower by" },
-    ],
-  });
+  .register(kubernetes, { rules: scaleRules });
+
+/** How much more memory, up to a bound. */
+export const resizeSchema = z.strictObject({
+  memory: z
+    .strictObject({
+      factor: z
+        .number()
+        .min(1.01)
+        .max(10)
+        .optional()
+        .meta({ description: "The new limit as a multiple of the present one, such as `1.5`." }),
+      by: quantity.optional().meta({ description: "Or how much is added to it." }),
+      max: quantity.meta({ description: "Never a higher limit than this." }),
+    })
+    .refine(exactlyOne(["factor", "by"]), { error: "give either factor or by" })
+    .register(kubernetes, { rules: [{ rule: exactlyOneRule(["factor", "by"]), message: "give either factor or by" }] })
+    .meta({ description: "The memory limit of the replica's main container." }),
+  whenRefused: z.enum(["Fail", "Rollout"]).default("Fail").meta({
+    description:
+      "What is done where the node or the cluster cannot resize a running replica: `Fail` (default), or `Rollout` (all replicas are replaced by ones with the new limit).",
+  }),
+});
 
 const rungSchema = z
   .strictObject({
@@ -265,13 +296,23 @@ const rungSchema = z
       .max(10)
       .default([])
       .meta({ description: "For `RestartPod`, `RollingRestart` and `EvictPod`: what to save from the process first." }),
-    scale: scaleSchema.optional().meta({ description: "For `ScaleUp`." }),
+    scale: scaleRungSchema.optional().meta({ description: "For `ScaleUp`." }),
+    resize: resizeSchema.optional().meta({ description: "For `ResizeResources`." }),
+    drain: z
+      .strictObject({
+        healWithin: positiveDuration.default("5m").meta({
+          description:
+            "How long an emptied node is waited for to become ready, and is then used again. One that does not stays cordoned, and a person is told. Default `5m`.",
+        }),
+      })
+      .optional()
+      .meta({ description: "For `CordonAndDrainNode`." }),
     command: z.array(z.string()).min(1).max(100).optional().meta({ description: "For `RunJob`: program and arguments; no shell." }),
     message: z.string().optional().meta({ description: "For `Notify`: what to say." }),
   })
   .refine(exactlyOne(["strategy", "runbook"]), { error: "give either strategy or runbook" })
   .superRefine((rung, ctx) => {
-    const needs = (field: "scale" | "command", by: Strategy): void => {
+    const needs = (field: "scale" | "resize" | "command", by: Strategy): void => {
       if ((rung.strategy === by) !== (rung[field] !== undefined))
         ctx.addIssue({
           code: "custom",
@@ -280,7 +321,10 @@ const rungSchema = z
         });
     };
     needs("scale", "ScaleUp");
+    needs("resize", "ResizeResources");
     needs("command", "RunJob");
+    if (rung.drain !== undefined && rung.strategy !== "CordonAndDrainNode")
+      ctx.addIssue({ code: "custom", path: ["drain"], message: "drain goes with strategy CordonAndDrainNode only" });
     if (rung.message !== undefined && rung.strategy !== "Notify")
       ctx.addIssue({ code: "custom", path: ["message"], message: "message goes with strategy Notify only" });
     if (rung.captures.length > 0 && !["RestartPod", "RollingRestart", "EvictPod"].includes(rung.strategy ?? ""))
@@ -296,6 +340,14 @@ const rungSchema = z
       {
         rule: "(has(self.strategy) && self.strategy == 'ScaleUp') == has(self.scale)",
         message: "ScaleUp needs scale, and scale goes with strategy ScaleUp only",
+      },
+      {
+        rule: "(has(self.strategy) && self.strategy == 'ResizeResources') == has(self.resize)",
+        message: "ResizeResources needs resize, and resize goes with strategy ResizeResources only",
+      },
+      {
+        rule: "!has(self.drain) || (has(self.strategy) && self.strategy == 'CordonAndDrainNode')",
+        message: "drain goes with strategy CordonAndDrainNode only",
       },
       {
         rule: "(has(self.strategy) && self.strategy == 'RunJob') == has(self.command)",
@@ -413,6 +465,26 @@ export const policySpecSchema = z
         ctx.addIssue({ code: "custom", path: ["signals", i, "name"], message: `the name ${signal.name} is taken by an earlier signal` });
       seen.add(signal.name);
     });
+    const nodes = spec.targets.filter((target) => target.kind === "Node").length;
+    spec.ladder.forEach(({ strategy: named }, i) => {
+      const path = ["ladder", i, "strategy"];
+      if (named === "CordonAndDrainNode" && nodes < spec.targets.length)
+        ctx.addIssue({ code: "custom", path, message: "CordonAndDrainNode acts on nodes: give the policy targets of kind Node only" });
+      else if (nodes > 0 && named !== undefined && named !== "CordonAndDrainNode" && named !== "Notify")
+        ctx.addIssue({ code: "custom", path, message: `${named} does not act on nodes: give the policy no targets of kind Node` });
+    });
+  })
+  .register(kubernetes, {
+    rules: [
+      {
+        rule: "!self.ladder.exists(r, has(r.strategy) && r.strategy == 'CordonAndDrainNode') || self.targets.all(t, t.kind == 'Node')",
+        message: "CordonAndDrainNode acts on nodes: give the policy targets of kind Node only",
+      },
+      {
+        rule: "!self.targets.exists(t, t.kind == 'Node') || self.ladder.all(r, !has(r.strategy) || r.strategy in ['CordonAndDrainNode', 'Notify'])",
+        message: "nodes are acted on by CordonAndDrainNode, Notify and runbooks: give the policy no targets of kind Node",
+      },
+    ],
   });
 export type PolicySpec = z.output<typeof policySpecSchema>;
 

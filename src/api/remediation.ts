@@ -82,7 +82,7 @@ const gateVerdictSchema = z.strictObject({
   until: time.optional().meta({ description: "When it may pass, where that is known." }),
 });
 
-const artifactSchema = z.strictObject({
+export const artifactSchema = z.strictObject({
   type: z.enum(["HeapSnapshot", "CpuProfile", "HeapProfile"]).meta({
     description: "What was captured. `HeapProfile` (samples of where memory is allocated) takes the place of a snapshot that had no room.",
   }),
@@ -112,7 +112,7 @@ export const STEP_STATES = ["Pending", "Intended", "Done", "Failed", "Skipped"] 
 
 const stepRecordSchema = z.strictObject({
   name: z.string().meta({ description: "Its name in the runbook, or its type." }),
-  type: z.enum([...STEP_TYPES, "restoreTraffic", "removeReplacement"]).meta({ description: "The last two undo a step." }),
+  type: z.enum([...STEP_TYPES, "restoreTraffic", "removeReplacement", "resizeBack"]).meta({ description: "The last three undo a step." }),
   params: z.record(z.string(), z.unknown()).meta({ description: "What the runbook says about it." }),
   target: targetRefSchema.optional().meta({ description: "The replica that it acts on, where it is one of several." }),
   timeoutMs: z.int().min(0).meta({ description: "Longest time for it, in milliseconds." }),
@@ -129,6 +129,10 @@ const attemptSchema = z.strictObject({
   what: z.string().meta({ description: "Its strategy or runbook." }),
   startedAt: time.meta({ description: "When the rung began." }),
   deadline: time.meta({ description: "End of the rung's timeout." }),
+  revision: z.string().optional().meta({
+    description:
+      "What the workload's replicas were made from when the rung began, where the platform tells: another means that somebody rolled it out.",
+  }),
   endedAt: time.optional().meta({ description: "When its outcome was known." }),
   outcome: z
     .enum(["Effective", "Ineffective", "Failed", "Cancelled"])

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { resourceSchema } from "./meta.ts";
 import { exactlyOneRule, kubernetes, type Validation } from "./kubernetes.ts";
-import { captureSchema, scaleSchema } from "./policy.ts";
+import { captureSchema, resizeSchema, scaleSchema } from "./policy.ts";
 import { positiveDuration } from "./units.ts";
 
 const empty = z.strictObject({});
@@ -29,7 +29,23 @@ export const STEP_SCHEMAS = {
         .meta({ description: "Permit a stop without a replacement that is ready. Default false." }),
     })
     .meta({ description: "Stop the target. Destructive." }),
+  evict: z
+    .strictObject({ gracePeriod: positiveDuration.default("30s").meta({ description: "Between SIGTERM and SIGKILL. Default `30s`." }) })
+    .meta({ description: "Stop the target as its disruption budgets allow, and leave it to its owner to start another. Destructive." }),
+  awaitAvailable: empty.meta({
+    description: "Wait until every replica that the workload should have is ready and in traffic, and no rollout is under way.",
+  }),
   scale: scaleSchema.meta({ description: "Give the workload more replicas." }),
+  scaleBack: empty.meta({ description: "Take the replicas of an earlier scale back, unless somebody has changed their number since." }),
+  rolloutRestart: empty.meta({ description: "Replace every replica by a rollout of the platform's own. Destructive." }),
+  rollback: empty.meta({ description: "Go back to the newest earlier revision that was healthy. Destructive." }),
+  resize: resizeSchema.meta({ description: "Give the target more memory, where possible without a restart." }),
+  cordon: empty.meta({ description: "Let nothing new be started on the target, a node." }),
+  drain: empty.meta({
+    description: "Move what can be moved away from the target, a node: one after the other, as budgets allow. Destructive.",
+  }),
+  awaitHealed: empty.meta({ description: "Wait until the target, a node, is ready, or is gone." }),
+  uncordon: empty.meta({ description: "Use the target, a node that an earlier cordon has closed, again." }),
   runJob: z
     .strictObject({ command: z.array(z.string()).min(1).max(100).meta({ description: "Program and arguments; no shell." }) })
     .meta({ description: "Run a command to its end; it must exit with 0. Treated as destructive: what it does is not known." }),
@@ -43,7 +59,7 @@ export type StepType = keyof typeof STEP_SCHEMAS;
 export const STEP_TYPES = Object.keys(STEP_SCHEMAS) as StepType[];
 
 /** Steps after which something cannot be brought back. */
-export const DESTRUCTIVE: ReadonlySet<StepType> = new Set(["stop", "runJob"]);
+export const DESTRUCTIVE: ReadonlySet<StepType> = new Set(["stop", "evict", "runJob", "rolloutRestart", "rollback", "drain"]);
 
 /** Parameters of a step of type `T`. */
 export type StepParams<T extends StepType> = z.output<(typeof STEP_SCHEMAS)[T]>;
@@ -56,7 +72,18 @@ export const DEFAULT_STEP_TIMEOUT_MS: Readonly<Record<StepType, number>> = {
   awaitInFlight: 30_000,
   capture: 120_000,
   stop: 60_000,
+  // A disruption budget may have to be waited for.
+  evict: 120_000,
+  awaitAvailable: 300_000,
   scale: 60_000,
+  scaleBack: 60_000,
+  rolloutRestart: 60_000,
+  rollback: 60_000,
+  resize: 120_000,
+  cordon: 30_000,
+  drain: 600_000,
+  awaitHealed: 300_000,
+  uncordon: 30_000,
   runJob: 300_000,
   notify: 30_000,
   wait: 3_600_000,
@@ -74,7 +101,17 @@ export const stepSchema = z
     awaitInFlight: STEP_SCHEMAS.awaitInFlight.optional(),
     capture: STEP_SCHEMAS.capture.optional(),
     stop: STEP_SCHEMAS.stop.optional(),
+    evict: STEP_SCHEMAS.evict.optional(),
+    awaitAvailable: STEP_SCHEMAS.awaitAvailable.optional(),
     scale: STEP_SCHEMAS.scale.optional(),
+    scaleBack: STEP_SCHEMAS.scaleBack.optional(),
+    rolloutRestart: STEP_SCHEMAS.rolloutRestart.optional(),
+    rollback: STEP_SCHEMAS.rollback.optional(),
+    resize: STEP_SCHEMAS.resize.optional(),
+    cordon: STEP_SCHEMAS.cordon.optional(),
+    drain: STEP_SCHEMAS.drain.optional(),
+    awaitHealed: STEP_SCHEMAS.awaitHealed.optional(),
+    uncordon: STEP_SCHEMAS.uncordon.optional(),
     runJob: STEP_SCHEMAS.runJob.optional(),
     notify: STEP_SCHEMAS.notify.optional(),
     wait: STEP_SCHEMAS.wait.optional(),
@@ -100,6 +137,13 @@ export interface OrderFault {
   readonly message: string;
 }
 
+/** Steps that make sense only after another. */
+const STEP_PAIRS: readonly (readonly [later: StepType, earlier: StepType, message: string])[] = [
+  ["scaleBack", "scale", "nothing to take back: put scale before scaleBack"],
+  ["drain", "cordon", "what is moved away would come back: put cordon before drain"],
+  ["uncordon", "cordon", "nothing to take back: put cordon before uncordon"],
+];
+
 /**
  * The orders that can only do harm: a capture after the step that destroyed what it would capture, a stop before its
  * replacement is ready, a wait for a replacement that nothing starts, anything on the target after its stop.
@@ -107,7 +151,7 @@ export interface OrderFault {
 export function stepOrderFaults(steps: readonly Step[]): OrderFault[] {
   const types = steps.map(stepType);
   const faults: OrderFault[] = [];
-  const firstStop = types.indexOf("stop");
+  const firstStop = types.findIndex((type) => type === "stop" || type === "evict");
   const before = (type: StepType, index: number): boolean => types.indexOf(type) !== -1 && types.indexOf(type) < index;
   types.forEach((type, index) => {
     const fault = (message: string): void => void faults.push({ index, message });
@@ -121,6 +165,8 @@ export function stepOrderFaults(steps: readonly Step[]): OrderFault[] {
         fault("stop of a target that still serves loses requests: put removeFromTraffic before it");
       return;
     }
+    if (type === "evict" && index !== firstStop) return fault("the target is stopped already by an earlier step: delete this one");
+    for (const [later, earlier, message] of STEP_PAIRS) if (type === later && !before(earlier, index)) fault(message);
     if (type === "capture") {
       const destroyer = types.findIndex((t) => DESTRUCTIVE.has(t));
       if (destroyer !== -1 && destroyer < index)
@@ -131,7 +177,7 @@ export function stepOrderFaults(steps: readonly Step[]): OrderFault[] {
       fault("requests keep coming until removeFromTraffic: put it before awaitInFlight");
     if (type === "startReplacement" && types.indexOf(type) !== index) fault("one replacement a runbook: delete this step");
     if (firstStop !== -1 && firstStop < index && ["removeFromTraffic", "awaitInFlight", "startReplacement"].includes(type))
-      fault(`${type} after stop is too late: move it before step ${firstStop + 1}`);
+      fault(`${type} after ${types[firstStop] ?? ""} is too late: move it before step ${firstStop + 1}`);
   });
   // A target left out of traffic for good is lost capacity (design rule L3).
   const removed = types.indexOf("removeFromTraffic");
@@ -163,11 +209,14 @@ function stepOrderRules(): Validation[] {
     message,
   });
   const notAfterStop = (type: StepType): Validation => ({
-    rule: `${first("stop")} == -1 || ${last(type)} < ${first("stop")}`,
-    message: `${type} after stop is too late: move it before the stop`,
+    rule: `${first("stop", "evict")} == -1 || ${last(type)} < ${first("stop", "evict")}`,
+    message: `${type} after stop or evict is too late: move it before`,
   });
   return [
-    atMostOne("stop", "the target is stopped already by an earlier step: one stop a runbook"),
+    {
+      rule: "self.filter(s, has(s.stop) || has(s.evict)).size() <= 1",
+      message: "the target is stopped already by an earlier step: one stop or evict a runbook",
+    },
     atMostOne("startReplacement", "one replacement a runbook: one startReplacement"),
     beforeStop(
       "startReplacement",
@@ -177,7 +226,7 @@ function stepOrderRules(): Validation[] {
     beforeStop("removeFromTraffic", "stop of a target that still serves loses requests: put removeFromTraffic before it"),
     {
       rule: `${first(...DESTRUCTIVE)} == -1 || ${last("capture")} < ${first(...DESTRUCTIVE)}`,
-      message: "capture comes after a destructive step (stop or runJob): move it before",
+      message: `capture comes after a destructive step (${[...DESTRUCTIVE].join(", ")}): move it before`,
     },
     after("awaitReady", "startReplacement", "nothing to wait for: put startReplacement before awaitReady"),
     after("awaitInFlight", "removeFromTraffic", "requests keep coming until removeFromTraffic: put it before awaitInFlight"),
@@ -185,9 +234,10 @@ function stepOrderRules(): Validation[] {
     notAfterStop("awaitInFlight"),
     notAfterStop("startReplacement"),
     {
-      rule: `${first("removeFromTraffic")} == -1 || ${first("stop")} >= 0`,
+      rule: `${first("removeFromTraffic")} == -1 || ${first("stop", "evict")} >= 0`,
       message: "removeFromTraffic without a later stop would leave the target out of traffic: add a stop",
     },
+    ...STEP_PAIRS.map(([later, earlier, message]) => after(later, earlier, message)),
   ];
 }
 

@@ -1,5 +1,5 @@
 import { createHash } from "node:crypto";
-import { abandon, advance, currentAttempt, type MachineDeps, withAttempt } from "../act/machine.ts";
+import { abandon, advance, currentAttempt, interferenceOf, type MachineDeps, withAttempt } from "../act/machine.ts";
 import { plan, rungName } from "../act/plan.ts";
 import { Stopwatches } from "../act/stopwatches.ts";
 import { health } from "../act/verify.ts";
@@ -197,7 +197,7 @@ export class Episodes {
       const attempt = this.#planAttempt(draft, 0, workload);
       if (attempt instanceof NightshiftError) {
         decision = { ...decision, action: "Block", message: attempt.message };
-        status = this.#escalated(draft, status, attempt.message);
+        status = this.#escalated(draft, { ...status, reason: noPlanReason(attempt) }, attempt.message);
       } else {
         status = { ...status, phase: "Executing", attempts: [this.#intended(attempt)] };
       }
@@ -325,6 +325,7 @@ export class Episodes {
         what: rungName(rung),
         startedAt: timestamp(now),
         deadline: timestamp(now + durationMs(rung.timeout)),
+        ...(workload.revision === undefined ? {} : { revision: workload.revision }),
         steps: plan({
           rung,
           idPrefix: `${objectKey(remediation)}/${remediation.status.attempts.length}`,
@@ -540,7 +541,7 @@ export class Episodes {
         : this.#planAttempt(remediation, rung, workload);
     if (attempt instanceof NightshiftError) {
       await this.#recorder.write(records);
-      return this.#escalate(remediation, "NoPlan", attempt.message);
+      return this.#escalate(remediation, noPlanReason(attempt), attempt.message);
     }
     const { blockedUntil: _until, reason: _reason, message: _message, verification: _verification, ...rest } = remediation.status;
     const next: Remediation = {
@@ -610,7 +611,7 @@ export class Episodes {
         `${message}; and what was done could not be taken back: ${attempt.undo.find((s) => s.state === "Failed")?.message ?? ""}`,
       );
     if (attempt.outcome === "Cancelled") return this.#end(closed, "Cancelled", undefined, "Cancelled", message);
-    return this.#climb(closed, message, "Failed");
+    return this.#climb(closed, message, attempt.outcome === "Ineffective" ? "Ineffective" : "Failed");
   }
 
   // ---- verifying -----------------------------------------------------------------------------------------------
@@ -619,6 +620,15 @@ export class Episodes {
     const policy = this.#world.policyOf(remediation);
     const workload = this.#world.workload(remediation.spec.workload);
     const now = this.#clock.now();
+    const interference = interferenceOf({ workload, attempt: currentAttempt(remediation) });
+    if (interference !== undefined)
+      return this.#end(
+        closeAttempt(remediation, "Cancelled", interference, this.#clock),
+        "Cancelled",
+        undefined,
+        "Interference",
+        `${interference}: what helped cannot be told`,
+      );
     const verification = remediation.status.verification ?? { startedAt: timestamp(now) };
     const key = objectKey(remediation);
     const verifying = this.#stopwatches.elapsed(key, "verifying", timeMs(verification.startedAt));
@@ -640,9 +650,16 @@ export class Episodes {
     }
     if (verifying >= durationMs(verify.timeout)) {
       const why = `not well within ${verify.timeout}: ${seen.message}`;
-      const closed = closeAttempt(remediation, "Ineffective", why, this.#clock);
-      if (seen.state === "NoData") return this.#escalate(closed, "NoData", why, "Inconclusive");
-      return this.#climb(closed, why, "Ineffective");
+      if (seen.state === "NoData")
+        return this.#escalate(closeAttempt(remediation, "Ineffective", why, this.#clock), "NoData", why, "Inconclusive");
+      // What did not help is taken back, where that is not lost by it, before anything else is tried.
+      const taken = abandon(remediation, "Ineffective", why, this.#platform, now);
+      if (currentAttempt(taken).undo.length === 0)
+        return this.#climb(closeAttempt(remediation, "Ineffective", why, this.#clock), why, "Ineffective");
+      await this.#saveWith({ ...taken, status: { ...taken.status, phase: "Executing" } }, [
+        this.#recorder.about(taken, "Phase", `Executing: ${why}; it is taken back`),
+      ]);
+      return { after: 0 };
     }
     if (stableSince !== verification.stableSince || remediation.status.verification === undefined)
       await this.#save({
@@ -902,6 +919,11 @@ function blocked(decision: Decision): Pick<RemediationStatus, "phase" | "reason"
     message: decision.message,
     ...(decision.until === undefined ? { blockedUntil: undefined } : { blockedUntil: timestamp(decision.until) }),
   };
+}
+
+/** Why there is no plan, in one word. */
+function noPlanReason(error: NightshiftError): string {
+  return error.code === "GITOPS_OWNED" ? "GitOpsOwned" : "NoPlan";
 }
 
 function closeAttempt(remediation: Remediation, outcome: NonNullable<Attempt["outcome"]>, message: string, clock: Clock): Remediation {

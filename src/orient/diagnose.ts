@@ -13,7 +13,7 @@ import { readingsOf } from "./samples.ts";
 import { percentText, rate, seconds } from "./trend.ts";
 
 /** Strategies that act on one replica, and so need to know which. */
-const NEEDS_REPLICA: ReadonlySet<Strategy> = new Set(["RestartPod", "EvictPod"]);
+const NEEDS_REPLICA: ReadonlySet<Strategy> = new Set(["RestartPod", "EvictPod", "CordonAndDrainNode"]);
 
 /** The same for every episode with the same root cause: two ill replicas of one workload are one. */
 export function rootCauseKeyOf(cause: Cause, workload: TargetRef): string {

@@ -36,17 +36,27 @@ const captures = fc.array(capture, { maxLength: 3 });
 const scale = fc
   .record({ by: fc.integer({ min: 1, max: 9 }), max: fc.integer({ min: 2, max: 30 }) }, { requiredKeys: ["max"] })
   .filter(({ by, max }) => (by ?? 1) <= max);
+const scaleRung = fc.tuple(scale, fc.record({ for: positiveDuration }, some)).map(([s, time]) => ({ ...s, ...time }));
+const resize = fc
+  .tuple(
+    fc.oneof(
+      fc.constantFrom(1.01, 1.5, 10).map((factor) => ({ factor })),
+      quantity.map((by) => ({ by })),
+    ),
+    quantity,
+    fc.record({ whenRefused: fc.constantFrom("Fail", "Rollout") }, some),
+  )
+  .map(([how, max, rest]) => ({ memory: { ...how, max }, ...rest }));
 const command = fc.array(words, { minLength: 1, maxLength: 3 });
 
+const which = fc.oneof(
+  name.map((n) => ({ name: n })),
+  labels.map((matchLabels) => ({ selector: { matchLabels } })),
+);
 const target = fc
-  .tuple(
-    fc.record({ kind: fc.constantFrom("Workload", "Deployment", "StatefulSet", "DaemonSet", "Pod", "Node") }, some),
-    fc.oneof(
-      name.map((n) => ({ name: n })),
-      labels.map((matchLabels) => ({ selector: { matchLabels } })),
-    ),
-  )
-  .map(([kind, which]) => ({ ...kind, ...which }));
+  .tuple(fc.record({ kind: fc.constantFrom("Workload", "Deployment", "StatefulSet", "DaemonSet", "Pod") }, some), which)
+  .map(([kind, w]) => ({ ...kind, ...w }));
+const nodeTarget = which.map((w) => ({ kind: "Node", ...w }));
 
 const condition = fc.oneof(
   fc
@@ -74,19 +84,38 @@ const signals = fc
   .uniqueArray(name, { minLength: 1, maxLength: 4 })
   .chain((names) => fc.tuple(...names.map((n) => condition.map((c) => ({ name: n, ...c })))));
 
-const rung = fc
-  .tuple(
-    fc.record({ timeout: positiveDuration }, some),
-    fc.oneof(
-      name.map((runbook) => ({ runbook })),
-      fc.record({ strategy: fc.constantFrom("RestartPod", "RollingRestart", "EvictPod"), captures }, { requiredKeys: ["strategy"] }),
-      scale.map((s) => ({ strategy: "ScaleUp", scale: s })),
-      command.map((c) => ({ strategy: "RunJob", command: c })),
-      fc.record({ strategy: fc.constant("Notify"), message: words }, { requiredKeys: ["strategy"] }),
-      fc.record({ strategy: fc.constantFrom(...STRATEGIES.filter((s) => !["ScaleUp", "RunJob"].includes(s))) }),
+const timed = <T extends object>(what: fc.Arbitrary<T>): fc.Arbitrary<object> =>
+  fc.tuple(fc.record({ timeout: positiveDuration }, some), what).map(([timeout, w]) => ({ ...timeout, ...w }));
+const onAnything = fc.oneof(
+  name.map((runbook) => ({ runbook })),
+  fc.record({ strategy: fc.constant("Notify"), message: words }, { requiredKeys: ["strategy"] }),
+);
+const rung = timed(
+  fc.oneof(
+    onAnything,
+    fc.record({ strategy: fc.constantFrom("RestartPod", "RollingRestart", "EvictPod"), captures }, { requiredKeys: ["strategy"] }),
+    scaleRung.map((s) => ({ strategy: "ScaleUp", scale: s })),
+    resize.map((r) => ({ strategy: "ResizeResources", resize: r })),
+    command.map((c) => ({ strategy: "RunJob", command: c })),
+    fc.record({
+      strategy: fc.constantFrom(...STRATEGIES.filter((s) => !["ScaleUp", "ResizeResources", "RunJob", "CordonAndDrainNode"].includes(s))),
+    }),
+  ),
+);
+const nodeRung = timed(
+  fc.oneof(
+    onAnything,
+    fc.record(
+      { strategy: fc.constant("CordonAndDrainNode"), drain: fc.record({ healWithin: positiveDuration }, some) },
+      { requiredKeys: ["strategy"] },
     ),
-  )
-  .map(([timeout, what]) => ({ ...timeout, ...what }));
+  ),
+);
+/** What a policy is about, and what it does to that: nodes are treated otherwise. */
+const treatment = fc.oneof(
+  fc.record({ targets: fc.array(target, { minLength: 1, maxLength: 3 }), ladder: fc.array(rung, { minLength: 1, maxLength: 4 }) }),
+  fc.record({ targets: fc.array(nodeTarget, { minLength: 1, maxLength: 3 }), ladder: fc.array(nodeRung, { minLength: 1, maxLength: 4 }) }),
+);
 
 const recurrence = fc.record({ schedule, timeZone, duration: positiveDuration }, { requiredKeys: ["schedule", "duration"] });
 const limit = fc.oneof(
@@ -102,32 +131,37 @@ const budget = fc.oneof(
 const pause = fc.record({ reason: words, until: timestamp }, { requiredKeys: ["reason"] });
 
 /** A RemediationPolicy's `spec`. */
-export const policySpec = fc.record(
-  {
-    mode: fc.constantFrom(...MODES),
-    paused: pause,
-    targets: fc.array(target, { minLength: 1, maxLength: 3 }),
-    signals,
-    maxSignalAge: positiveDuration,
-    ladder: fc.array(rung, { minLength: 1, maxLength: 4 }),
-    verify: fc.oneof(
-      fc.record({ maxErrorRate: percent }, some),
-      fc.record({ stableFor: fc.constantFrom("1s", "1m30s", "999ms"), timeout: fc.constantFrom("2m", "1d", "1d2h3m") }),
+export const policySpec = fc
+  .tuple(
+    treatment,
+    fc.record(
+      {
+        mode: fc.constantFrom(...MODES),
+        paused: pause,
+        signals,
+        maxSignalAge: positiveDuration,
+        verify: fc.oneof(
+          fc.record({ maxErrorRate: percent }, some),
+          fc.record({ stableFor: fc.constantFrom("1s", "1m30s", "999ms"), timeout: fc.constantFrom("2m", "1d", "1d2h3m") }),
+        ),
+        budgets: fc.array(budget, { minLength: 1, maxLength: 3 }),
+        windows: fc.array(recurrence, { minLength: 1, maxLength: 2 }),
+        cooldown: duration,
+        attempts: fc.record({ max: fc.integer({ min: 1, max: 100 }), window: positiveDuration, reset: positiveDuration }, some),
+        approval: fc.record({ timeout: positiveDuration }, some),
+        escalation: fc.record({ receivers: fc.array(name, { maxLength: 2 }), blockedFor: positiveDuration }, some),
+      },
+      { requiredKeys: ["signals"] },
     ),
-    budgets: fc.array(budget, { minLength: 1, maxLength: 3 }),
-    windows: fc.array(recurrence, { minLength: 1, maxLength: 2 }),
-    cooldown: duration,
-    attempts: fc.record({ max: fc.integer({ min: 1, max: 100 }), window: positiveDuration, reset: positiveDuration }, some),
-    approval: fc.record({ timeout: positiveDuration }, some),
-    escalation: fc.record({ receivers: fc.array(name, { maxLength: 2 }), blockedFor: positiveDuration }, some),
-  },
-  { requiredKeys: ["targets", "signals", "ladder"] },
-);
+  )
+  .map(([what, rest]) => ({ ...what, ...rest }));
 
 const harmless = fc.oneof(
   fc.constant({ wait: { for: "1s" } }),
   fc.constant({ notify: { message: "now" } }),
   scale.map((s) => ({ scale: s })),
+  fc.constantFrom({ awaitAvailable: {} }, { awaitHealed: {} }),
+  resize.map((r) => ({ resize: r })),
 );
 const inOrder = (...steps: object[]): fc.Arbitrary<object[]> =>
   fc.tuple(...steps.map((step) => fc.array(harmless, { maxLength: 1 }).map((before) => [...before, step]))).map((parts) => parts.flat());
@@ -136,6 +170,8 @@ const inOrder = (...steps: object[]): fc.Arbitrary<object[]> =>
 export const anyStep = fc.oneof(
   fc.constantFrom({ startReplacement: {} }, { awaitReady: {} }, { removeFromTraffic: {} }, { awaitInFlight: {} }),
   fc.constantFrom<object>({ stop: {} }, { stop: { allowCapacityDrop: true } }, { runJob: { command: ["true"] } }),
+  fc.constantFrom<object>({ evict: {} }, { rolloutRestart: {} }, { rollback: {} }, { drain: {} }),
+  fc.constantFrom<object>({ cordon: {} }, { uncordon: {} }, { scaleBack: {} }),
   fc.constant({ capture: { type: "HeapSnapshot" } }),
   harmless,
 );
@@ -157,6 +193,9 @@ export const runbookSpec = fc.record(
         { capture: { type: "CpuProfile", required: false }, timeout: "1m" },
         { stop: { allowCapacityDrop: true, gracePeriod: "5s" } },
       ),
+      inOrder({ capture: { type: "HeapSnapshot" } }, { evict: { gracePeriod: "5s" } }, { rolloutRestart: {} }),
+      inOrder({ cordon: {} }, { drain: {} }, { uncordon: {} }),
+      inOrder({ scale: { max: 3 } }, { scaleBack: {} }, { rollback: {} }),
       inOrder({ name: "clean", runJob: { command: ["/bin/true"] } }),
       fc.array(harmless, { minLength: 1, maxLength: 4 }),
     ),

@@ -81,6 +81,14 @@ export class FakeKube implements KubeClient {
   graceful = false;
   readonly #clock: ManualClock;
   readonly #objects = new Map<string, Json & KubeObject>();
+  readonly #events: {
+    readonly version: number;
+    readonly type: RawWatchEvent["type"];
+    readonly kind: string;
+    readonly object: KubeObject;
+  }[] = [];
+  readonly #watchers = new Set<() => void>();
+  #round = 0;
   #version = 1000;
   #uid = 0;
 
@@ -137,9 +145,41 @@ export class FakeKube implements KubeClient {
     return answer as T;
   }
 
-  // eslint-disable-next-line require-yield -- nothing here watches
-  async *watch<T>(): AsyncGenerator<RawWatchEvent<T>> {
-    throw new KubeApiError("KUBE_REFUSED", "the fake API server has no watches");
+  async *watch<T>(path: string, query: KubeRequest["query"], signal: AbortSignal): AsyncGenerator<RawWatchEvent<T>> {
+    this.before?.({ method: "GET", path });
+    const { kind } = this.#parse(path);
+    const round = this.#round;
+    let next = this.#events.findIndex((event) => event.version > Number(query?.["resourceVersion"] ?? 0));
+    if (next === -1) next = this.#events.length;
+    // The first of those that a real one sends about every minute.
+    if (next === this.#events.length) yield { type: "BOOKMARK", object: { metadata: { resourceVersion: String(this.#version) } } as T };
+    while (!signal.aborted) {
+      for (; next < this.#events.length; next++) {
+        const event = this.#events[next];
+        if (event?.kind === kind) yield { type: event.type, object: structuredClone(event.object) as T };
+      }
+      if (this.#round !== round) throw failure("KUBE_CONNECTION_LOST", "the watch broke");
+      await new Promise<void>((resolve) => {
+        const wake = (): void => {
+          this.#watchers.delete(wake);
+          signal.removeEventListener("abort", wake);
+          resolve();
+        };
+        this.#watchers.add(wake);
+        signal.addEventListener("abort", wake, { once: true });
+      });
+    }
+  }
+
+  /** Breaks every watch. */
+  breakWatches(): void {
+    this.#round += 1;
+    for (const wake of Array.from(this.#watchers)) wake();
+  }
+
+  #tell(type: "ADDED" | "MODIFIED" | "DELETED", kind: string | undefined, object: KubeObject): void {
+    this.#events.push({ version: ++this.#version, type, kind: kind ?? "", object });
+    for (const wake of Array.from(this.#watchers)) wake();
   }
 
   #handle(request: KubeRequest): unknown {
@@ -154,7 +194,7 @@ export class FakeKube implements KubeClient {
     switch (method) {
       case "GET":
         if (name !== undefined) return this.#must(path);
-        return { kind: `${kind}List`, items: this.#list(kind, path, query) };
+        return { kind: `${kind}List`, metadata: { resourceVersion: String(this.#version) }, items: this.#list(kind, path, query) };
       case "POST": {
         const meta = body["metadata"] as { name: string; namespace?: string };
         const at = `${path}/${meta.name}`;
@@ -178,6 +218,12 @@ export class FakeKube implements KubeClient {
 
   #patch(path: string, body: Json, kind: Kind, resize: boolean): KubeObject {
     const object = this.#must(path);
+    if (Array.isArray(body)) {
+      const patched = jsonPatch(object, body as readonly JsonPatch[]) as Json & KubeObject;
+      this.#check(object, { resourceVersion: patched.metadata.resourceVersion });
+      this.#wrote("PATCH", path, body);
+      return this.#store(path, kind, patched);
+    }
     const metadata = (body["metadata"] ?? {}) as { resourceVersion?: string };
     this.#check(object, { resourceVersion: metadata.resourceVersion ?? object.metadata.resourceVersion });
     this.#wrote("PATCH", path, body);
@@ -263,8 +309,9 @@ export class FakeKube implements KubeClient {
     if (before !== undefined && JSON.stringify(before) === JSON.stringify(next)) return before;
     const specChanged = before !== undefined && JSON.stringify(before["spec"]) !== JSON.stringify(next["spec"]);
     const generation = (before?.metadata.generation ?? draft.metadata.generation ?? 1) + (specChanged ? 1 : 0);
-    const stored = { ...next, metadata: { ...metadata, generation, resourceVersion: String(++this.#version) } };
+    const stored = { ...next, metadata: { ...metadata, generation, resourceVersion: String(this.#version + 1) } };
     this.#objects.set(path, stored);
+    this.#tell(before === undefined ? "ADDED" : "MODIFIED", kind, stored);
     this.#feed(kind, stored);
     return stored;
   }
@@ -278,6 +325,7 @@ export class FakeKube implements KubeClient {
   #delete(path: string): void {
     const object = this.#objects.get(path);
     this.#objects.delete(path);
+    if (object !== undefined) this.#tell("DELETED", object.kind, object);
     if (object !== undefined && this.feeding && isRecordKind(object.kind ?? ""))
       (this.tables[object.kind as RecordKind] as MemoryTable<never>).delete(object.metadata.namespace ?? "", object.metadata.name);
   }
@@ -416,6 +464,23 @@ const STATUS: Readonly<Partial<Record<KubeErrorCode, number>>> = {
 
 function isRecordKind(kind: string): kind is RecordKind {
   return (RECORD_KINDS as readonly string[]).includes(kind);
+}
+
+interface JsonPatch {
+  readonly op: string;
+  readonly path: string;
+  readonly value: unknown;
+}
+
+/** The `add` and `replace` of RFC 6902. */
+function jsonPatch(object: unknown, patch: readonly JsonPatch[]): unknown {
+  const copy = structuredClone(object) as Json;
+  for (const { path, value } of patch) {
+    const keys = path.split("/").slice(1);
+    const last = keys.pop() ?? "";
+    (valueAt(copy, keys) as Json)[last] = value;
+  }
+  return copy;
 }
 
 /** RFC 7386. */

@@ -1,12 +1,17 @@
 import type { StepRecord } from "../../api/remediation.ts";
 import type { StepDefinition } from "../step.ts";
+import { awaitAvailable } from "./await-available.ts";
 import { awaitInFlight } from "./await-in-flight.ts";
 import { awaitReady } from "./await-ready.ts";
 import { capture } from "./capture.ts";
+import { evict } from "./evict.ts";
+import { awaitHealed, cordon, drain, uncordon } from "./node.ts";
 import { notify } from "./notify.ts";
 import { removeFromTraffic } from "./remove-from-traffic.ts";
+import { resize, resizeBack } from "./resize.ts";
+import { rollback, rolloutRestart } from "./rollout.ts";
 import { runJob } from "./run-job.ts";
-import { scale } from "./scale.ts";
+import { scale, scaleBack } from "./scale.ts";
 import { startReplacement } from "./start-replacement.ts";
 import { stop } from "./stop.ts";
 import { removeReplacement, restoreTraffic } from "./undo.ts";
@@ -20,10 +25,21 @@ export const STEPS: Readonly<Record<StepRecord["type"], StepDefinition>> = {
   awaitInFlight,
   capture,
   stop,
+  evict,
+  awaitAvailable,
   scale,
+  scaleBack,
+  rolloutRestart,
+  rollback,
+  resize,
+  cordon,
+  drain,
+  awaitHealed,
+  uncordon,
   runJob,
   notify,
   wait,
   restoreTraffic,
   removeReplacement,
+  resizeBack,
 };

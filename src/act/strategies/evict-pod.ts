@@ -5,11 +5,18 @@ import type { StrategyDefinition } from "./strategy.ts";
 export const evictPod: StrategyDefinition = {
   needs: ["RemoveFromTraffic", "RestoreTraffic", "Stop"],
   perReplica: true,
-  plan: ({ rung }) =>
-    [
-      { removeFromTraffic: {} },
-      { awaitInFlight: { onTimeout: "Continue" as const } },
-      ...rung.captures.map((capture): Step => ({ capture })),
-      { stop: { gracePeriod: "10s", allowCapacityDrop: true } },
-    ].map((step: Step) => ({ step })),
+  plan: ({ rung, workload }) => {
+    const captures = rung.captures.map((capture): Step => ({ capture }));
+    const steps: Step[] =
+      workload.renewedBy === undefined
+        ? [
+            { removeFromTraffic: {} },
+            { awaitInFlight: { onTimeout: "Continue" as const } },
+            ...captures,
+            { stop: { gracePeriod: "10s", allowCapacityDrop: true } },
+          ]
+        : // Its eviction takes it out of traffic first, and keeps to the platform's own budgets.
+          [...captures, { evict: { gracePeriod: "30s" } }];
+    return steps.map((step) => ({ step }));
+  },
 };

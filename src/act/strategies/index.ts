@@ -1,7 +1,10 @@
 import type { Strategy } from "../../api/policy.ts";
+import { cordonAndDrainNode } from "./cordon-and-drain-node.ts";
 import { evictPod } from "./evict-pod.ts";
 import { notifyStrategy } from "./notify.ts";
+import { resizeResources } from "./resize-resources.ts";
 import { restartPod } from "./restart-pod.ts";
+import { rollbackRollout } from "./rollback-rollout.ts";
 import { rollingRestart } from "./rolling-restart.ts";
 import { runJobStrategy } from "./run-job.ts";
 import { scaleUp } from "./scale-up.ts";
@@ -16,6 +19,9 @@ export const STRATEGY_DEFINITIONS: Readonly<Partial<Record<Strategy, StrategyDef
   RollingRestart: rollingRestart,
   ScaleUp: scaleUp,
   EvictPod: evictPod,
+  RollbackRollout: rollbackRollout,
+  ResizeResources: resizeResources,
+  CordonAndDrainNode: cordonAndDrainNode,
   RunJob: runJobStrategy,
   Notify: notifyStrategy,
 };

@@ -66,8 +66,8 @@ export const MARKS = {
 
   /** On a node: the effect that cordoned it. */
   cordonedBy: "nightshift.dev/cordoned-by",
-  /** On a node: the effect that uncordoned it. */
-  uncordonedBy: "nightshift.dev/uncordoned-by",
+  /** On a node: the effect that had cordoned it, and was taken back. */
+  uncordoned: "nightshift.dev/uncordoned",
 } as const;
 
 /** Prefix of everything that is Nightshift's. */

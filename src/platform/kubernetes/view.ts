@@ -62,6 +62,17 @@ function parentOf(pod: PodRecord): string {
   return pod.controller === undefined ? `bare:${pod.uid}` : `owned:${pod.controller.uid}`;
 }
 
+/** A revision that was wholly available since `since` (ms). */
+export interface HealthyRevision {
+  readonly kind: "ReplicaSet" | "ControllerRevision";
+  readonly namespace: string;
+  readonly name: string;
+  readonly resourceVersion: string;
+  /** What it is a revision of. */
+  readonly workload: TargetRef;
+  readonly since: number;
+}
+
 /**
  * The cluster as the caches have it: workloads and replicas, made of pods, owners, nodes, budgets, autoscalers and
  * endpoint slices. Kept ready: a change makes anew what it is about, and nothing else.
@@ -169,22 +180,17 @@ export class ClusterView {
     });
   }
 
-  /** Revisions that are healthy now and not marked as such yet, with what they belong to. */
-  *unmarkedHealthy(): Iterable<{
-    kind: "ReplicaSet" | "ControllerRevision";
-    namespace: string;
-    name: string;
-    owner: TargetRef;
-    since: number;
-  }> {
+  /** Revisions that are healthy and not marked as such yet. */
+  *unmarkedHealthy(): Iterable<HealthyRevision> {
     const now = this.#clock.now();
     for (const owner of this.#ownersByUid.values()) {
       const found = this.#currentRevision(owner);
       if (found === undefined || found.record.annotations[MARKS.healthySince] !== undefined) continue;
       const since = this.#history.since(found.key, now);
       if (since === undefined) continue;
-      const { namespace, name } = found.record;
-      yield { kind: found.kind, namespace, name, owner: refOf(owner), since };
+      const { namespace, name, resourceVersion } = found.record;
+      const root = this.#ownersByUid.get(this.#rootOf(`owned:${owner.uid}`)) ?? owner;
+      yield { kind: found.kind, namespace, name, resourceVersion, workload: refOf(root), since };
     }
   }
 

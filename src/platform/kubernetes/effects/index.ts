@@ -3,10 +3,20 @@ import { sleep } from "../../../ports/clock.ts";
 import type { Effect, EffectResult, EffectState, EffectType } from "../../../ports/platform.ts";
 import type { Random } from "../../../ports/random.ts";
 import { KubeApiError } from "../errors.ts";
+import { capture } from "./capture.ts";
+import { cordon, uncordon } from "./cordon.ts";
+import { drain } from "./drain.ts";
 import { evict } from "./evict.ts";
 import { removeFromTraffic } from "./remove-from-traffic.ts";
 import { removeReplacement } from "./remove-replacement.ts";
+import { resizeBack } from "./resize-back.ts";
+import { resize } from "./resize.ts";
 import { restoreTraffic } from "./restore-traffic.ts";
+import { rollback } from "./rollback.ts";
+import { rolloutRestart } from "./rollout-restart.ts";
+import { runJob } from "./run-job.ts";
+import { scaleBack } from "./scale-back.ts";
+import { scale } from "./scale.ts";
 import type { Deps, Handler } from "./shared.ts";
 import { startReplacement } from "./start-replacement.ts";
 import { stop } from "./stop.ts";
@@ -19,7 +29,18 @@ export const HANDLERS = {
   RestoreTraffic: restoreTraffic,
   Stop: stop,
   Evict: evict,
-} satisfies { readonly [T in EffectType]?: Handler<T> };
+  Capture: capture,
+  Scale: scale,
+  ScaleBack: scaleBack,
+  RolloutRestart: rolloutRestart,
+  Rollback: rollback,
+  Resize: resize,
+  ResizeBack: resizeBack,
+  Cordon: cordon,
+  Uncordon: uncordon,
+  Drain: drain,
+  RunJob: runJob,
+} satisfies { readonly [T in EffectType]: Handler<T> };
 
 /** First and longest pause after the API server failed to answer (ms). */
 const FIRST_PAUSE_MS = 250;
@@ -77,9 +98,7 @@ export class Effects {
 }
 
 function handlerOf(effect: Effect): Handler<EffectType> {
-  const handler = (HANDLERS as Readonly<Partial<Record<EffectType, unknown>>>)[effect.type];
-  if (handler === undefined) throw new NightshiftError("EFFECT_NOT_SUPPORTED", `${effect.type} cannot be carried out on Kubernetes`);
-  return handler as Handler<EffectType>;
+  return HANDLERS[effect.type] as unknown as Handler<EffectType>;
 }
 
 /** What the API server refused, with what it was for. */

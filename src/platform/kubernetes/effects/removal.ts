@@ -18,6 +18,8 @@ export interface Removal {
   /** `Evict`: always by the eviction API. `Stop`: by it where a PodDisruptionBudget counts the pod, else by a deletion. */
   readonly by: "Evict" | "Stop";
   readonly gracePeriodMs: number;
+  /** Whether it is done only when the pod is gone. Default true. */
+  readonly awaitEnd?: boolean;
 }
 
 /**
@@ -42,6 +44,7 @@ export async function removePod(id: string, ref: TargetRef, removal: Removal, de
       if (signal.aborted) throw new NightshiftError("EFFECT_TIMEOUT", `${ref.name} could not be evicted: ${refused}`, { cause: error });
     }
   }
+  if (removal.awaitEnd === false) return;
   await until(
     deps,
     signal,

@@ -1,0 +1,111 @@
+import { NightshiftError } from "../../../api/errors.ts";
+import { sleep } from "../../../ports/clock.ts";
+import { MIRROR } from "../marks.ts";
+import { isMarked } from "../nodes.ts";
+import type { Node, Pod } from "../objects.ts";
+import { removePod } from "./removal.ts";
+import { annotation, type Deps, type EffectOf, gone, type Handler, isReady, list, nameOf, read, refuseMarked, timedOut } from "./shared.ts";
+
+/** Grace period that an evicted pod has at least (ms); its own counts where that is longer. */
+const GRACE_MS = 30_000;
+/** How long is waited before a workload is looked at again that can spare no replica now (ms). */
+const SPARE_PAUSE_MS = 500;
+/** The cluster's own pods: no policy reaches them, and Nightshift may not write there. */
+const SYSTEM_NAMESPACE = "kube-system";
+
+/**
+ * Evicts what can be moved away from a node, one pod after the other, each only while its workload can spare it. Nothing is
+ * evicted where something on the node must not be: it could not be emptied, and would have cost restarts for nothing.
+ *
+ * A node whose kubelet is not heard of never says that a pod has ended: there an eviction that is under way is enough.
+ */
+export const drain: Handler<"Drain"> = {
+  type: "Drain",
+
+  async apply(effect, deps, signal) {
+    let evicted = 0;
+    for (;;) {
+      const { pods, reachable } = await toEvict(effect, deps, signal);
+      const [pod] = pods;
+      if (pod === undefined)
+        return { message: `${effect.replica.name} is emptied${evicted === 0 ? "" : `: ${evicted} pods were evicted`}` };
+      await untilSpared(pod, deps, signal);
+      const { namespace = "", name, uid } = pod.metadata;
+      await removePod(
+        effect.id,
+        { kind: "Pod", namespace, name, uid },
+        { by: "Evict", gracePeriodMs: GRACE_MS, awaitEnd: reachable },
+        deps,
+        signal,
+      );
+      evicted += 1;
+    }
+  },
+
+  async observe(effect, deps) {
+    const { pods } = await toEvict(effect, deps);
+    return pods.length === 0 ? { state: "Applied", result: { message: `${effect.replica.name} is emptied` } } : { state: "NotApplied" };
+  },
+};
+
+/** Pods on the node that are to go and are not going yet. Rejects where one of them must not be touched. */
+async function toEvict(
+  { replica }: EffectOf<"Drain">,
+  deps: Deps,
+  signal?: AbortSignal,
+): Promise<{ readonly pods: readonly Pod[]; readonly reachable: boolean }> {
+  const node = await read<Node>(deps, "Node", { ...replica, namespace: "" }, signal);
+  if (node === undefined) throw gone("Node", { ...replica, namespace: "" });
+  refuseMarked("Node", node);
+  const reachable = node.status?.conditions?.some((condition) => condition.type === "Ready" && condition.status !== "Unknown") ?? false;
+  const all = await list<Pod>(deps, "Pod", undefined, { fieldSelector: `spec.nodeName=${replica.name}` }, signal);
+  const pods = all.filter(
+    (pod) => isMovable(pod) && (pod.metadata.deletionTimestamp === undefined || reachable) && pod.metadata.namespace !== SYSTEM_NAMESPACE,
+  );
+  for (const pod of pods) refuseUntouchable(pod, deps);
+  // Whoever carries this out may stand on the node too: last, so that the rest is done by then.
+  const own = (pod: Pod): number => (pod.metadata.namespace === replica.namespace ? 1 : 0);
+  return { pods: pods.toSorted((a, b) => own(a) - own(b)), reachable };
+}
+
+/** What a drain leaves: pods of DaemonSets, which belong to the node, what its kubelet runs from files, and what has ended. */
+function isMovable(pod: Pod): boolean {
+  const controller = pod.metadata.ownerReferences?.find((reference) => reference.controller === true);
+  return (
+    controller?.kind !== "DaemonSet" &&
+    annotation(pod, MIRROR) === undefined &&
+    pod.status?.phase !== "Succeeded" &&
+    pod.status?.phase !== "Failed"
+  );
+}
+
+function refuseUntouchable(pod: Pod, deps: Deps): void {
+  refuseMarked("Pod", pod);
+  const { namespace = "", name, ownerReferences = [] } = pod.metadata;
+  const around = [workloadOf(pod, deps), deps.view.record("Namespace", "", namespace)];
+  if (around.some((thing) => isMarked(thing)))
+    throw new NightshiftError("DO_NOT_REMEDIATE", `${nameOf("Pod", pod)} is in what carries a do-not-remediate mark`);
+  if (!ownerReferences.some((reference) => reference.controller === true))
+    throw new NightshiftError("NOT_MOVABLE", `${nameOf("Pod", pod)} has no owner that would start it elsewhere`, {
+      fix: `Move or delete ${name} by hand, or give it an owner.`,
+    });
+}
+
+function workloadOf(pod: Pod, deps: Deps): ReturnType<Deps["view"]["workloadOf"]> {
+  const record = deps.view.record("Pod", pod.metadata.namespace ?? "", pod.metadata.name);
+  return record === undefined ? undefined : deps.view.workloadOf(record);
+}
+
+/** Waits until the pod's workload has all of its other replicas ready: what was evicted before is back. */
+async function untilSpared(pod: Pod, deps: Deps, signal: AbortSignal): Promise<void> {
+  for (;;) {
+    const workload = workloadOf(pod, deps);
+    if (!isReady(pod) || workload === undefined) return;
+    const others = workload.replicas.filter((r) => r.ready && r.phase === "Running" && r.ref.uid !== pod.metadata.uid).length;
+    if (others >= workload.desired - 1) return;
+    const why = `${workload.ref.name} has ${others} other replicas that are ready, of ${workload.desired}: it can spare none`;
+    if (signal.aborted) throw timedOut(why);
+    await sleep(deps.clock, SPARE_PAUSE_MS, signal);
+    if (signal.aborted) throw timedOut(why);
+  }
+}

@@ -1,0 +1,165 @@
+import type { Logger } from "pino";
+import { messageOf, NightshiftError } from "../../api/errors.ts";
+import type { TargetRef } from "../../api/meta.ts";
+import { timestamp } from "../../api/time.ts";
+import { sleep, type Clock } from "../../ports/clock.ts";
+import type { Effect, EffectResult, EffectState, EffectType, Platform, Workload } from "../../ports/platform.ts";
+import type { Random } from "../../ports/random.ts";
+import type { BackoffOptions } from "./backoff.ts";
+import { Caches } from "./caches.ts";
+import type { KubeClient } from "./client.ts";
+import { Effects, HANDLERS } from "./effects/index.ts";
+import { MARKS } from "./marks.ts";
+import { objectPath } from "./records.ts";
+import { ClusterView, type HealthyRevision } from "./view.ts";
+
+/**
+ * How old what the caches say may be before nothing is begun on it (ms). In a quiet collection only the API server's
+ * bookmarks prove that nothing has changed, about one a minute: less than this would not be fair to ask for.
+ */
+const MAX_AGE_MS = 90_000;
+/** How often healthy revisions are marked (ms). */
+const MARK_EVERY_MS = 60_000;
+/** How many revisions are marked at a time: after an installation there are many, and there is no hurry. */
+const MARKS_AT_ONCE = 50;
+
+/** What the platform of a cluster is made with. */
+export interface KubernetesOptions {
+  readonly client: KubeClient;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  /** See `EffectDeps`. */
+  readonly epoch: () => number;
+  /** Workloads of these namespaces only, and no nodes unless Nightshift's own is one of them. Default: all. */
+  readonly namespaces?: readonly string[];
+  /** Namespace that nodes belong to, as targets: Nightshift's own. Default `nightshift-system`. */
+  readonly nodeNamespace?: string;
+  /**
+   * Whether the healthy revisions of a workload are marked as such (`nightshift.dev/healthy-since`), so that the next leader
+   * knows them too. That is a write, so it is for workloads that a policy may roll back. Default: none.
+   */
+  readonly marksHealthy?: (workload: TargetRef) => boolean;
+  readonly backoff?: BackoffOptions;
+}
+
+/** A Kubernetes cluster: its workloads and nodes as the caches have them, and what can be done with them. */
+export class KubernetesPlatform implements Platform {
+  readonly name = "kubernetes";
+  readonly effects: ReadonlySet<EffectType> = new Set(Object.keys(HANDLERS) as EffectType[]);
+  readonly #o: KubernetesOptions;
+  readonly #caches: Caches;
+  readonly #view: ClusterView;
+  readonly #carryOut: Effects;
+  readonly #stopping = new AbortController();
+  #working: Promise<unknown> = Promise.resolve();
+  /** What `workloads` has filtered, and what that was made of. */
+  #filtered: { readonly of: readonly Workload[]; readonly workloads: readonly Workload[] } | undefined;
+
+  constructor(options: KubernetesOptions) {
+    const { client, clock, random, log, epoch, nodeNamespace = "nightshift-system", backoff } = options;
+    this.#o = options;
+    this.#caches = new Caches({
+      client,
+      clock,
+      random,
+      onError: (kind, error, retryInMs) => log.warn({ kind, retryInMs }, `the ${kind}s cannot be followed: ${messageOf(error)}`),
+      onUnreadable: (kind, name, error) => log.warn({ kind, name }, `${kind} ${name} cannot be read: ${messageOf(error)}`),
+      ...(backoff === undefined ? {} : { backoff }),
+    });
+    this.#view = new ClusterView({ tables: this.#caches.tables, clock, nodeNamespace });
+    this.#carryOut = new Effects({ client, view: this.#view, clock, epoch }, random);
+  }
+
+  /** Begins to follow the cluster; resolves when everything that exists has been read. Rejects when `signal` aborts first. */
+  async start(signal: AbortSignal): Promise<void> {
+    const ends = AbortSignal.any([signal, this.#stopping.signal]);
+    this.#working = Promise.all([this.#caches.run(ends), this.#markHealthy(ends)]);
+    const aborted = new Promise<never>((_resolve, reject) => {
+      const end = (): void => reject(new NightshiftError("STOPPED", "stopped before the cluster was read"));
+      if (ends.aborted) end();
+      else ends.addEventListener("abort", end, { once: true });
+    });
+    await Promise.race([this.#caches.synced, aborted]);
+  }
+
+  /** Cuts off what is under way, and resolves when it has ended. */
+  async stop(): Promise<void> {
+    this.#stopping.abort();
+    await this.#carryOut.close();
+    await this.#working;
+  }
+
+  workloads(): readonly Workload[] {
+    const all = this.#view.workloads();
+    const { namespaces } = this.#o;
+    if (namespaces === undefined) return all;
+    if (this.#filtered?.of !== all)
+      this.#filtered = { of: all, workloads: all.filter((workload) => namespaces.includes(workload.ref.namespace)) };
+    return this.#filtered.workloads;
+  }
+
+  onChange(listener: (workload: TargetRef) => void): () => void {
+    return this.#view.onChange((workload) => {
+      if (this.#o.namespaces?.includes(workload.namespace) !== false) listener(workload);
+    });
+  }
+
+  async apply(effect: Effect, signal: AbortSignal): Promise<EffectResult> {
+    // Asked again here: the caches may have fallen behind since the step was decided.
+    const staleness = this.staleness();
+    if (staleness !== undefined) throw new NightshiftError("STALE_VIEW", staleness);
+    return this.#carryOut.apply(effect, signal);
+  }
+
+  observe(effect: Effect): Promise<EffectState> {
+    return this.#carryOut.observe(effect);
+  }
+
+  /** Whether what is known of the cluster is up to date (design rule S13). */
+  fresh(): boolean {
+    return this.#caches.isFresh(MAX_AGE_MS);
+  }
+
+  staleness(): string | undefined {
+    if (this.fresh()) return undefined;
+    return `nothing was heard of the API server for more than ${MAX_AGE_MS / 1000} s: what is known of the cluster may be out of date`;
+  }
+
+  async #markHealthy(signal: AbortSignal): Promise<void> {
+    const { marksHealthy, clock, log } = this.#o;
+    if (marksHealthy === undefined) return;
+    while (!signal.aborted) {
+      await sleep(clock, MARK_EVERY_MS, signal);
+      if (signal.aborted || !this.fresh()) continue;
+      let marked = 0;
+      for (const revision of this.#view.unmarkedHealthy()) {
+        if (marked >= MARKS_AT_ONCE) break;
+        if (!marksHealthy(revision.workload)) continue;
+        marked += 1;
+        try {
+          await this.#mark(revision, signal);
+        } catch (error) {
+          // Another leads, or the revision has changed: the next round sees.
+          log.debug(`${revision.kind} ${revision.namespace}/${revision.name} was not marked as healthy: ${messageOf(error)}`);
+          break;
+        }
+      }
+    }
+  }
+
+  async #mark({ kind, namespace, name, resourceVersion, since }: HealthyRevision, signal: AbortSignal): Promise<void> {
+    await this.#o.client.request({
+      method: "PATCH",
+      path: objectPath(kind, namespace, name),
+      contentType: "application/merge-patch+json",
+      body: {
+        metadata: {
+          resourceVersion,
+          annotations: { [MARKS.epoch]: String(this.#o.epoch()), [MARKS.healthySince]: timestamp(since) },
+        },
+      },
+      signal,
+    });
+  }
+}
