@@ -23,7 +23,7 @@ function describe(object: Named): string {
 }
 
 /** `Kind namespace/name`, for messages. */
-function describeKey(kind: Kind, namespace: string, name: string): string {
+export function describeKey(kind: Kind, namespace: string, name: string): string {
   return CLUSTER_SCOPED.has(kind) ? `${kind} ${name}` : `${kind} ${namespace}/${name}`;
 }
 
@@ -103,14 +103,22 @@ export interface Identity {
 }
 
 /**
+ * Refuses an object as new that was stored before.
+ * @throws NightshiftError `INVALID`.
+ */
+export function assertNew(object: Resource): void {
+  if (object.metadata.resourceVersion !== undefined)
+    throw new NightshiftError("INVALID", `${describe(object)} is invalid: metadata.resourceVersion: set by the store`, {
+      fix: "Leave it out of what is created, or update what exists.",
+    });
+}
+
+/**
  * The object that a create stores, frozen, of a copy that `validated` made. `identity` is asked only when it is acceptable.
  * @throws NightshiftError `INVALID` or `ALREADY_EXISTS`.
  */
 export function admitCreate<R extends Resource>(lookup: Lookup, copy: R, identity: () => Identity): R {
-  if (copy.metadata.resourceVersion !== undefined)
-    throw new NightshiftError("INVALID", `${describe(copy)} is invalid: metadata.resourceVersion: set by the store`, {
-      fix: "Leave it out of what is created, or update what exists.",
-    });
+  assertNew(copy);
   if (find(lookup, copy) !== undefined)
     throw new NightshiftError("ALREADY_EXISTS", `${describe(copy)} exists already`, { fix: "Update it, or take another name." });
   const { uid, resourceVersion, now } = identity();

@@ -1,6 +1,7 @@
 import { API_VERSION } from "../../src/api/meta.ts";
 import type { RemediationApproval } from "../../src/api/approval.ts";
 import type { RemediationBudget } from "../../src/api/budget.ts";
+import type { ServiceDependency } from "../../src/api/dependency.ts";
 import type { Remediation } from "../../src/api/remediation.ts";
 
 /** A small object: a person's yes to `episode`. */
@@ -10,6 +11,16 @@ export function approvalObject(name: string, namespace = "default"): Remediation
     kind: "RemediationApproval",
     metadata: { name, namespace },
     spec: { remediation: "episode", decision: "Approved", by: "alice", at: "2026-01-01T00:00:00Z" },
+  };
+}
+
+/** A small object that people edit: `payments` calls `bank`. */
+export function dependencyObject(name: string, namespace = "default"): ServiceDependency {
+  return {
+    apiVersion: API_VERSION,
+    kind: "ServiceDependency",
+    metadata: { name, namespace },
+    spec: { from: { name: "payments" }, to: { name: "bank" }, unhealthyAbove: "10%", window: "30s" },
   };
 }
 

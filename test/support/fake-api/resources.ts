@@ -17,7 +17,7 @@ function remediationRules(object: KubeObject, old: KubeObject | undefined): stri
   if (before === undefined) return undefined;
   if (after === undefined) return "a status is never taken away";
   if (before.epoch !== undefined && (after.epoch ?? -1) < before.epoch)
-    return "status: Invalid value: a later leader has written this status";
+    return "status: Invalid value: a later leader has written this status: the writer was deposed";
   return after.revision < before.revision ? "status: Invalid value: its revision never goes back" : undefined;
 }
 

@@ -205,8 +205,9 @@ export class FakeApi {
         return { status: 200, body: this.storage.patch(type, namespace, name, request.contentType, body, options) };
       case "delete": {
         const { preconditions } = (body ?? {}) as { preconditions?: { uid?: string; resourceVersion?: string } };
+        const { uid } = this.storage.get(type, namespace, name).metadata;
         const left = this.storage.delete(type, namespace, name, preconditions);
-        return { status: 200, body: left ?? { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success", details: { name } } };
+        return { status: 200, body: left ?? { kind: "Status", apiVersion: "v1", metadata: {}, status: "Success", details: { name, uid } } };
       }
       default:
         return { status: 200, body: this.storage.get(type, namespace, name) };

@@ -1,0 +1,62 @@
+import { PLURALS } from "../../api/crd.ts";
+import { API_VERSION, CLUSTER_SCOPED, type Kind, type Metadata } from "../../api/meta.ts";
+import type { Resource, ResourceOf } from "../../api/resources.ts";
+import { deepFreeze, validated } from "../admission.ts";
+import type { Listed } from "./reflector.ts";
+
+/** One of Nightshift's resources, as the API server has it. */
+export interface RawResource extends Listed {
+  readonly spec?: unknown;
+  readonly status?: unknown;
+}
+
+/** Metadata that belongs to Kubernetes and its users, and must come back as it was with an object that is replaced. */
+export type ForeignMetadata = Readonly<Partial<Record<"finalizers" | "ownerReferences", unknown>>>;
+
+/** Path of the objects of a kind, in one namespace or everywhere. */
+export function collectionOf(kind: Kind, namespace?: string): string {
+  const within = namespace === undefined || CLUSTER_SCOPED.has(kind) ? "" : `/namespaces/${namespace}`;
+  return `/apis/${API_VERSION}${within}/${PLURALS[kind]}`;
+}
+
+/** Path of one object. */
+export function pathOf(kind: Kind, namespace: string, name: string): string {
+  return `${collectionOf(kind, namespace)}/${name}`;
+}
+
+/**
+ * The resource as the loop reads it, frozen: of metadata what its schema knows; a Remediation whose status was not
+ * written yet is `Pending`, with revision 0.
+ * @throws NightshiftError `INVALID` when it does not fit the schema, as one that another version wrote may not.
+ */
+export function readResource<K extends Kind>(kind: K, raw: RawResource): ResourceOf[K] {
+  const { name, namespace, labels, annotations, uid, resourceVersion, generation, creationTimestamp } = raw.metadata as Metadata;
+  const status = raw.status ?? (kind === "Remediation" ? { phase: "Pending" } : undefined);
+  const resource = {
+    apiVersion: API_VERSION,
+    kind,
+    metadata: defined({ name, namespace, labels, annotations, uid, resourceVersion, generation, creationTimestamp }),
+    spec: raw.spec,
+    ...(status === undefined ? {} : { status }),
+  };
+  return deepFreeze(validated(resource as unknown as ResourceOf[K]));
+}
+
+/** What is not the loop's in an object's metadata; undefined when there is nothing. */
+export function foreignMetadata(raw: RawResource): ForeignMetadata | undefined {
+  const { finalizers, ownerReferences } = raw.metadata as { finalizers?: unknown; ownerReferences?: unknown };
+  return finalizers === undefined && ownerReferences === undefined ? undefined : defined({ finalizers, ownerReferences });
+}
+
+/** What is sent to the API server for a resource: a kind of the whole cluster has no namespace there. */
+export function writtenResource(resource: Resource, foreign: ForeignMetadata | undefined): object {
+  const { namespace, ...metadata } = resource.metadata;
+  return {
+    ...resource,
+    metadata: { ...foreign, ...metadata, ...(CLUSTER_SCOPED.has(resource.kind) ? {} : { namespace }) },
+  };
+}
+
+function defined<T extends object>(object: T): { [K in keyof T]?: Exclude<T[K], undefined> } {
+  return Object.fromEntries(Object.entries(object).filter(([, value]) => value !== undefined)) as ReturnType<typeof defined<T>>;
+}
