@@ -263,6 +263,7 @@ describe("KubernetesStore", () => {
     api.requests.length = 0;
     await after.store.takeover();
     const epochs = (await after.store.list("Remediation")).map(({ metadata, status }) => [metadata.name, status.epoch]);
+    assert.equal(after.store.usedEpoch(), 2);
     assert.deepEqual(epochs, [
       ["live", 2],
       ["new", 2],

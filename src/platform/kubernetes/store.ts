@@ -119,6 +119,11 @@ export class KubernetesStore implements Store {
       : `the API server has not been heard of for ${STALE_MS / 1000} s about ${[...new Set(stale.map(({ kind }) => kind))].join(", ")}`;
   }
 
+  /** The highest epoch that any Remediation carries; 0 where none does. A new Lease must not begin below it. */
+  usedEpoch(): number {
+    return this.#cache.list("Remediation").reduce((highest, { status }) => Math.max(highest, status.epoch ?? 0), 0);
+  }
+
   /**
    * Makes every episode that is not over this leader's: its status carries the epoch afterwards, and the CRD's rule then
    * refuses what a deposed leader may still want to write. To be called before anything else is done as leader.
