@@ -1,5 +1,3 @@
-import { readFileSync } from "node:fs";
-import { dirname, join } from "node:path";
 import { Command, CommanderError } from "commander";
 import { register as agent } from "./commands/agent.ts";
 import { register as approve } from "./commands/approve.ts";
@@ -7,29 +5,18 @@ import { register as audit } from "./commands/audit.ts";
 import { register as completion } from "./commands/completion.ts";
 import { register as crds } from "./commands/crds.ts";
 import { register as demo } from "./commands/demo.ts";
+import { register as operator } from "./commands/operator.ts";
 import { register as policy } from "./commands/policy.ts";
 import { register as status } from "./commands/status.ts";
 import { register as trend } from "./commands/trend.ts";
 import { register as up } from "./commands/up.ts";
 import { errorText, EXIT, EXIT_CODES, exitCodeOf } from "./exit.ts";
-
-/** The version in the package.json above this file: in a checkout and in the installed package. */
-function version(): string {
-  for (let dir = import.meta.dirname; dir !== dirname(dir); dir = dirname(dir)) {
-    try {
-      const found = JSON.parse(readFileSync(join(dir, "package.json"), "utf8")) as { name?: string; version?: string };
-      if (found.name === "nightshift") return found.version ?? "unknown";
-    } catch {
-      // Not here.
-    }
-  }
-  return "unknown";
-}
+import { version } from "./version.ts";
 
 /** The program with all its commands, in the order in which a newcomer meets them. */
 export function createProgram(): Command {
   const program = new Command("nightshift")
-    .description("A self-healing loop for plain processes: deterministic, gated, verified, on record.")
+    .description("A self-healing loop for Kubernetes and for plain processes: deterministic, gated, verified, on record.")
     .version(version(), "-V, --version", "print the version")
     .configureHelp({ showGlobalOptions: false })
     .showHelpAfterError("(add --help for the options and examples)")
@@ -44,7 +31,7 @@ Examples:
 
 Exit codes: 0 yes, 1 no, 2 wrong use, 69 unavailable, 70 internal, 130 interrupted; more with \`nightshift help exit-codes\`.`,
     );
-  for (const register of [demo, up, status, approve, audit, policy, crds, agent, trend, completion]) register(program);
+  for (const register of [demo, up, operator, status, approve, audit, policy, crds, agent, trend, completion]) register(program);
   return program;
 }
 
