@@ -68,7 +68,14 @@ function productionPackages(): Entry[] {
     .map(([path]) => ({ to: join("/app", path), from: join(root, path), without: FOR_DEVELOPERS }));
 }
 
-/** Nightshift, as `deploy/Containerfile` makes it: the built JavaScript below /app, with Node and nothing else. Needs `npm run build`. */
+/** The one program beside Node that Nightshift runs: the agent enters a pod's network namespace by it. */
+function nsenter(): Entry[] {
+  const from = "/usr/bin/nsenter";
+  if (!existsSync(from)) throw new Error(`${from} is missing: install util-linux`);
+  return [{ to: from, from }, ...librariesOf(from)];
+}
+
+/** Nightshift, as `deploy/Containerfile` makes it: the built JavaScript below /app, with Node, nsenter and nothing else. Needs `npm run build`. */
 export function nightshiftImage(tag?: string): Image {
   if (!existsSync(join(root, "dist/src/cli/main.js"))) throw new Error("dist/ is missing: run npm run build");
   const { version } = JSON.parse(readFileSync(join(root, "package.json"), "utf8")) as { version: string };
@@ -76,6 +83,7 @@ export function nightshiftImage(tag?: string): Image {
     name: tag ?? `nightshift.dev/nightshift:${version}`,
     layers: [
       nodeLayer(),
+      nsenter(),
       productionPackages(),
       [
         { to: "/app/package.json", from: join(root, "package.json") },
@@ -84,7 +92,7 @@ export function nightshiftImage(tag?: string): Image {
     ],
     config: {
       Entrypoint: [NODE_PATH, "--disable-warning=ExperimentalWarning", "--enable-source-maps", "/app/dist/src/cli/main.js"],
-      Env: ["PATH=/nodejs/bin", "NODE_ENV=production"],
+      Env: ["PATH=/nodejs/bin:/usr/bin", "NODE_ENV=production"],
       User: `${NONROOT}:${NONROOT}`,
       WorkingDir: "/home/nonroot",
     },
@@ -97,6 +105,7 @@ export function shopImage(tag = "nightshift.dev/shop:1"): Image {
     name: tag,
     layers: [
       nodeLayer(),
+      nsenter(),
       productionPackages(),
       [
         { to: "/app/package.json", from: join(root, "package.json") },
