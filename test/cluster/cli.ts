@@ -1,11 +1,13 @@
 // npm run cluster -- up|down|exec|status: a real Kubernetes cluster by hand.
 import { spawnSync } from "node:child_process";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { Command, InvalidArgumentError } from "commander";
 import { messageOf, NightshiftError } from "../../src/api/errors.ts";
 import { Cluster } from "./cluster.ts";
+import { type ClusterPlan, Layout } from "./layout.ts";
 import { missing, PACKAGES } from "./requirements.ts";
-import { clusterNames, sweep } from "./state.ts";
+import { clusterNames, endCluster, sweep } from "./state.ts";
 import { ensureTool, isBuilt, type Tool } from "./toolchain.ts";
 
 const DEFAULT_NAME = "dev";
@@ -71,14 +73,12 @@ Stop it:
 }
 
 async function down(options: { readonly name: string; readonly all?: boolean }): Promise<void> {
-  const names = options.all === true ? clusterNames() : [options.name];
+  // Those of tests that run now are theirs to stop.
+  const detached = (name: string): boolean => (JSON.parse(readFileSync(new Layout(name).plan, "utf8")) as ClusterPlan).detached;
+  const names = options.all === true ? clusterNames().filter(detached) : [options.name];
   for (const name of names) {
     if (!clusterNames().includes(name)) throw new NightshiftError("CLUSTER_GONE", `there is no cluster ${name}`);
-    await Promise.resolve()
-      .then(() => Cluster.attach(name).stop())
-      .catch((error: unknown) => {
-        if (!(error instanceof NightshiftError && error.code === "CLUSTER_GONE")) throw error;
-      });
+    await endCluster(new Layout(name));
     console.log(`${name} is gone`);
   }
   await sweep();
@@ -99,11 +99,23 @@ function exec(argv: readonly string[], options: { readonly name: string; readonl
   });
 }
 
+/** A cluster that somebody starts at this moment is no error when all are asked for. */
+function running(name: string): Cluster | undefined {
+  try {
+    return Cluster.attach(name);
+  } catch (error) {
+    if (!(error instanceof NightshiftError && error.code === "CLUSTER_STARTING")) throw error;
+    console.error(error.toString());
+    return undefined;
+  }
+}
+
 async function status(options: { readonly name?: string; readonly json?: boolean }): Promise<void> {
   const names = options.name === undefined ? clusterNames() : [options.name];
   const clusters = [];
   for (const name of names) {
-    const cluster = Cluster.attach(name);
+    const cluster = running(name);
+    if (cluster === undefined) continue;
     clusters.push({ name, kubeconfig: cluster.kubeconfig, server: cluster.access.server, ...(await cluster.status()) });
   }
   if (options.json === true) return console.log(JSON.stringify(clusters, undefined, 2));
@@ -149,7 +161,7 @@ program
   .command("down")
   .description("end a cluster and remove all that it left")
   .option("--name <name>", "its name", DEFAULT_NAME)
-  .option("--all", "every cluster on this machine")
+  .option("--all", "every cluster that `up` started")
   .action(down);
 program
   .command("exec")

@@ -1,6 +1,6 @@
 import { type ChildProcess, spawn, type SpawnOptions } from "node:child_process";
 import { randomBytes } from "node:crypto";
-import { existsSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, renameSync, writeFileSync } from "node:fs";
+import { existsSync, mkdirSync, mkdtempSync, openSync, closeSync, readFileSync, renameSync, rmSync, writeFileSync } from "node:fs";
 import { delimiter, join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
@@ -14,7 +14,7 @@ import { writeKubeconfig } from "./kubeconfig.ts";
 import { API_PORT, CLUSTERS_DIR, type ClusterPlan, Layout } from "./layout.ts";
 import { Proxy } from "./proxy.ts";
 import { demand, SYSTEM_PATH } from "./requirements.ts";
-import { CLUSTER_VARIABLE, isAlive, readState, refOf, sweep, writeState } from "./state.ts";
+import { CLUSTER_VARIABLE, endCluster, isAlive, readState, refOf, sweep, writeState } from "./state.ts";
 import { assetsFile, binDir, ensureTool, type Progress, type Tool } from "./toolchain.ts";
 
 /** Image with a shell and small tools that every cluster with nodes has. */
@@ -29,8 +29,10 @@ export interface ClusterOptions {
   readonly nodes?: number;
   /** Number of nodes that kwok plays: always Ready, their pods Running without a process. */
   readonly fakeNodes?: number;
-  /** Whether Services work. Default: where there are real nodes. */
+  /** Whether Services work on real nodes. Default true. */
   readonly kubeProxy?: boolean;
+  /** Whether pods resolve the names of Services, by CoreDNS. Default: where there are real nodes. */
+  readonly dns?: boolean;
   /** Images for the nodes: of scripts/images.ts, built as needed, or paths of archives. */
   readonly images?: readonly (Image | string)[];
   /** More flags by component, e.g. `{"kube-apiserver": ["--event-ttl=5m"]}`. */
@@ -164,14 +166,21 @@ const SILENT: Progress = () => undefined;
 const VERBOSE: Progress = (line) => process.stderr.write(`cluster: ${line}\n`);
 
 /** Builds what is missing in the cache. */
-async function prepare(options: ClusterOptions, nodes: number, progress: Progress): Promise<Pick<ClusterPlan, "bin" | "kwok">> {
+async function prepare(options: ClusterOptions, nodes: number, progress: Progress): Promise<Pick<ClusterPlan, "bin" | "coredns" | "kwok">> {
   const fake = (options.fakeNodes ?? 0) > 0;
-  const tools: readonly Tool[] = ["kube", ...(fake ? (["kwok"] as const) : []), ...(options.tools ?? [])];
+  const dns = options.dns ?? nodes > 0;
+  const tools: readonly Tool[] = [
+    "kube",
+    ...(dns ? (["coredns"] as const) : []),
+    ...(fake ? (["kwok"] as const) : []),
+    ...(options.tools ?? []),
+  ];
   demand({ nodes: nodes > 0, tools });
   const bin = await ensureTool("kube", progress);
+  const coredns = dns ? join(await ensureTool("coredns", progress), "coredns") : undefined;
   const kwok = fake ? { command: join(await ensureTool("kwok", progress), "kwok"), stages: assetsFile("kwok") } : undefined;
   for (const tool of options.tools ?? []) await ensureTool(tool, progress);
-  return { bin, ...(kwok === undefined ? {} : { kwok }) };
+  return { bin, ...(coredns === undefined ? {} : { coredns }), ...(kwok === undefined ? {} : { kwok }) };
 }
 
 /**
@@ -243,7 +252,7 @@ export class Cluster implements AsyncDisposable {
       nodes,
       fakeNodes: options.fakeNodes ?? 0,
       archives: (options.images ?? []).filter((image) => typeof image === "string"),
-      kubeProxy: options.kubeProxy ?? nodes > 0,
+      kubeProxy: options.kubeProxy ?? true,
       audit: options.audit ?? true,
       flags: options.flags ?? {},
       tokens: { admin: randomToken(), node: Array.from({ length: nodes }, randomToken) },
@@ -251,7 +260,10 @@ export class Cluster implements AsyncDisposable {
     });
     if (nodes > 0) {
       const images = (options.images ?? []).filter((image) => typeof image !== "string");
-      await layOut([pauseImage(PAUSE_IMAGE), busyboxImage(BUSYBOX_IMAGE), ...images], layout.images);
+      await layOut([pauseImage(PAUSE_IMAGE), busyboxImage(BUSYBOX_IMAGE), ...images], layout.images).catch((error: unknown) => {
+        rmSync(layout.dir, { recursive: true });
+        throw error;
+      });
     }
     const watchdog = startWatchdog(layout, options.detached ?? false);
     const port = await portOf(watchdog);
@@ -269,7 +281,10 @@ export class Cluster implements AsyncDisposable {
     return cluster;
   }
 
-  /** A cluster that runs, started by any process (`npm run cluster -- up`). @throws NightshiftError `CLUSTER_GONE` */
+  /**
+   * A cluster that runs, started by any process (`npm run cluster -- up`).
+   * @throws NightshiftError `CLUSTER_GONE`, or `CLUSTER_STARTING` when it is not that far yet
+   */
   static attach(name: string, tools: readonly Tool[] = []): Cluster {
     const layout = new Layout(name);
     if (!existsSync(layout.state) || !isAlive(readState(layout).watchdog)) {
@@ -278,6 +293,8 @@ export class Cluster implements AsyncDisposable {
         fix: "Start one: npm run cluster -- up",
       });
     }
+    if (!existsSync(layout.kubeconfig))
+      throw new NightshiftError("CLUSTER_STARTING", `the cluster ${name} is still starting`, { where: layout.dir });
     return new Cluster(layout, undefined, tools);
   }
 
@@ -289,11 +306,7 @@ export class Cluster implements AsyncDisposable {
       await endWatchdog(watchdog);
       return;
     }
-    if (!existsSync(this.#layout.state)) return;
-    const state = readState(this.#layout);
-    if (!isAlive(state.watchdog) || state.watchdog === undefined) return;
-    process.kill(state.watchdog.pid, "SIGTERM");
-    while (isAlive(state.watchdog)) await delay(20);
+    await endCluster(this.#layout);
   }
 
   async [Symbol.asyncDispose](): Promise<void> {

@@ -2,6 +2,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import {
   API_PORT,
+  CLUSTER_DOMAIN,
   type ClusterPlan,
   CONTROL_PLANE_ADDRESS,
   ETCD_CLIENT_PORT,
@@ -130,21 +131,50 @@ export function scheduler(layout: Layout, plan: ClusterPlan): Component {
   };
 }
 
-/** One for all nodes: they share a network namespace, and so its nftables. */
-export function kubeProxy(layout: Layout, plan: ClusterPlan): Component {
-  return {
-    name: "kube-proxy",
+/** Rules for Services in a node's network; those of the first node are also what processes beside the control plane see. */
+export function kubeProxy(node: NodePlan, plan: ClusterPlan): Component {
+  return inNamespace(node, {
+    name: `kube-proxy/${node.name}`,
     command: join(plan.bin, "kube-proxy"),
     argv: [
-      `--kubeconfig=${layout.innerKubeconfig}`,
+      `--kubeconfig=${adminKubeconfig(node)}`,
       "--proxy-mode=nftables",
       `--cluster-cidr=${POD_CIDR}`,
-      `--hostname-override=${layout.node(0).name}`,
+      `--hostname-override=${node.name}`,
       // The connection tracker's limits belong to the machine.
       "--conntrack-max-per-core=0",
       ...(plan.flags["kube-proxy"] ?? []),
     ],
-  };
+  });
+}
+
+/** The kubeconfig by which a node's processes, but the kubelet, reach the API server. */
+export const adminKubeconfig = (node: NodePlan): string => join(node.dir, "kubeconfig-admin");
+
+/** Runs it in the node's network; nsenter becomes the process, so that signals reach it. */
+function inNamespace(node: NodePlan, component: Component): Component {
+  if (node.namespace === undefined) return component;
+  return { ...component, command: "nsenter", argv: [`--net=/run/netns/${node.namespace}`, "--", component.command, ...component.argv] };
+}
+
+/** Answers for Services and pods, and for nothing outside, as nothing is reachable there. */
+export function coredns(layout: Layout, plan: ClusterPlan): Component {
+  const corefile = join(layout.dir, "Corefile");
+  writeFileSync(
+    corefile,
+    `.:53 {
+  bind ${CONTROL_PLANE_ADDRESS}
+  ready 127.0.0.1:8181
+  errors
+  kubernetes ${CLUSTER_DOMAIN} in-addr.arpa {
+    kubeconfig ${layout.innerKubeconfig}
+    pods insecure
+    ttl 5
+  }
+}
+`,
+  );
+  return { name: "coredns", command: plan.coredns ?? "", argv: [`-conf=${corefile}`, ...(plan.flags["coredns"] ?? [])] };
 }
 
 /** The socket of a node's containerd. */
@@ -190,11 +220,11 @@ state = "${join(dir, "state")}"
       { type: "portmap", capabilities: { portMappings: true } },
     ],
   });
-  return {
+  return inNamespace(node, {
     name: `containerd/${node.name}`,
     command: "containerd",
     argv: ["--config", join(dir, "config.toml"), "--log-level", "warn", ...(plan.flags["containerd"] ?? [])],
-  };
+  });
 }
 
 /** A node's kubelet, with all of its state, cgroups and addresses of its own. */
@@ -218,13 +248,15 @@ export function kubelet(layout: Layout, node: NodePlan, plan: ClusterPlan): Comp
     // The images were imported and cannot be pulled again, however full the disk is.
     imageGCHighThresholdPercent: 100,
     imageMaximumGCAge: "0s",
+    // The machine's name servers are out of reach.
     resolvConf: "",
+    ...(plan.coredns === undefined ? {} : { clusterDNS: [CONTROL_PLANE_ADDRESS], clusterDomain: CLUSTER_DOMAIN }),
     podLogsDir: join(node.dir, "pods"),
     volumePluginDir: join(node.dir, "plugins"),
     shutdownGracePeriod: "0s",
   };
   mkdirSync(config.podLogsDir, { recursive: true });
-  return {
+  return inNamespace(node, {
     name: `kubelet/${node.name}`,
     command: join(plan.bin, "kubelet"),
     argv: [
@@ -235,7 +267,7 @@ export function kubelet(layout: Layout, node: NodePlan, plan: ClusterPlan): Comp
       `--node-ip=${node.address}`,
       ...(plan.flags["kubelet"] ?? []),
     ],
-  };
+  });
 }
 
 /** The annotation of the nodes that kwok plays. */

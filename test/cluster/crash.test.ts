@@ -13,7 +13,7 @@ import { clusterPids, isAlive, readState, sweep } from "./state.ts";
 /** An owner that starts a cluster with a running pod and a process by `spawn`, says so, and then only waits. */
 const OWNER = `
   const { BUSYBOX_IMAGE, Cluster } = await import(${JSON.stringify(new URL("cluster.ts", import.meta.url).href)});
-  const cluster = await Cluster.start({ node: true });
+  const cluster = await Cluster.start({ nodes: 2 });
   await cluster.kubectl(["run", "p", "--image=${BUSYBOX_IMAGE}", "--", "sleep", "100000"]);
   await cluster.kubectl(["wait", "--for=condition=Ready", "pod/p", "--timeout=120s"]);
   cluster.spawn(["sleep", "100000"], { stdio: "ignore" });
@@ -24,8 +24,8 @@ const OWNER = `
 interface Owned {
   readonly layout: Layout;
   readonly state: ClusterState;
-  /** Its network namespace, held so that no other can get its number while the test looks for processes in it. */
-  readonly namespace: number;
+  /** Its namespaces, held so that no others can get their numbers while the test looks for processes in them. */
+  readonly namespaces: readonly number[];
   readonly kill: () => void;
 }
 
@@ -41,7 +41,12 @@ async function start(): Promise<Owned> {
   });
   const layout = new Layout(name);
   const state = readState(layout);
-  return { layout, state, namespace: openSync(`/proc/${state.init?.pid}/ns/net`, "r"), kill: () => owner.kill("SIGKILL") };
+  return {
+    layout,
+    state,
+    namespaces: ["net", "pid"].map((kind) => openSync(`/proc/${state.init?.pid}/ns/${kind}`, "r")),
+    kill: () => owner.kill("SIGKILL"),
+  };
 }
 
 async function until(what: string, done: () => boolean): Promise<void> {
@@ -52,13 +57,13 @@ async function until(what: string, done: () => boolean): Promise<void> {
   assert.fail(`not within a minute: ${what}`);
 }
 
-function assertGone({ layout, state, namespace }: Owned): void {
-  // By its namespace, which is everything: the control plane, containerd's shims, pods, and what was started by spawn.
+function assertGone({ layout, state, namespaces }: Owned): void {
+  // By its namespaces, which is everything: the control plane, containerd's shims, pods, and what was started by spawn.
   assert.deepEqual(clusterPids(layout, state, true), []);
   assert.deepEqual(cgroupDirectories(layout.cgroup), []);
   assert.equal(existsSync(layout.dir), false);
   assert.ok(!readFileSync("/proc/self/mounts", "utf8").includes(layout.dir), "a mount is left");
-  closeSync(namespace);
+  for (const namespace of namespaces) closeSync(namespace);
 }
 
 describe("a cluster whose owner dies", { skip: lacking({ nodes: true }) }, () => {

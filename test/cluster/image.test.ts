@@ -116,10 +116,9 @@ describe("images in pods", { skip: lacking({ nodes: true }) }, () => {
         },
       ];
     };
-    // A Service's address is in the environment of the pods that start after it.
     await cluster.apply(service("bank", 8403, {}));
-    await cluster.apply(service("payments", 8402, { BANK_URL: "http://$(BANK_SERVICE_HOST):8403" }));
-    await cluster.apply(service("storefront", 8401, { PAYMENTS_URL: "http://$(PAYMENTS_SERVICE_HOST):8402" }));
+    await cluster.apply(service("payments", 8402, { BANK_URL: "http://bank:8403" }));
+    await cluster.apply(service("storefront", 8401, { PAYMENTS_URL: "http://payments.default.svc:8402" }));
     for (const name of ["bank", "payments", "storefront"])
       await cluster.kubectl(["rollout", "status", `deployment/${name}`, "--timeout=120s"]);
     const { spec } = await cluster.get<{ spec: { clusterIP: string } }>("service", "storefront");

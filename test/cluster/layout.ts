@@ -9,6 +9,8 @@ export const CLUSTERS_DIR = process.env["NIGHTSHIFT_CLUSTERS_DIR"] ?? "/var/tmp/
 /** The network of every cluster, inside its own namespace, so that all have the same and none collide (RFC 5737, TEST-NET-1). */
 export const CONTROL_PLANE_ADDRESS = "192.0.2.1";
 export const API_PORT = 6443;
+/** What Services and pods are named below. */
+export const CLUSTER_DOMAIN = "cluster.local";
 export const ETCD_CLIENT_PORT = 2379;
 export const ETCD_PEER_PORT = 2380;
 export const SERVICE_CIDR = "10.96.0.0/16";
@@ -25,6 +27,11 @@ export interface NodePlan {
   readonly dir: string;
   /** Path below the root of each cgroup hierarchy. */
   readonly cgroup: string;
+  /**
+   * Its network namespace by name (`ip netns`); the first node has none of its own and lives in that of the control plane.
+   * Each needs one, since kube-proxy's rules depend on which pods are its node's (hairpin connections).
+   */
+  readonly namespace?: string;
 }
 
 /** Files of one cluster. */
@@ -88,6 +95,7 @@ export class Layout {
       podCidr: `10.244.${index}.0/24`,
       dir: join(this.dir, name),
       cgroup: `${this.cgroup}/${name}`,
+      ...(index === 0 ? {} : { namespace: name }),
     };
   }
 }
@@ -105,6 +113,8 @@ export interface ClusterPlan {
   readonly flags: Readonly<Record<string, readonly string[]>>;
   /** Directory with etcd, kube-apiserver and so on. */
   readonly bin: string;
+  /** The CoreDNS binary, when pods are to resolve Services. */
+  readonly coredns?: string;
   /** kwok and its stages, when there are fake nodes. */
   readonly kwok?: { readonly command: string; readonly stages: string };
   /** Bearer tokens by user. */
@@ -120,8 +130,9 @@ export interface ClusterState {
   readonly watchdog?: ProcessRef;
   /** The first process of the cluster's pid namespace, as the machine sees it. */
   readonly init?: ProcessRef;
-  /** `net:[inode]` */
+  /** `net:[inode]` of the control plane and the first node, and `pid:[inode]` of all. */
   readonly network?: string;
+  readonly pids?: string;
   /** Port of the forwarder on 127.0.0.1. */
   readonly port?: number;
 }

@@ -53,8 +53,10 @@ export function childrenOf(parent: number): number[] {
 /** The variable by which whatever is started for a cluster can be told, with the cluster's name as its value. */
 export const CLUSTER_VARIABLE = "NIGHTSHIFT_CLUSTER";
 
-function belongs(pid: number, network: string, name: string, namespaceHeld: boolean): boolean {
-  if (read(() => readlinkSync(`/proc/${pid}/ns/net`)) !== network) return false;
+function belongs(pid: number, state: ClusterState, name: string, namespaceHeld: boolean): boolean {
+  const is = (kind: "net" | "pid", link: string | undefined): boolean =>
+    link !== undefined && read(() => readlinkSync(`/proc/${pid}/ns/${kind}`)) === link;
+  if (!is("net", state.network) && !is("pid", state.pids)) return false;
   // The number of a namespace that is gone may be another's by now.
   return (
     namespaceHeld ||
@@ -65,10 +67,9 @@ function belongs(pid: number, network: string, name: string, namespaceHeld: bool
   );
 }
 
-/** Pids of the processes in a cluster's network namespace, those that were started from outside with `exec` among them. */
+/** Pids of a cluster's processes: of all in its pid namespace, and of those that were started from outside in its network. */
 export function clusterPids(layout: Layout, state: ClusterState, namespaceHeld: boolean): number[] {
-  const { network } = state;
-  return network === undefined ? [] : pids().filter((pid) => belongs(pid, network, layout.name, namespaceHeld));
+  return pids().filter((pid) => belongs(pid, state, layout.name, namespaceHeld));
 }
 
 /**
@@ -101,6 +102,14 @@ export function clusterNames(): string[] {
   return (read(() => readdirSync(CLUSTERS_DIR)) ?? []).filter((name) => !name.startsWith(".") && existsSync(new Layout(name).state));
 }
 
+/** Tells the watchdog of a cluster, whoever started it, to clear it away, and waits until it has. Nothing when there is none. */
+export async function endCluster(layout: Layout): Promise<void> {
+  const watchdog = read(() => readState(layout))?.watchdog;
+  if (watchdog === undefined || !isAlive(watchdog)) return;
+  sendSignal(watchdog.pid, "SIGTERM");
+  while (isAlive(watchdog)) await delay(20);
+}
+
 /** Clears away what is left of clusters whose watchdog was killed. */
 export async function sweep(): Promise<void> {
   for (const name of clusterNames()) {
@@ -108,5 +117,11 @@ export async function sweep(): Promise<void> {
     const state = read(() => readState(layout));
     if (state === undefined || isAlive(state.watchdog) || (state.watchdog === undefined && isAlive(state.owner))) continue;
     await clearAway(layout, state, { namespaceHeld: false });
+  }
+  // Directories whose makers died before they gave them their name.
+  for (const entry of read(() => readdirSync(CLUSTERS_DIR)) ?? []) {
+    const pid = /^\..*\.(\d+)$/.exec(entry)?.[1];
+    if (pid !== undefined && processIdentity(Number(pid)) === undefined)
+      rmSync(join(CLUSTERS_DIR, entry), { recursive: true, force: true });
   }
 }

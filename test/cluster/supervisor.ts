@@ -100,20 +100,44 @@ async function until(what: string, done: () => Promise<boolean>): Promise<void> 
   }
 }
 
-/** Addresses of the control plane and the nodes on a bridge, since not every kernel has the dummy device; nothing leads out. */
+async function ip(commands: readonly string[]): Promise<void> {
+  const batch = run("ip", ["-batch", "-"], { env: environment });
+  batch.child.stdin?.end(`${commands.join("\n")}\n`);
+  await batch;
+}
+
+/** The control plane and the nodes on a bridge, since not every kernel has the dummy device; nothing leads out. */
 async function setUpNetwork(): Promise<void> {
-  const addresses = [CONTROL_PLANE_ADDRESS, ...nodes.map((node) => node.address)];
-  const batch = [
+  const local = nodes.filter((node) => node.namespace === undefined);
+  await ip([
     "link set lo up",
     "link add node0 type bridge",
-    ...addresses.map((address) => `address add ${address}/24 dev node0`),
+    ...[CONTROL_PLANE_ADDRESS, ...local.map((node) => node.address)].map((address) => `address add ${address}/24 dev node0`),
     "link set node0 up",
     "route add default dev node0",
-  ];
-  const ip = run("ip", ["-batch", "-"], { env: environment });
-  ip.child.stdin?.end(`${batch.join("\n")}\n`);
-  await ip;
+  ]);
   writeFileSync("/proc/sys/net/ipv4/ip_forward", "1");
+  for (const node of nodes) if (node.namespace !== undefined) await setUpNodeNetwork(node, node.namespace);
+}
+
+/** A network of its own for a node, and the ways between its pods and those of the others. */
+async function setUpNodeNetwork(node: NodePlan, namespace: string): Promise<void> {
+  const others = nodes.filter((other) => other !== node && other.namespace !== undefined);
+  await ip([
+    `netns add ${namespace}`,
+    `link add ${namespace} type veth peer name eth0 netns ${namespace}`,
+    `link set ${namespace} master node0 up`,
+    `route add ${node.podCidr} via ${node.address}`,
+  ]);
+  const inside = [
+    "link set lo up",
+    `address add ${node.address}/24 dev eth0`,
+    "link set eth0 up",
+    `route add default via ${CONTROL_PLANE_ADDRESS}`,
+    ...others.map((other) => `route add ${other.podCidr} via ${other.address}`),
+  ];
+  const script = `set -e; echo 1 > /proc/sys/net/ipv4/ip_forward; ${inside.map((line) => `ip ${line}`).join("; ")}`;
+  await run("nsenter", [`--net=/run/netns/${namespace}`, "--", "sh", "-c", script], { env: environment });
 }
 
 /**
@@ -186,10 +210,13 @@ interface NodeList {
 
 async function startNodes(access: ApiAccess): Promise<void> {
   for (const [i, node] of nodes.entries()) {
-    writeKubeconfig(join(node.dir, "kubeconfig"), { ...access, token: plan.tokens.node[i] ?? "" }, node.name);
+    const server = `https://${CONTROL_PLANE_ADDRESS}:${API_PORT}`;
+    writeKubeconfig(join(node.dir, "kubeconfig"), { ...access, server, token: plan.tokens.node[i] ?? "" }, node.name);
+    writeKubeconfig(components.adminKubeconfig(node), { ...access, server });
     start(components.kubelet(layout, node, plan));
+    if (plan.kubeProxy) start(components.kubeProxy(node, plan));
   }
-  if (plan.kubeProxy) start(components.kubeProxy(layout, plan));
+  if (plan.coredns !== undefined) start(components.coredns(layout, plan));
   if (plan.fakeNodes > 0) await createFakeNodes(access);
   await until("the nodes", async () => {
     const { items } = await call<NodeList>(access, "GET", "/api/v1/nodes");
@@ -223,7 +250,8 @@ async function createFakeNodes(access: ApiAccess): Promise<void> {
 
 async function up(): Promise<void> {
   start(components.etcd(layout, plan));
-  await Promise.all([setUpNetwork(), setUpMounts(), makePki(join(layout.dir, "pki"))]);
+  // Named network namespaces are below /run, which the mounts bring.
+  await Promise.all([setUpMounts().then(setUpNetwork), makePki(join(layout.dir, "pki"))]);
   const access: ApiAccess = {
     server: `https://127.0.0.1:${API_PORT}`,
     ca: readFileSync(layout.ca, "utf8"),

@@ -10,7 +10,7 @@ import { NightshiftError } from "../../src/api/errors.ts";
 export type Progress = (line: string) => void;
 
 /** What is built from Go modules: `kube` is the whole of Kubernetes in one binary, the others are built only when asked for. */
-export type Tool = "kube" | "kwok" | "helm" | "peer" | "versitygw";
+export type Tool = "kube" | "coredns" | "kwok" | "helm" | "peer" | "versitygw";
 
 interface ToolSource {
   /** Go module, relative to this directory; its files are the key of the cache. */
@@ -40,6 +40,13 @@ const SOURCES: Readonly<Record<Tool, ToolSource>> = {
       return { [`${at}.gitVersion`]: git, [`${at}.gitMajor`]: major, [`${at}.gitMinor`]: minor, [`${at}.gitTreeState`]: "clean" };
     },
     cost: "14 minutes of CPU",
+  },
+  coredns: {
+    module: "coredns",
+    package: ".",
+    names: ["coredns"],
+    stamp: () => ({}),
+    cost: "2 minutes of CPU",
   },
   kwok: {
     module: "kwok",

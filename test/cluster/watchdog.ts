@@ -38,8 +38,8 @@ function main(): void {
   closeSync(log);
   let state: ClusterState = { ...readState(layout), watchdog: refOf(process.pid) };
   writeState(layout, state);
-  // Held open, so that no other namespace can get its number while this process looks for the processes in it.
-  let namespace: number | undefined;
+  // Held open, so that no other namespaces can get their numbers while this process looks for the processes in them.
+  let namespaces: readonly number[] = [];
   let ending = false;
 
   const end = async (why: string): Promise<void> => {
@@ -47,20 +47,20 @@ function main(): void {
     ending = true;
     console.error(`clearing away: ${why}`);
     if (child.exitCode === null && child.signalCode === null) child.kill("SIGKILL");
-    await clearAway(layout, state, { namespaceHeld: namespace !== undefined });
+    await clearAway(layout, state, { namespaceHeld: namespaces.length > 0 });
     process.exit(0);
   };
 
   child.once("message", () => {
     const init = firstProcess(child);
     const path = `/proc/${init.pid}/ns/net`;
-    namespace = openSync(path, "r");
+    namespaces = [openSync(path, "r"), openSync(`/proc/${init.pid}/ns/pid`, "r")];
     const listener = createServer().listen(0, "127.0.0.1", () => {
       const address = listener.address();
       const port = typeof address === "object" && address !== null ? address.port : 0;
       // The socket keeps the network namespace that it was made in, whoever accepts on it.
       child.send("listener", listener, () => listener.close());
-      state = { ...state, init, network: readlinkSync(path), port };
+      state = { ...state, init, network: readlinkSync(path), pids: readlinkSync(`/proc/${init.pid}/ns/pid`), port };
       writeState(layout, state);
       process.stdout.write(`${JSON.stringify({ port })}\n`);
     });
