@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import { createSecureServer as createHttp2Server } from "node:http2";
 import { createServer as createTlsServer } from "node:https";
 import type { AddressInfo } from "node:net";
 import { describe, it, type TestContext } from "node:test";
@@ -290,6 +291,30 @@ describe("HttpKubeClient.request", () => {
     ca = authority.cert;
     skew = 60_000;
     assert.equal(await client.request({ method: "GET", path: "/x" }), "secret");
+  });
+
+  it("speaks HTTP/1.1 to a server that offers HTTP/2, too", async (t) => {
+    const authority = selfSigned();
+    const server = createHttp2Server({ ...authority, allowHTTP1: true }, (request, response) =>
+      response.writeHead(200, { "content-type": "application/json" }).end(JSON.stringify(request.httpVersion)),
+    );
+    server.listen(0, "127.0.0.1");
+    await once(server, "listening");
+    const client = new HttpKubeClient({
+      clock: systemClock,
+      version: "1",
+      access: {
+        server: new URL(`https://127.0.0.1:${(server.address() as AddressInfo).port}`),
+        namespace: "x",
+        credentials: async () => ({ headers: {}, tls: { ca: authority.cert } }),
+        forget() {},
+      },
+    });
+    t.after(async () => {
+      await client.close();
+      server.close();
+    });
+    assert.equal(await client.request({ method: "GET", path: "/x" }), "1.1");
   });
 
   it("ends what is under way when it is closed", async (t) => {

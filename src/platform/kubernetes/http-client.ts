@@ -223,7 +223,8 @@ export class HttpKubeClient implements KubeClient {
   }
 
   #dispatcher(tls: KubeTls, connections: number | null): Dispatcher {
-    const shared = { connections, keepAliveTimeout: KEEP_ALIVE_MS, pipelining: 1 };
+    // Over HTTP/2 an API server that ends leaves undici 8.13 with an exception that nobody can catch.
+    const shared = { connections, keepAliveTimeout: KEEP_ALIVE_MS, pipelining: 1, allowH2: false };
     const connect = { ...tls, timeout: CONNECT_TIMEOUT_MS, keepAlive: true, keepAliveInitialDelay: TCP_KEEP_ALIVE_MS };
     if (this.#access.proxy !== undefined) return new ProxyAgent({ ...shared, uri: this.#access.proxy, requestTls: connect });
     return new Agent({ ...shared, connect });
