@@ -6,7 +6,12 @@ export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
 /** A log on standard error: JSON lines for programs, else one readable line an entry. `level` is the least; default `info`. */
 export function createLog(options: { readonly json: boolean; readonly level?: string }): Logger {
   const { level = "info" } = options;
-  if (options.json) return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, pino.destination({ dest: 2, sync: true }));
+  if (options.json) {
+    const destination = pino.destination({ dest: 2, sync: true });
+    // A log that cannot be written (a full disk) must not take down what it is about.
+    destination.on("error", () => undefined);
+    return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
+  }
   const stream = {
     write(line: string): void {
       const { time, level: of, msg, ...rest } = JSON.parse(line) as { time: number; level: number; msg?: string };

@@ -1,4 +1,5 @@
 import { Command, CommanderError } from "commander";
+import { messageOf } from "../api/errors.ts";
 import { register as agent } from "./commands/agent.ts";
 import { register as approve } from "./commands/approve.ts";
 import { register as audit } from "./commands/audit.ts";
@@ -61,11 +62,21 @@ async function main(args: readonly string[]): Promise<void> {
   }
 }
 
-// A reader that has seen enough (`| head`) is no error.
-for (const stream of [process.stdout, process.stderr])
-  stream.on("error", (error: NodeJS.ErrnoException) => {
-    if (error.code !== "EPIPE") throw error;
-    process.exit(process.exitCode ?? EXIT.OK);
+if (import.meta.main) {
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    // A reader that has seen enough (`| head`) is no error.
+    if (error.code === "EPIPE") process.exit(process.exitCode ?? EXIT.OK);
+    process.stderr.write(`nightshift: the output cannot be written: ${error.message} [OUTPUT_FAILED]\n`);
+    process.exit(EXIT.UNAVAILABLE);
   });
-
-if (import.meta.main) await main(process.argv.slice(2));
+  // Messages that nobody can read are lost: a full disk, or a reader that went away, must not end what they are about.
+  process.stderr.on("error", () => undefined);
+  // What reaches this is a bug, and not the answer no, which Node's own exit status would say.
+  process.on("uncaughtException", (error) => {
+    const bug = new Error(messageOf(error));
+    bug.stack = error.stack ?? bug.stack ?? "";
+    process.stderr.write(errorText(bug, process.argv.includes("--json")));
+    process.exit(EXIT.INTERNAL);
+  });
+  await main(process.argv.slice(2));
+}

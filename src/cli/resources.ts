@@ -1,46 +1,25 @@
-import { readdir, readFile, stat } from "node:fs/promises";
-import { join } from "node:path";
 import { unsupported } from "../act/plan.ts";
 import { NightshiftError } from "../api/errors.ts";
 import { AUTHORED_KINDS, type AuthoredKind, parseResources, type ParsedResource, type Problem, problemText } from "../api/parse.ts";
 import type { Resource, ResourceOf } from "../api/resources.ts";
 import type { Platform } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
+import { resourceFiles } from "./files.ts";
 
 /** On resources that come from files: they are deleted when the file no longer has them. Others are never touched. */
 const FROM_FILE = "nightshift.dev/from-file";
 
 type Authored = ResourceOf[AuthoredKind];
 
-/** The YAML and JSON files at a path: itself, or all below a directory, sorted. Throws `NOT_FOUND`. */
-export async function resourceFiles(path: string): Promise<string[]> {
-  let info;
-  try {
-    info = await stat(path);
-  } catch (cause) {
-    throw new NightshiftError("NOT_FOUND", "no such file or directory", { where: path, cause });
-  }
-  if (!info.isDirectory()) return [path];
-  const entries = await readdir(path, { withFileTypes: true });
-  const nested = await Promise.all(
-    entries
-      .toSorted((a, b) => (a.name < b.name ? -1 : 1))
-      .filter((entry) => entry.isDirectory() || /\.(ya?ml|json)$/.test(entry.name))
-      .map((entry) => (entry.isDirectory() ? resourceFiles(join(path, entry.name)) : Promise.resolve([join(path, entry.name)]))),
-  );
-  return nested.flat();
-}
-
 /** Everything that files and directories hold, and all that is wrong in them. */
 export async function readResources(paths: readonly string[]): Promise<{ resources: ParsedResource[]; errors: Problem[] }> {
   const resources: ParsedResource[] = [];
   const errors: Problem[] = [];
-  for (const path of paths)
-    for (const file of await resourceFiles(path)) {
-      const parsed = parseResources(await readFile(file, "utf8"), file);
-      resources.push(...parsed.resources);
-      errors.push(...parsed.errors);
-    }
+  for (const { path, text } of (await resourceFiles(paths)).files) {
+    const parsed = parseResources(text, path);
+    resources.push(...parsed.resources);
+    errors.push(...parsed.errors);
+  }
   return { resources, errors };
 }
 

@@ -1,9 +1,8 @@
-import { readdir, readFile, realpath, stat } from "node:fs/promises";
-import { join } from "node:path";
 import type { Command } from "commander";
 import { checkResources } from "../../api/check.ts";
-import { messageOf, NightshiftError } from "../../api/errors.ts";
+import { NightshiftError } from "../../api/errors.ts";
 import { inOrder, parseResources, problemText, type ParsedResource, type Problem } from "../../api/parse.ts";
+import { resourceFiles } from "../files.ts";
 
 /** What `policy check --json` prints. */
 export interface CheckReport {
@@ -26,60 +25,20 @@ export interface CheckReport {
   readonly problems: readonly Problem[];
 }
 
-const EXTENSIONS = /\.(ya?ml|json)$/i;
-
-/** YAML and JSON files below a directory, in order; nothing hidden, no `node_modules`, each directory once however it is linked. */
-async function filesBelow(directory: string, seen: Set<string>): Promise<string[]> {
-  const real = await realpath(directory);
-  if (seen.has(real)) return [];
-  seen.add(real);
-  const files: string[] = [];
-  const names = (await readdir(directory)).sort();
-  for (const name of names) {
-    if (name.startsWith(".") || name === "node_modules") continue;
-    const path = join(directory, name);
-    const kind = await stat(path).catch(() => undefined);
-    if (kind?.isDirectory()) files.push(...(await filesBelow(path, seen)));
-    else if (kind?.isFile() && EXTENSIONS.test(name)) files.push(path);
-  }
-  return files;
-}
-
 /**
  * Checks files, and what lies below directories, all together. A file that is named is always checked; one that is found
  * below a directory only if it mentions Nightshift's API group, as manifests of all sorts live side by side.
  * Rejects with `NO_SUCH_FILE` or `FILE_UNREADABLE`, also when there is nothing to check at all.
  */
 export async function checkFiles(paths: readonly string[], options: { strict?: boolean; now: number }): Promise<CheckReport> {
-  const files: string[] = [];
-  const skipped: string[] = [];
+  const found = await resourceFiles(paths);
+  const files = found.files.map(({ path }) => path);
   const resources: ParsedResource[] = [];
   const problems: Problem[] = [];
-  const done = new Set<string>();
-  const check = async (path: string, named: boolean): Promise<void> => {
-    const real = await realpath(path);
-    if (done.has(real)) return;
-    const text = await readFile(path, "utf8");
-    if (!named && !text.includes("nightshift.dev/")) return void skipped.push(path);
-    done.add(real);
-    files.push(path);
+  for (const { path, text } of found.files) {
     const parsed = parseResources(text, path);
     resources.push(...parsed.resources);
     problems.push(...parsed.errors);
-  };
-  const directories = new Set<string>();
-  for (const path of paths) {
-    try {
-      if ((await stat(path)).isDirectory()) for (const file of await filesBelow(path, directories)) await check(file, false);
-      else await check(path, true);
-    } catch (error) {
-      const missing = (error as NodeJS.ErrnoException).code === "ENOENT";
-      throw new NightshiftError(missing ? "NO_SUCH_FILE" : "FILE_UNREADABLE", missing ? "no such file or directory" : messageOf(error), {
-        where: path,
-        fix: missing ? "Check the path." : "Check its permissions.",
-        cause: error,
-      });
-    }
   }
   if (files.length === 0)
     throw new NightshiftError("NO_SUCH_FILE", "no file with a Nightshift resource", {
@@ -92,7 +51,7 @@ export async function checkFiles(paths: readonly string[], options: { strict?: b
   return {
     ok: errors === 0 && (options.strict !== true || warnings === 0),
     files,
-    skipped,
+    skipped: found.skipped,
     resources: resources.map(({ resource, at }) => ({
       kind: resource.kind,
       namespace: resource.metadata.namespace,

@@ -17,7 +17,7 @@ Ctrl-C (SIGINT) or SIGTERM ends it in order, the workloads too. SIGHUP reads the
 
 Examples:
   $ nightshift up -f stack.yaml
-  $ nightshift up -f stack.yaml --state /var/lib/nightshift --json | jq .msg`,
+  $ nightshift up -f stack.yaml --state /var/lib/nightshift --json 2>&1 | jq .msg`,
     )
     .action(async (options: { file: string; state?: string; leave?: boolean; json?: boolean }) => {
       const { readStack, startNightshift } = await import("../nightshift.ts");
