@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 NODE := node_modules/.bin/node
 
-.PHONY: help install demo test check lint format unit scenarios cluster-test bench build docs crds clean
+.PHONY: help install demo test check lint format unit scenarios cluster-test kubernetes bench build docs crds clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -40,7 +40,11 @@ cluster-test: install ## Tests on a real Kubernetes, built once from its Go modu
 	@$(NODE) test/cluster/lane.ts
 	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/cluster/*.test.ts' 'test/kubernetes/*.test.ts'
 
-test: check lint unit scenarios cluster-test ## Everything that must pass before a change lands
+kubernetes: install ## Nightshift on a real Kubernetes: CRDs, chart, operator
+	@$(NODE) test/cluster/lane.ts
+	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/kubernetes/*.test.ts'
+
+test: check lint unit scenarios cluster-test kubernetes ## Everything that must pass before a change lands
 
 bench: install ## Costs, as ratios with their method
 	$(NODE) bench/main.ts

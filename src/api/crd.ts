@@ -1,7 +1,7 @@
 import { stringify } from "yaml";
 import { z } from "zod";
 import { API_VERSION, CLUSTER_SCOPED, KINDS, type Kind } from "./meta.ts";
-import { kubernetes } from "./kubernetes.ts";
+import { kubernetes, type Validation } from "./kubernetes.ts";
 import { KIND_DOCS, SCHEMAS } from "./resources.ts";
 import { forms } from "./units.ts";
 
@@ -183,10 +183,8 @@ function inReadingOrder(schema: StructuralSchema): StructuralSchema {
   return Object.fromEntries(Object.entries(schema).sort(([a], [b]) => rank(a) - rank(b)));
 }
 
-/** What a timestamp may be: the API server knows the format, and ours are in UTC where zod says so. */
-function timestamp(json: Json): Pick<StructuralSchema, "format" | "pattern"> {
-  const withOffset = json.pattern?.includes("[+-]") === true;
-  return { format: "date-time", ...(withOffset ? {} : { pattern: "Z$" }) };
+function addRule(schema: StructuralSchema, rule: Validation): void {
+  (schema["x-kubernetes-validations"] ??= []).push({ ...rule });
 }
 
 /**
@@ -200,12 +198,16 @@ function structural(json: Json): StructuralSchema {
   if (unbounded(schema.minimum)) delete schema.minimum;
   if (unbounded(schema.maximum)) delete schema.maximum;
   if (schema.type === "integer") schema.format = "int64";
-  if (schema.format === "date-time") {
-    delete schema.pattern;
-    Object.assign(schema, timestamp(json));
-  }
-  if (properties !== undefined)
-    schema.properties = Object.fromEntries(Object.entries(properties).map(([name, property]) => [name, structural(property)]));
+  // The API server cuts a bound off at the point before it compares a whole number with it: 0 would pass for at least 0.5.
+  const { minimum, maximum } = schema;
+  if (minimum !== undefined && !Number.isInteger(minimum))
+    addRule(schema, { rule: `self >= ${minimum}`, message: `expected at least ${minimum}` });
+  if (maximum !== undefined && !Number.isInteger(maximum))
+    addRule(schema, { rule: `self <= ${maximum}`, message: `expected at most ${maximum}` });
+  // A list passes for a text that has a format (kube-openapi takes it for bytes): the pattern says as much.
+  if (schema.format === "date-time") delete schema.format;
+  if (Object.keys(properties ?? {}).length > 0)
+    schema.properties = Object.fromEntries(Object.entries(properties ?? {}).map(([name, property]) => [name, structural(property)]));
   if (items !== undefined) schema.items = structural(items);
   if (typeof additionalProperties === "object") schema.additionalProperties = structural(additionalProperties);
   // A union of scalars, or anything at all, is no structural type: it is kept as it is.

@@ -7,6 +7,8 @@ export interface ApiAccess {
   /** The authority's certificate, PEM. */
   readonly ca: string;
   readonly token: string;
+  /** Headers more, such as `Impersonate-User`. */
+  readonly headers?: Readonly<Record<string, string>>;
 }
 
 /** An answer of the API server other than 2xx. */
@@ -39,6 +41,7 @@ export function call<T = unknown>(access: ApiAccess, method: string, path: strin
         headers: {
           authorization: `Bearer ${access.token}`,
           accept: "application/json",
+          ...access.headers,
           ...(payload === undefined
             ? {}
             : { "content-type": contentType ?? "application/json", "content-length": Buffer.byteLength(payload) }),

@@ -1,5 +1,6 @@
 // Resources as people write them: everything that the schemas allow can come out, and nothing else.
 import * as fc from "fast-check";
+import type { Kind } from "../../src/api/meta.ts";
 import { MODES, STRATEGIES } from "../../src/api/policy.ts";
 
 const name = fc.stringMatching(/^[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?$/);
@@ -233,3 +234,48 @@ export const approvalSpec = fc.record(
   },
   { requiredKeys: ["remediation", "decision", "by", "at"] },
 );
+
+/** The specs that people write, by kind. */
+export const SPECS = {
+  RemediationPolicy: policySpec,
+  Runbook: runbookSpec,
+  RemediationBudget: remediationBudgetSpec,
+  RemediationApproval: approvalSpec,
+  ServiceDependency: serviceDependencySpec,
+} as const satisfies Partial<Record<Kind, fc.Arbitrary<unknown>>>;
+export const AUTHORED = Object.keys(SPECS) as (keyof typeof SPECS)[];
+
+/** All places in a value. */
+function placesIn(value: unknown, path: readonly (string | number)[] = []): (readonly (string | number)[])[] {
+  if (typeof value !== "object" || value === null) return [path];
+  const entries: [string | number, unknown][] = Array.isArray(value) ? [...value.entries()] : Object.entries(value);
+  return [path, ...entries.flatMap(([key, inner]) => placesIn(inner, [...path, key]))];
+}
+
+const NOTHING = Symbol("nothing");
+const JUNK: unknown[] = [NOTHING, "", "x", "0s", "1d", "100%", "0%", "Enforce", 0, 1, -1, 1.5, 1e6, true, {}, { zzz: 1 }, [], [{}], ["x"]];
+
+/** The value with what stands at `path` replaced, or taken away. */
+function replaced(value: unknown, [head, ...rest]: readonly (string | number)[], by: unknown): unknown {
+  if (head === undefined) return by;
+  if (Array.isArray(value))
+    return value.flatMap((item, i) => (i === head ? (rest.length === 0 && by === NOTHING ? [] : [replaced(item, rest, by)]) : [item]));
+  const { [head]: inner, ...others } = value as Record<string | number, unknown>;
+  return rest.length === 0 && by === NOTHING ? others : { ...others, [head]: replaced(inner, rest, by) };
+}
+
+/** What only code can judge: the operator says in `Accepted` what is wrong with it. */
+const ONLY_BY_CODE: ReadonlySet<unknown> = new Set(["schedule", "timeZone"]);
+
+/** What the API server refuses of what is well-formed to zod, and `policy check` refuses in its place. */
+export const ONLY_BY_CHECK =
+  /leaves nothing to scale|always more than max|forbids every action|verification ends|is above 100%|depends on itself/;
+
+/** A spec of the kind with one place changed to something that seldom belongs there. */
+export function broken(kind: keyof typeof SPECS): fc.Arbitrary<unknown> {
+  return fc.tuple(SPECS[kind] as fc.Arbitrary<unknown>, fc.nat(), fc.constantFrom(...JUNK)).map(([spec, where, junk]) => {
+    const places = placesIn(spec).filter((path) => path.length > 0 && !ONLY_BY_CODE.has(path.at(-1)));
+    const path = places[where % places.length];
+    return path === undefined ? spec : replaced(spec, path, junk);
+  });
+}

@@ -1,0 +1,53 @@
+{{/* The name of all objects. */}}
+{{- define "nightshift.fullname" -}}
+{{- if .Values.fullnameOverride -}}
+{{- .Values.fullnameOverride | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- $name := default .Chart.Name .Values.nameOverride -}}
+{{- if contains $name .Release.Name -}}
+{{- .Release.Name | trunc 50 | trimSuffix "-" -}}
+{{- else -}}
+{{- printf "%s-%s" .Release.Name $name | trunc 50 | trimSuffix "-" -}}
+{{- end -}}
+{{- end -}}
+{{- end -}}
+
+{{/* Labels by which pods are selected. They never change. */}}
+{{- define "nightshift.selector" -}}
+app.kubernetes.io/name: nightshift
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end -}}
+
+{{/* Labels of everything. */}}
+{{- define "nightshift.labels" -}}
+{{ include "nightshift.selector" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/part-of: nightshift
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
+{{- end -}}
+
+{{- define "nightshift.serviceAccount" -}}
+{{- default (include "nightshift.fullname" .) .Values.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "nightshift.agentServiceAccount" -}}
+{{- default (printf "%s-agent" (include "nightshift.fullname" .)) .Values.agent.serviceAccount.name -}}
+{{- end -}}
+
+{{- define "nightshift.tokenSecret" -}}
+{{- default (printf "%s-token" (include "nightshift.fullname" .)) .Values.auth.existingSecret -}}
+{{- end -}}
+
+{{- define "nightshift.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end -}}
+{{- end -}}
+
+{{/* The listener's scheme. */}}
+{{- define "nightshift.scheme" -}}
+{{- if .Values.tls.secretName -}}HTTPS{{- else -}}HTTP{{- end -}}
+{{- end -}}
