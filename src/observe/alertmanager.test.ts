@@ -231,6 +231,29 @@ describe("the alert book", () => {
     );
   });
 
+  it("a start in the future, from a clock that was wrong, does not silence what comes after it", () => {
+    const { book, heard } = setup();
+    book.deliver([alert("a", "firing", NOW + 86_400_000)]);
+    book.deliver([alert("a", "firing", NOW)]);
+    assert.deepEqual(heard, [["a firing"], ["a firing"]]);
+    assert.equal(book.alerts()[0]?.startsAt, NOW);
+    book.deliver([alert("a", "firing", NOW + 30_000)]);
+    book.deliver([alert("a", "firing", NOW)]);
+    assert.equal(book.alerts()[0]?.startsAt, NOW + 30_000, "half a minute ahead is a newer life");
+  });
+  it("an alert whose end is never said is forgotten once Alertmanager must have repeated it", () => {
+    const { book, time } = setup({ keepFiringMs: 1_000, maxAlerts: 2 });
+    book.deliver([alert("silent", "firing"), alert("repeated", "firing")]);
+    time.now += 900;
+    book.deliver([alert("repeated", "firing")]);
+    assert.equal(book.deliver([alert("new", "firing")]).refused, 1);
+    time.now += 900;
+    assert.deepEqual(
+      book.alerts().map(({ fingerprint }) => fingerprint),
+      ["repeated"],
+    );
+    assert.equal(book.deliver([alert("new", "firing")]).refused, 0);
+  });
   it("10,000 alerts in one payload are all there after one delivery", () => {
     const { book, heard } = setup();
     const { alerts } = decodeAlerts(payload(Array.from({ length: 10_000 }, (_, i) => sent({ fingerprint: `f${i}` }))), NOW);

@@ -91,7 +91,15 @@ export interface AlertBookLimits {
   readonly maxAlerts: number;
   /** How long a resolved alert is kept (ms), so that a late replay of its firing is known for what it is. Default 1 hour. */
   readonly keepResolvedMs: number;
+  /**
+   * How long an alert that fires is kept without being heard of (ms): with `send_resolved: false` its end is never said.
+   * Default 120 hours: Alertmanager repeats within its own retention (`--data.retention`), of which that is the default.
+   */
+  readonly keepFiringMs: number;
 }
+
+/** How far a source's clock may run ahead of ours before the start that it names is not believed. */
+const MAX_FUTURE_MS = 60_000;
 
 /** What became of a delivery. */
 export interface AlertDelivery {
@@ -107,25 +115,27 @@ export interface AlertDelivery {
  * The alerts that Alertmanager has told of, by fingerprint, in memory.
  *
  * Deliveries may come twice and out of order. Of one fingerprint, the later `startsAt` is the newer life. Within one
- * life, resolved is final: a replayed notice of its firing does not bring it back. An older life changes nothing.
+ * life, resolved is final: a replayed notice of its firing does not bring it back. An older life changes nothing, except
+ * that a start in the future, from a clock that was wrong, silences none that is believable.
  */
 export class AlertBook {
   readonly #clock: Clock;
   readonly #limits: AlertBookLimits;
   readonly #listeners = new Set<(changed: readonly Alert[]) => void>();
-  readonly #firing = new Map<string, Alert>();
+  /** In the order in which they were last heard of. */
+  readonly #firing = new Map<string, { alert: Alert; at: number }>();
   /** In the order in which they were resolved: those to be forgotten first are at the front. */
   readonly #resolved = new Map<string, { alert: Alert; at: number }>();
 
   constructor(clock: Clock, limits: Partial<AlertBookLimits> = {}) {
     this.#clock = clock;
-    this.#limits = { maxAlerts: 50_000, keepResolvedMs: 3_600_000, ...limits };
+    this.#limits = { maxAlerts: 50_000, keepResolvedMs: 3_600_000, keepFiringMs: 120 * 3_600_000, ...limits };
   }
 
   /** Alerts that fire, and those resolved a short while ago. */
   alerts(): readonly Alert[] {
     this.#forget();
-    return [...this.#firing.values(), ...[...this.#resolved.values()].map(({ alert }) => alert)];
+    return [...this.#firing.values(), ...this.#resolved.values()].map(({ alert }) => alert);
   }
 
   /** Calls back, before `deliver` returns, with the alerts that are news. Returns what ends it. */
@@ -162,9 +172,10 @@ export class AlertBook {
 
   #take(alert: Alert): "changed" | "unchanged" | "refused" {
     const { fingerprint } = alert;
-    const firing = this.#firing.get(fingerprint);
-    const known = firing ?? this.#resolved.get(fingerprint)?.alert;
-    if (known !== undefined) {
+    const at = this.#clock.monotonic();
+    const known = (this.#firing.get(fingerprint) ?? this.#resolved.get(fingerprint))?.alert;
+    const wrong = known !== undefined && known.startsAt > alert.receivedAt + MAX_FUTURE_MS && alert.startsAt < known.startsAt;
+    if (known !== undefined && !wrong) {
       // Alertmanager merges what several Prometheus servers say and takes the earliest start: the end of a life may name
       // an earlier start than its beginning did. By its end it is told from the end of an older life.
       const ends = alert.status === "resolved" && known.status === "firing" && (alert.endsAt ?? 0) > known.startsAt;
@@ -173,27 +184,31 @@ export class AlertBook {
         if (known.status === "resolved") return "unchanged";
         if (alert.status === "firing") {
           // Said again: newer evidence for the same thing, with annotations that may have changed.
-          this.#firing.set(fingerprint, alert);
+          this.#firing.delete(fingerprint);
+          this.#firing.set(fingerprint, { alert, at });
           return "changed";
         }
       }
-    } else if (this.#firing.size + this.#resolved.size >= this.#limits.maxAlerts) {
+    } else if (known === undefined && this.#firing.size + this.#resolved.size >= this.#limits.maxAlerts) {
       const oldest = this.#resolved.keys().next();
       if (oldest.done === true) return "refused";
       this.#resolved.delete(oldest.value);
     }
     this.#firing.delete(fingerprint);
     this.#resolved.delete(fingerprint);
-    if (alert.status === "firing") this.#firing.set(fingerprint, alert);
-    else this.#resolved.set(fingerprint, { alert, at: this.#clock.monotonic() });
+    (alert.status === "firing" ? this.#firing : this.#resolved).set(fingerprint, { alert, at });
     return "changed";
   }
 
   #forget(): void {
-    const before = this.#clock.monotonic() - this.#limits.keepResolvedMs;
-    for (const [fingerprint, { at }] of this.#resolved) {
-      if (at >= before) break;
-      this.#resolved.delete(fingerprint);
-    }
+    const now = this.#clock.monotonic();
+    for (const [kept, keepMs] of [
+      [this.#resolved, this.#limits.keepResolvedMs],
+      [this.#firing, this.#limits.keepFiringMs],
+    ] as const)
+      for (const [fingerprint, { at }] of kept) {
+        if (at >= now - keepMs) break;
+        kept.delete(fingerprint);
+      }
   }
 }

@@ -142,6 +142,37 @@ describe("readings of a replica", () => {
   });
 });
 
+describe("a clock that is set back", () => {
+  const HOUR = 60 * MINUTE;
+  it("makes neither old readings the newest nor new ones late", () => {
+    const { store, time } = setup();
+    for (let i = 0; i < 60; i++) store.recordReplica("r", "memory", "", { t: START - (60 - i) * 1000, v: 100 });
+    time.now = START - 2 * HOUR;
+    assert.deepEqual(store.replicaSeries("r", "memory", 0), [], "from a time that is yet to come");
+    assert.equal(store.recordReplica("r", "memory", "", { t: time.now, v: 1 }), undefined);
+    assert.equal(store.recordReplica("r", "memory", "", { t: time.now - 1000, v: 2 }), undefined);
+    assert.deepEqual(
+      store.replicaSeries("r", "memory", 0).map(({ v }) => v),
+      [2, 1],
+    );
+  });
+  it("a little, as NTP does, loses nothing", () => {
+    const { store, time } = setup();
+    store.recordReplica("r", "memory", "", { t: START, v: 1 });
+    time.now = START - 5_000;
+    assert.equal(store.recordReplica("r", "memory", "", { t: time.now, v: 2 }), undefined);
+    assert.equal(store.replicaSeries("r", "memory", 0).length, 2);
+  });
+  it("neither stops the counting of requests nor keeps what is yet to come", () => {
+    const { store, time } = setup();
+    store.recordRequests(payments, "Router", { t: START, total: 100, failed: 100 });
+    time.now = START - 2 * HOUR;
+    assert.equal(store.requests(payments, time.now - MINUTE), undefined);
+    assert.equal(store.recordRequests(payments, "Router", { t: time.now, total: 5, failed: 0 }), undefined);
+    assert.deepEqual(store.requests(payments, time.now - MINUTE), { total: 5, failed: 0, seenAt: time.now });
+  });
+});
+
 describe("bounds", () => {
   it("no more series than allowed; a replica that is forgotten makes place", () => {
     const { store } = setup({ maxSeries: 3 });

@@ -183,6 +183,11 @@ class Series {
     this.length -= n;
   }
 
+  /** Drops what is later than `t`. */
+  dropAfter(t: number): void {
+    this.length = this.lowerBound(t + 1);
+  }
+
   resize(capacity: number): void {
     const times = new Float64Array(capacity);
     const values = new Float64Array(capacity);
@@ -264,6 +269,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
       this.#series++;
       inner(inner(this.#replicas, replicaUid), metric).set(attributesKey, series);
     }
+    this.#forgetFuture(series, now);
     if (t < series.newest - this.limits.maxLatenessMs) return this.#refuse("late");
     if (series.length === series.capacity) {
       series.dropBefore(now - this.limits.retentionMs);
@@ -291,6 +297,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
       this.#requests.set(key, sources);
     }
     const spans = sources[source];
+    this.#forgetFutureSpans(spans, now);
     const start = Math.floor(t / REQUEST_RESOLUTION_MS) * REQUEST_RESOLUTION_MS;
     const newest = spans.at(-1);
     if (newest !== undefined && t < newest.seenAt - this.limits.maxLatenessMs) return this.#refuse("late");
@@ -321,8 +328,10 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
   replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[] {
     const sets = this.#replicas.get(replicaUid)?.get(metric);
     if (sets === undefined) return [];
-    const from = Math.max(since, this.#clock.now() - this.limits.retentionMs);
+    const now = this.#clock.now();
+    const from = Math.max(since, now - this.limits.retentionMs);
     const all = [...sets.values()];
+    for (const series of all) this.#forgetFuture(series, now);
     const [first] = all;
     if (first !== undefined && all.length === 1) {
       const samples: Sample[] = [];
@@ -337,6 +346,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
     if (sources === undefined) return undefined;
     const now = this.#clock.now();
     const from = Math.max(since, now - this.limits.retentionMs);
+    for (const spans of Object.values(sources)) this.#forgetFutureSpans(spans, now);
     const router = statsSince(sources.Router, from);
     if (router !== undefined && router.seenAt >= now - this.limits.routerFreshMs) return router;
     return statsSince(sources.Otlp, from) ?? router;
@@ -373,6 +383,18 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
     if (t > now + this.limits.maxFutureMs) return "future";
     if (t < now - this.limits.retentionMs) return "too-old";
     return Math.min(t, now);
+  }
+
+  /**
+   * Forgets readings from the future. None is kept that was one when it came, so our own clock was set back: they would be
+   * taken for the newest, and all that comes for late, until the clock has caught up.
+   */
+  #forgetFuture(series: Series, now: number): void {
+    if (series.newest > now + this.limits.maxFutureMs) series.dropAfter(now);
+  }
+
+  #forgetFutureSpans(spans: RequestSpan[], now: number): void {
+    while ((spans.at(-1)?.seenAt ?? now) > now + this.limits.maxFutureMs) spans.pop();
   }
 
   #grow(series: Series): void {

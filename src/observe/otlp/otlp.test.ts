@@ -325,6 +325,16 @@ for (const encoding of ["protobuf", "json"] as const)
       assert.equal(store.requests(payments, 0)?.total, 220, "the count fell: all 5 are new");
     });
 
+    it("goes on counting after our clock was set back", () => {
+      const { store, send, time } = setup(encoding);
+      time.now = START + 7_200_000;
+      send([duration([requests(7_200, 100)])]);
+      time.now = START + 20_000;
+      send([duration([requests(10, 150)])]);
+      send([duration([requests(20, 157)])]);
+      assert.equal(store.requests(payments, 0)?.total, 7);
+    });
+
     it("two instrumentations that count under the same name are two streams", () => {
       const { store, send, time } = setup(encoding);
       for (const s of [0, 10]) {

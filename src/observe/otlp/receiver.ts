@@ -262,7 +262,8 @@ export class OtlpReceiver {
     if (refusal !== undefined) return refusal;
     const known = this.#streams.get(key);
     if (known === undefined && this.#streams.size >= this.#maxStreams) return "stream-limit";
-    const stream = known?.stream;
+    // Nothing from the future was taken, so our own clock was set back: the stream begins again.
+    const stream = known !== undefined && known.stream.t > now + DEFAULT_TELEMETRY_LIMITS.maxFutureMs ? undefined : known?.stream;
     const next: Stream = stream ?? { start: point.start, t: point.t, value, buckets, recent: [] };
     this.#streams.delete(key);
     this.#streams.set(key, { stream: next, seen: now });

@@ -133,7 +133,9 @@ export class Sampler {
     const current = Math.floor(now / SECOND_MS) * SECOND_MS;
     const bySecond = new Map<number, RouterSecond>(service.seconds.map((second) => [second.at, second]));
     const oldest = service.seconds[0]?.at ?? current;
-    const copied = this.#copied.get(key);
+    let copied = this.#copied.get(key);
+    // The clock was set back: what was copied last is yet to come.
+    if (copied !== undefined && copied > current) copied = undefined;
     // Also after a jump of the clock: nothing older than what the router itself remembers.
     const from = copied === undefined ? oldest : Math.max(copied + SECOND_MS, current - 120 * SECOND_MS);
     for (let at = from; at < current; at += SECOND_MS) {
@@ -147,7 +149,7 @@ export class Sampler {
       });
       this.#copied.set(key, at);
     }
-    if (copied === undefined && !this.#copied.has(key)) this.#copied.set(key, current - SECOND_MS);
+    if (copied === undefined && (this.#copied.get(key) ?? Infinity) > current) this.#copied.set(key, current - SECOND_MS);
   }
 }
 
