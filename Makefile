@@ -30,7 +30,7 @@ lint: install ## Lint (purity of api, orient and decide), format, generated file
 	$(NODE) scripts/generate-crds.ts --check
 
 unit: install ## Unit, property, integration and real-process tests
-	scripts/apt-install.sh prometheus-alertmanager openssl zsh
+	scripts/apt-install.sh prometheus-alertmanager openssl zsh iproute2
 	$(NODE) --test --test-reporter=spec 'src/**/*.test.ts' 'agent/**/*.test.ts' 'test/*.test.ts'
 
 scenarios: install ## The demo's scenarios in short form

@@ -135,8 +135,9 @@ describe("a capture of a pod, in namespaces and cgroups of its own", { skip: NO_
     const pod = await bench.pod("web-1");
     await bench.agent();
     const elsewhere = bench.ask({ name: "web-9", uid: "7a9e0c52-5c8e-4b53-9d55-2b4f0f1f7a11" });
-    const before = bench.ask({ name: "web-1", uid: pod.uid });
-    await bench.answer(before.name);
+    bench.replace(pod.name);
+    const late = await bench.answer(bench.ask(pod).name);
+    assert.match(late.message ?? "", /the pod web-1 is gone.*NOT_FOUND/);
     assert.deepEqual(bench.answers(elsewhere.name), [], "whoever has the pod answers");
   });
 
