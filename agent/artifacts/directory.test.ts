@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
-import { existsSync, mkdtempSync, utimesSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, utimesSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
 import { DirectoryStore } from "./directory.ts";
 import { prune, type ArtifactLimits } from "./prune.ts";
 import { artifactName } from "./store.ts";
+import { temporary } from "../fixtures/temporary.ts";
 
 const never = new AbortController().signal;
 const DAY = 86_400_000;
@@ -16,7 +16,7 @@ function rig(): {
   file: (id: string, ageMs: number, bytes?: number) => string;
   sweep: (limits?: ArtifactLimits) => Promise<string[]>;
 } {
-  const store = new DirectoryStore(mkdtempSync(join(tmpdir(), "nightshift-artifacts-")), "n1");
+  const store = new DirectoryStore(temporary(), "n1");
   return {
     store,
     file(id, ageMs, bytes = 10) {

@@ -1,7 +1,6 @@
 import assert from "node:assert/strict";
 import { createHash, randomBytes } from "node:crypto";
-import { existsSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { existsSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { after, before, beforeEach, describe, it } from "node:test";
 import { systemClock } from "../../src/platform/host/clock.ts";
@@ -9,6 +8,7 @@ import { NO_S3, TestS3 } from "../fixtures/s3.ts";
 import { prune } from "./prune.ts";
 import { environmentCredentials, mountedCredentials, S3Store, type S3Credentials } from "./s3.ts";
 import { artifactName, type CapturedFile } from "./store.ts";
+import { temporary } from "../fixtures/temporary.ts";
 
 const within = (ms: number): AbortSignal => AbortSignal.timeout(ms);
 
@@ -23,7 +23,7 @@ describe("artifacts in an S3-compatible store", { skip: NO_S3 }, () => {
   beforeEach(() => {
     s3.fault = undefined;
     s3.requests.length = 0;
-    dir = mkdtempSync(join(tmpdir(), "nightshift-spool-"));
+    dir = temporary();
   });
 
   function open(options: { node: string; credentials?: () => S3Credentials }): S3Store {
@@ -149,17 +149,13 @@ describe("artifacts in an S3-compatible store", { skip: NO_S3 }, () => {
 
 describe("credentials", () => {
   it("come from mounted files, read each time, or from the environment", () => {
-    const dir = mkdtempSync(join(tmpdir(), "nightshift-credentials-"));
-    try {
-      assert.throws(() => mountedCredentials(dir), { code: "S3_CREDENTIALS", message: /access-key-id/ });
-      writeFileSync(join(dir, "access-key-id"), "id\n");
-      writeFileSync(join(dir, "secret-access-key"), "one\n");
-      assert.deepEqual(mountedCredentials(dir), { accessKeyId: "id", secretAccessKey: "one" });
-      writeFileSync(join(dir, "secret-access-key"), "two");
-      assert.equal(mountedCredentials(dir).secretAccessKey, "two");
-    } finally {
-      rmSync(dir, { recursive: true });
-    }
+    const dir = temporary();
+    assert.throws(() => mountedCredentials(dir), { code: "S3_CREDENTIALS", message: /access-key-id/ });
+    writeFileSync(join(dir, "access-key-id"), "id\n");
+    writeFileSync(join(dir, "secret-access-key"), "one\n");
+    assert.deepEqual(mountedCredentials(dir), { accessKeyId: "id", secretAccessKey: "one" });
+    writeFileSync(join(dir, "secret-access-key"), "two");
+    assert.equal(mountedCredentials(dir).secretAccessKey, "two");
     assert.deepEqual(environmentCredentials({ AWS_ACCESS_KEY_ID: "a", AWS_SECRET_ACCESS_KEY: "b" }), {
       accessKeyId: "a",
       secretAccessKey: "b",

@@ -1,12 +1,12 @@
 import assert from "node:assert/strict";
-import { mkdtempSync, rmSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { rmSync } from "node:fs";
 import { join } from "node:path";
 import { it } from "node:test";
 import { pino } from "pino";
 import { MemoryCgroup } from "../../src/platform/linux/cgroup.ts";
 import { FakeCgroups } from "../fixtures/cgroups.ts";
 import { RaisedLimits } from "./limits.ts";
+import { temporary } from "../fixtures/temporary.ts";
 
 const log = pino({ level: "silent" });
 
@@ -14,7 +14,7 @@ function rig() {
   const fake = new FakeCgroups();
   const pod = new MemoryCgroup(2, fake.make("pod", { max: 300, current: 100 }));
   const container = new MemoryCgroup(2, fake.make("pod/container", { max: 200, high: 180, current: 100 }));
-  const stateDir = mkdtempSync(join(tmpdir(), "nightshift-limits-"));
+  const stateDir = temporary();
   return {
     fake,
     stateDir,

@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
-import { mkdirSync, mkdtempSync, writeFileSync } from "node:fs";
-import { tmpdir } from "node:os";
+import { mkdirSync, writeFileSync } from "node:fs";
 import { join, relative } from "node:path";
 import { it } from "node:test";
 import { FakeCgroups } from "../fixtures/cgroups.ts";
 import { NodeCgroups } from "./cgroups.ts";
+import { temporary } from "../fixtures/temporary.ts";
 
 const UID = "3b1b7a3e-6d0c-4f5e-9a37-0d6a5a9fd7c1";
 const POD = `kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod${UID.replaceAll("-", "_")}.slice`;
@@ -39,7 +39,7 @@ it("finds them also by the pod's name, where the path is relative to another cgr
 });
 
 it("takes v1's memory hierarchy where that is mounted, and nothing where no memory controller is", () => {
-  const root = mkdtempSync(join(tmpdir(), "nightshift-cgroup-"));
+  const root = temporary();
   assert.equal(NodeCgroups.open(root), undefined);
   const dir = join(root, "memory/kubepods", `pod${UID}`, "abcdef0123");
   mkdirSync(dir, { recursive: true });
