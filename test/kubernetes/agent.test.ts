@@ -1,14 +1,14 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
 import { createHash } from "node:crypto";
-import { globSync, mkdtempSync, readFileSync, rmSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, describe, it } from "node:test";
-import { parse } from "yaml";
 import type { CaptureRecord, Remediation } from "../../src/api/remediation.ts";
 import { nightshiftImage, nodeImage } from "../../scripts/images.ts";
 import { buildImage } from "../../scripts/oci.ts";
+import { call } from "../cluster/api.ts";
 import { Cluster } from "../cluster/cluster.ts";
 import { lacking } from "../cluster/requirements.ts";
 import { remediationObject } from "../support/objects.ts";
@@ -26,16 +26,6 @@ interface Pod {
   };
 }
 
-/** What agent/README.md says that the agent needs: its RBAC, and its pod. */
-function readme(): {
-  rules: unknown;
-  pod: { containers: Record<string, unknown>[]; volumes: { name: string; hostPath: { path: string } }[] };
-} {
-  const text = readFileSync(join(root, "agent/README.md"), "utf8");
-  const [rbac = "", pod = ""] = [...text.matchAll(/^```yaml\n([\s\S]*?)^```$/gm)].map((match) => match[1] ?? "");
-  return { rules: (parse(rbac) as { rules: unknown }).rules, pod: parse(pod) as ReturnType<typeof readme>["pod"] };
-}
-
 /** A pod whose program leaks, under a real memory limit. */
 function app(name: string, container: object = {}, spec: object = {}): object {
   const main = {
@@ -50,72 +40,29 @@ function app(name: string, container: object = {}, spec: object = {}): object {
   return { apiVersion: "v1", kind: "Pod", metadata: { name }, spec: { terminationGracePeriodSeconds: 1, containers: [main], ...spec } };
 }
 
-describe("the agent as a DaemonSet", { skip: lacking({ nodes: true }) }, () => {
+describe("the agent, as the chart installs it", { skip: lacking({ nodes: true, tools: ["kube", "helm"] }) }, () => {
   let cluster: Cluster;
   /** Stands for the node's own directories. */
   const dir = mkdtempSync(join(tmpdir(), "nightshift-agent-"));
 
   before(async () => {
     execFileSync("npm", ["run", "build"], { cwd: root });
-    const image = nightshiftImage();
-    cluster = await Cluster.start({
-      node: true,
-      images: [
-        await buildImage(image),
-        await buildImage(nodeImage(APP_IMAGE, [{ to: "/app/app.ts", from: join(root, "agent/fixtures/app.ts") }])),
-      ],
-    });
-    const crds = globSync(join(root, "deploy/chart/files/crds/*.yaml")).map((file) => readFileSync(file, "utf8"));
-    await cluster.apply(crds.join("\n---\n"));
-    await cluster.kubectl(["wait", "--for=condition=Established", "crd", "--all", "--timeout=60s"]);
-    const { rules, pod } = readme();
-    const metadata = { name: "nightshift-agent", namespace: "nightshift" };
-    const labels = { app: "nightshift-agent" };
-    const [container] = pod.containers;
-    await cluster.apply([
-      { apiVersion: "v1", kind: "Namespace", metadata: { name: "nightshift" } },
-      { apiVersion: "v1", kind: "ServiceAccount", metadata },
-      { apiVersion: "rbac.authorization.k8s.io/v1", kind: "ClusterRole", metadata: { name: metadata.name }, rules },
-      {
-        apiVersion: "rbac.authorization.k8s.io/v1",
-        kind: "ClusterRoleBinding",
-        metadata: { name: metadata.name },
-        roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "ClusterRole", name: metadata.name },
-        subjects: [{ kind: "ServiceAccount", ...metadata }],
-      },
-      {
-        apiVersion: "apps/v1",
-        kind: "DaemonSet",
-        metadata,
-        spec: {
-          selector: { matchLabels: labels },
-          template: {
-            metadata: { labels },
-            spec: {
-              ...pod,
-              serviceAccountName: metadata.name,
-              terminationGracePeriodSeconds: 30,
-              volumes: pod.volumes.map((volume) =>
-                volume.name === "cgroup" ? volume : { ...volume, hostPath: { path: join(dir, volume.name), type: "DirectoryOrCreate" } },
-              ),
-              containers: [
-                {
-                  ...container,
-                  image: image.name,
-                  imagePullPolicy: "IfNotPresent",
-                  readinessProbe: { httpGet: { path: "/readyz", port: 8479 }, periodSeconds: 1 },
-                },
-              ],
-            },
-          },
-        },
-      },
-    ]);
+    const program = nodeImage(APP_IMAGE, [{ to: "/app/app.ts", from: join(root, "agent/fixtures/app.ts") }]);
+    const images = [await buildImage(nightshiftImage()), await buildImage(program)];
+    cluster = await Cluster.start({ node: true, tools: ["helm"], images });
+    const values = ["agent.enabled=true", `agent.statePath=${join(dir, "state")}`, `agent.artifactsPath=${join(dir, "artifacts")}`];
+    const helm = ["helm", "install", "nightshift", join(root, "deploy/chart"), "-n", "nightshift", "--create-namespace"];
+    await cluster.exec([...helm, ...values.flatMap((value) => ["--set", value])]);
+    // The test stands for the operator: no other is to judge its episodes.
+    await cluster.kubectl(["scale", "-n", "nightshift", "deployment/nightshift", "--replicas=0"]);
     await cluster.apply([
       app("leaky"),
       app("sleepy", { args: ["-e", "setInterval(() => {}, 1000)"], resources: { requests: { cpu: "10m" }, limits: { memory: "80Mi" } } }),
     ]);
-    await cluster.until("the agent", async () => isReady((await pods("nightshift"))[0]));
+    await cluster.until("the agent alone", async () => {
+      const all = await pods("nightshift");
+      return all.length === 1 && isReady(all[0]);
+    });
     await cluster.until("the pods", async () => (await pods("default")).filter(isReady).length === 2);
     // Ready is not yet leaked: the program says when.
     await cluster.until("what leaks", async () => (await cluster.kubectl(["logs", "leaky"])).includes("ready"));
@@ -166,9 +113,6 @@ describe("the agent as a DaemonSet", { skip: lacking({ nodes: true }) }, () => {
       return status.captures?.find(({ state }) => state !== "Running");
     });
 
-  /** Where a path of the agent's pod is on this machine. */
-  const onNode = (path: string): string => path.replace(/^\/artifacts/, join(dir, "artifacts"));
-
   it("makes a heap snapshot of a pod's process under its memory limit, which opens and has what leaked", async () => {
     const effectId = await ask("episode-1", "leaky", {});
     const done = await answer("episode-1");
@@ -177,7 +121,7 @@ describe("the agent as a DaemonSet", { skip: lacking({ nodes: true }) }, () => {
     const { artifact } = done;
     assert.ok(artifact);
     assert.equal(artifact.node, (await pods("nightshift"))[0]?.spec.nodeName);
-    const data = readFileSync(onNode(artifact.path));
+    const data = readFileSync(artifact.path);
     assert.equal(data.length, artifact.bytes);
     assert.equal(createHash("sha256").update(data).digest("hex"), artifact.sha256);
     const snapshot = JSON.parse(data.toString("utf8")) as {
@@ -202,7 +146,7 @@ describe("the agent as a DaemonSet", { skip: lacking({ nodes: true }) }, () => {
     await ask("episode-2", "leaky", { type: "CpuProfile", container: "app" });
     const done = await answer("episode-2");
     assert.equal(done.state, "Done", done.message);
-    const profile = JSON.parse(readFileSync(onNode(done.artifact?.path ?? ""), "utf8")) as { nodes: unknown[]; samples: unknown[] };
+    const profile = JSON.parse(readFileSync(done.artifact?.path ?? "", "utf8")) as { nodes: unknown[]; samples: unknown[] };
     assert.ok(profile.nodes.length > 0 && profile.samples.length > 0);
   });
 
@@ -238,6 +182,19 @@ describe("the agent as a DaemonSet", { skip: lacking({ nodes: true }) }, () => {
       ["delete", "remediations"],
     ] as const)
       assert.equal(await can(verb, resource), "no", `${verb} ${resource}`);
+    // Of an episode it may write its own node's answers, and nothing else.
+    const pod = (await pods("nightshift"))[0]?.metadata;
+    const bound = { kind: "Pod", apiVersion: "v1", name: pod?.name, uid: pod?.uid };
+    const { status } = await cluster.request<{ status: { token: string } }>(
+      "POST",
+      "/api/v1/namespaces/nightshift/serviceaccounts/nightshift-agent/token",
+      { apiVersion: "authentication.k8s.io/v1", kind: "TokenRequest", spec: { audiences: [], boundObjectRef: bound } },
+    );
+    const patch = (body: object): Promise<unknown> =>
+      call({ ...cluster.access, token: status.token }, "PATCH", `${API}/episode-1/status`, body, "application/merge-patch+json");
+    await assert.rejects(patch({ status: { phase: "Succeeded" } }), /an agent writes status.captures, nothing else/);
+    const answer0 = (await cluster.request<Remediation>("GET", `${API}/episode-1`)).status.captures[0];
+    await assert.rejects(patch({ status: { captures: [{ ...answer0, node: "another" }] } }), /answers for its own node/);
     const states = await cluster.kubectl(["get", "rem", "episode-1", "-o", "jsonpath={.status.captures[*].state}"]);
     assert.equal(states, "Done");
   });
