@@ -108,7 +108,7 @@ describe("S11: a breaker holds back actions, never news; and it replays nothing"
     h.platform.onChange(() => h.fire("Ill", { replica: replicas(h).at(-1)?.ref.name ?? "" }));
     assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "Escalated"), "one attempt that does not help opens it");
     const acted = h.platform.log.length;
-    for (const { labels } of [...h.alerts.values()]) h.fire("Ill", { replica: labels["replica"] ?? "" }, "resolved");
+    for (const { labels } of Array.from(h.alerts.values())) h.fire("Ill", { replica: labels["replica"] ?? "" }, "resolved");
     for (let i = 0; i < 30; i++) {
       h.fire("Ill", { replica: name(h, i % 3) });
       await h.pass(1_000);
