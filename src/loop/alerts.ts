@@ -31,6 +31,8 @@ export class AlertIndex {
 
   /** Alerts that may be about a workload or one of its replicas. */
   about(workload: Workload): readonly Alert[] {
+    // As it is nearly always, and this is asked for every workload every second.
+    if (this.#known.size === 0) return [];
     const found = new Map<string, Alert>();
     const collect = (value: string | undefined): void => {
       if (value === undefined) return;

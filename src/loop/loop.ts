@@ -54,7 +54,7 @@ export class Loop {
   /** Signals that fire, by policy and workload, as of the last evaluation. */
   readonly #firing = new Map<string, Map<string, Signal>>();
   /** Workloads that changed since their policies were last evaluated. */
-  readonly #changed = new Set<string>();
+  readonly #changed = new Map<string, TargetRef>();
   #ticking: Promise<void> = Promise.resolve();
   #changeScheduled = false;
   /** What existed has been read: from here on changes are news. */
@@ -246,7 +246,7 @@ export class Loop {
 
   /** A change of a workload: its policies are evaluated once the burst that it came in is over, and its episodes are woken. */
   #onWorkload(ref: TargetRef): void {
-    this.#changed.add(targetKey(ref));
+    this.#changed.set(targetKey(ref), ref);
     for (const remediation of this.#world.remediations.list())
       if (!isTerminal(remediation) && targetKey(remediation.spec.workload) === targetKey(ref)) this.#queue.add(objectKey(remediation));
     if (this.#changeScheduled) return;
@@ -254,10 +254,14 @@ export class Loop {
     this.#options.clock.after(0, () => {
       this.#changeScheduled = false;
       if (this.#stopping.signal.aborted) return;
-      const keys = new Set(this.#changed);
+      const changed = new Map(this.#changed);
       this.#changed.clear();
-      for (const policy of this.#world.policies.list())
-        for (const workload of this.#world.targets(policy)) if (keys.has(targetKey(workload.ref))) void this.#evaluateOne(policy, workload);
+      const namespaces = new Set([...changed.values()].map(({ namespace }) => namespace));
+      for (const policy of this.#world.policies.list()) {
+        if (!namespaces.has(policy.metadata.namespace)) continue;
+        for (const workload of this.#world.targets(policy))
+          if (changed.has(targetKey(workload.ref))) void this.#evaluateOne(policy, workload);
+      }
     });
   }
 

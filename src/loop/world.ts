@@ -35,6 +35,9 @@ export class World {
   readonly clock: Clock;
   readonly #metrics: LoopMetrics;
 
+  /** Workloads by namespace, and what that was made of. */
+  #namespaces: { readonly of: readonly Workload[]; readonly workloads: ReadonlyMap<string, readonly Workload[]> } | undefined;
+
   constructor(options: {
     readonly platform: Platform;
     readonly telemetry: Telemetry;
@@ -68,7 +71,14 @@ export class World {
   /** The workloads that a policy covers; none, where it cannot be carried out here. */
   targets(policy: RemediationPolicy): Workload[] {
     if (refusalOf(policy, this).length > 0) return [];
-    return targetsOf(policy, this.platform.workloads());
+    return targetsOf(policy, this.#workloadsOf(policy.metadata.namespace));
+  }
+
+  /** The workloads of a namespace: with thousands of workloads and a policy for each team, nobody can look at all for each. */
+  #workloadsOf(namespace: string): readonly Workload[] {
+    const of = this.platform.workloads();
+    if (this.#namespaces?.of !== of) this.#namespaces = { of, workloads: Map.groupBy(of, (workload) => workload.ref.namespace) };
+    return this.#namespaces.workloads.get(namespace) ?? [];
   }
 
   workload(ref: TargetRef): Workload | undefined {

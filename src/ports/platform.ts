@@ -148,7 +148,7 @@ export interface Platform {
   readonly name: string;
   /** Effects that it can carry out. A policy that needs another is refused when it is loaded. */
   readonly effects: ReadonlySet<EffectType>;
-  /** A snapshot of every workload, from memory: never waits on the network. */
+  /** A snapshot of every workload, from memory: never waits on the network. After a change it is another array. */
   workloads(): readonly Workload[];
   /** Calls back after any change of any workload, until the returned function is called. May coalesce. */
   onChange(listener: (workload: TargetRef) => void): () => void;

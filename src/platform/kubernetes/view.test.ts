@@ -462,6 +462,25 @@ describe("autoscalers, GitOps and nodes", () => {
     assert.deepEqual([pool.minAvailable?.count, pool.replicas[2]?.unreadySince], [2, START - 1_000]);
   });
 
+  it("a node's heartbeat changes no workload; its readiness does", () => {
+    const world = new KubeWorld();
+    const before = world.kube.view.workloads();
+    const beat = (status: "True" | "False", lastHeartbeatTime: string): void =>
+      world.node("n1", { status: { conditions: [{ type: "Ready", status, lastHeartbeatTime, lastTransitionTime: at(-86_000_000) }] } });
+    beat("True", at(1_000));
+    assert.equal(world.kube.view.workloads(), before);
+    beat("False", at(2_000));
+    assert.deepEqual(
+      world.workload("nodes").replicas.map((node) => node.ready),
+      [false, true],
+    );
+    beat("False", at(3_000));
+    beat("True", at(4_000));
+    assert.deepEqual(
+      world.workload("nodes").replicas.map((node) => node.ready),
+      [true, true],
+    );
+  });
   it("pools are told apart by the labels of those who make them, and the only node is never to go", () => {
     const world = new KubeWorld();
     world.node("gpu", { metadata: { name: "gpu", labels: { "karpenter.sh/nodepool": "gpu" } } });

@@ -7,6 +7,7 @@ import { HealthHistory } from "./health-history.ts";
 import { MARKS } from "./marks.ts";
 import { isMarked, nodePool, poolOf } from "./nodes.ts";
 import {
+  type BaseRecord,
   isAtLeast,
   type HpaRecord,
   type NodeRecord,
@@ -282,11 +283,13 @@ export class ClusterView {
   }
 
   #onNode(before: NodeRecord | undefined, after: NodeRecord | undefined): void {
+    const isNews = !isUnchanged(before, after);
     for (const [node, change] of changes(before, after)) {
       this.#nodesOfPool[change](poolOf(node), node);
-      this.#mark(`pool:${poolOf(node)}`);
+      // Heartbeats are not: a large pool takes a while to be looked at, and one of its nodes is always heard of.
+      if (isNews) this.#mark(`pool:${poolOf(node)}`);
     }
-    // Its heartbeats are nothing to the pods on it.
+    // Whatever else changes is nothing to the pods on it.
     if (before?.unschedulable === after?.unschedulable && isMarked(before) === isMarked(after)) return;
     for (const pod of this.#podsOnNode.get((after ?? before)?.name ?? "")) this.#mark(this.#rootOfPod(pod));
   }
@@ -577,6 +580,13 @@ export class ClusterView {
     }
     return undefined;
   }
+}
+
+/** Whether nothing but the resourceVersion is different: what the loop does not read has changed. Nested values of a cache are shared. */
+function isUnchanged<R extends BaseRecord>(before: R | undefined, after: R | undefined): boolean {
+  if (before === undefined || after === undefined) return false;
+  const keys = Object.keys(after) as (keyof R)[];
+  return keys.length === Object.keys(before).length && keys.every((key) => key === "resourceVersion" || before[key] === after[key]);
 }
 
 /** What a change takes away and what it adds. */
