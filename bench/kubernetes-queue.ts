@@ -31,7 +31,7 @@ async function ours(keys: readonly string[], workers: number): Promise<number> {
 
 /** Keys a second through controller-runtime's controller, in a process of its own that has warmed up. */
 async function theirs(bin: string, keys: number, workers: number): Promise<number> {
-  const peer = new Measured(join(bin, "peer"), ["queue", "-keys", String(keys), "-rounds", "1", "-workers", String(workers)]);
+  const peer = Measured.start(join(bin, "peer"), ["queue", "-keys", String(keys), "-rounds", "1", "-workers", String(workers)]);
   try {
     const { seconds } = await peer.hear("round");
     return keys / Number(seconds);

@@ -22,9 +22,10 @@ export class Measured {
   readonly #errors: string[] = [];
   readonly #waiting = new Set<() => void>();
 
-  constructor(command: string, argv: readonly string[], env: NodeJS.ProcessEnv = {}) {
-    this.#child = spawn(command, argv, { stdio: ["ignore", "pipe", "pipe"], env: { ...process.env, ...env } });
-    const { stdout, stderr } = this.#child;
+  /** @param child - with pipes as its stdout and stderr. */
+  constructor(child: ChildProcess) {
+    this.#child = child;
+    const { stdout, stderr } = child;
     if (stdout !== null) createInterface({ input: stdout }).on("line", (line) => this.#hear(line));
     if (stderr !== null)
       createInterface({ input: stderr }).on("line", (line) => {
@@ -36,6 +37,10 @@ export class Measured {
       this.#errors.push(error.message);
       this.#wake();
     });
+  }
+
+  static start(command: string, argv: readonly string[]): Measured {
+    return new Measured(spawn(command, argv, { stdio: ["ignore", "pipe", "pipe"] }));
   }
 
   get pid(): number {
@@ -68,6 +73,11 @@ export class Measured {
         this.#waiting.add(wake);
       });
     }
+  }
+
+  /** Writes a line of JSON to its stdin. */
+  tell(order: unknown): void {
+    this.#child.stdin?.write(`${JSON.stringify(order)}\n`);
   }
 
   /** Memory that is resident, and the most of it since the start or `resetPeak` (bytes). */

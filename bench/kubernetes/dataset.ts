@@ -1,4 +1,5 @@
 import { createHash } from "node:crypto";
+import type { KubeObject } from "../../test/support/fake-api/types.ts";
 
 /** How large a cluster is. */
 export interface Size {
@@ -418,4 +419,23 @@ export function dataset(size: Size): ReadonlyMap<string, Collection> {
     ["/apis/apps/v1/controllerrevisions", "ControllerRevision", "apps/v1", 0, pod],
   ];
   return new Map(all.map(([path, kind, apiVersion, objects, json]) => [path, { kind, apiVersion, count: objects, json }]));
+}
+
+/** A policy for each namespace of a dataset, as a platform team hands them out: they observe every backend. */
+export function policiesOf(collections: ReadonlyMap<string, Collection>): KubeObject[] {
+  const namespaces = collections.get("/api/v1/namespaces")?.count ?? 0;
+  return Array.from({ length: namespaces }, (_, i) => ({
+    apiVersion: "nightshift.dev/v1alpha1",
+    kind: "RemediationPolicy",
+    metadata: { name: "backends", namespace: `team-${i}` },
+    spec: {
+      mode: "Observe",
+      targets: [{ selector: { matchLabels: { tier: "backend" } } }],
+      signals: [
+        { name: "alert", alert: { alertname: "Ill" } },
+        { name: "errors", errorRate: { above: "5%" } },
+      ],
+      ladder: [{ strategy: "RestartPod" }],
+    },
+  }));
 }

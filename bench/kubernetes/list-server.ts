@@ -1,7 +1,10 @@
-// The part of an API server that lists and watches, over a cluster that is made up as it is asked for. A process of its own,
-// forked by `ListServer`: what it costs is not counted with whoever reads from it.
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
-import { type Collection, dataset } from "./dataset.ts";
+// The part of an API server that lists and watches, over a cluster that is made up as it is asked for; Nightshift's own
+// resources and Leases can be written too. A process of its own, forked by `ListServer`: what it costs is not counted with
+// whoever reads from it.
+import { createServer, request as forward, type IncomingMessage, type ServerResponse } from "node:http";
+import { FakeApi } from "../../test/support/fake-api/server.ts";
+import { CUSTOM, EVENTS, LEASES } from "../../test/support/fake-api/resources.ts";
+import { type Collection, dataset, policiesOf } from "./dataset.ts";
 
 /** What the bench tells the server. */
 export type Order =
@@ -25,6 +28,10 @@ const CHUNK = 256 * 1024;
 
 const [nodes = 0, pods = 0] = process.argv.slice(2).map(Number);
 const collections = dataset({ nodes, pods });
+/** What can be written. */
+const writable = await FakeApi.start({ types: [...CUSTOM, EVENTS, LEASES], bookmarkMs: BOOKMARK_MS });
+for (const policy of policiesOf(collections))
+  writable.storage.create(writable.type("remediationpolicies"), policy.metadata.namespace, policy);
 
 interface Watch {
   readonly path: string;
@@ -156,7 +163,14 @@ function answer(request: IncomingMessage, response: ServerResponse): void {
   const { pathname, searchParams } = new URL(request.url ?? "/", "http://localhost");
   const collection = collections.get(pathname);
   if (request.method !== "GET" || collection === undefined) {
-    response.writeHead(404, { "content-type": "application/json" }).end(JSON.stringify({ kind: "Status", code: 404, reason: "NotFound" }));
+    const onward = forward(new URL(request.url ?? "/", writable.url), { method: request.method ?? "GET", headers: request.headers });
+    onward.on("response", (answered) => {
+      response.writeHead(answered.statusCode ?? 502, answered.headers);
+      answered.pipe(response);
+    });
+    onward.on("error", () => response.destroy());
+    response.on("close", () => onward.destroy());
+    request.pipe(onward);
     return;
   }
   const isWatch = ["true", "1"].includes(searchParams.get("watch") ?? "");
