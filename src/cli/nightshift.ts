@@ -10,6 +10,7 @@ import { TelemetryStore } from "../observe/store.ts";
 import { systemClock } from "../platform/host/clock.ts";
 import { HostPlatform } from "../platform/host/platform.ts";
 import { systemRandom } from "../platform/host/random.ts";
+import { SAMPLED_METRICS } from "../platform/host/sampler.ts";
 import { parseHostPort, type Stack, stackSchema } from "../platform/host/stack.ts";
 import { SqliteStore } from "../platform/host/store.ts";
 import type { Platform } from "../ports/platform.ts";
@@ -17,7 +18,7 @@ import type { Store } from "../ports/store.ts";
 import { AuditTrail, type AuditRecord } from "../record/audit.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
 import { startServer } from "../server/server.ts";
-import { bearerCheck, readOrCreateToken } from "../server/token.ts";
+import { bearerCheck, derivedToken, readOrCreateToken } from "../server/token.ts";
 import { receiverOf } from "./receivers.ts";
 import { applyResources, problemsError, readResources, refuseUnsupported } from "./resources.ts";
 
@@ -98,6 +99,9 @@ async function assemble(
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
   const token = await readOrCreateToken(join(stateDir, "token"));
   const authorized = bearerCheck(token);
+  // Workloads may send telemetry and nothing else: one that is taken over must not be able to send alerts about the others.
+  const workloadToken = derivedToken(token, "otlp");
+  const isWorkload = bearerCheck(workloadToken);
   const store = SqliteStore.open(join(stateDir, "nightshift.db"), clock, random);
   undo.push(() => store.close());
   const headPath = stack.audit.head === undefined ? join(stateDir, "audit.head") : resolve(stackDir, stack.audit.head);
@@ -112,8 +116,9 @@ async function assemble(
   let platform: HostPlatform | undefined;
   const server = await startServer({
     listen,
-    authenticate: ({ authorization }) => authorized(authorization),
+    authenticate: ({ authorization, path }) => authorized(authorization) || (path === "/v1/metrics" && isWorkload(authorization)),
     telemetry,
+    reservedMetrics: SAMPLED_METRICS,
     alertBook,
     metrics,
     readiness: () => ({ ready, checks: { loop: ready } }),
@@ -134,7 +139,7 @@ async function assemble(
     telemetry,
     clock,
     random,
-    otlp: { endpoint: server.url, token },
+    otlp: { endpoint: server.url, token: workloadToken },
     log,
   });
   const started = platform;

@@ -55,6 +55,8 @@ export interface ServerOptions {
   /** Certificate and key (PEM), for HTTPS. Default: HTTP. */
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer };
   readonly telemetry: TelemetryStore;
+  /** Names of metrics that the platform measures itself, and that OTLP must not write. Default: none. */
+  readonly reservedMetrics?: readonly string[];
   readonly alertBook: AlertBook;
   readonly metrics: NightshiftMetrics;
   /** Whether the loop works. `checks` say what of it; they are logged, not shown. */
@@ -121,7 +123,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { telemetry, alertBook, metrics, clock, log } = options;
   const limits = { ...DEFAULT_SERVER_LIMITS, ...options.limits };
   const budget = new BodyBudget(limits.maxBufferedBytes);
-  const receiver = new OtlpReceiver({ sink: telemetry, clock, limits: limits.otlp });
+  const receiver = new OtlpReceiver({ sink: telemetry, clock, limits: limits.otlp, reserved: options.reservedMetrics ?? [] });
   metrics.observed(() => ({
     series: telemetry.seriesCount,
     telemetryRefused: telemetry.refused(),

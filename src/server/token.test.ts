@@ -4,7 +4,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { ManualClock } from "../../test/support/manual-clock.ts";
-import { anyOf, bearerCheck, mountedTokenCheck, readOrCreateToken } from "./token.ts";
+import { anyOf, bearerCheck, derivedToken, MIN_TOKEN_LENGTH, mountedTokenCheck, readOrCreateToken } from "./token.ts";
 
 describe("the token's file", () => {
   let dir = "";
@@ -58,6 +58,17 @@ const asked = (token: string): { authorization: string; method: string; path: st
   authorization: `Bearer ${token}`,
   method: "POST",
   path: "/v1/metrics",
+});
+
+describe("a derived token", () => {
+  it("is the same each time, another for another purpose or token, long enough, and shows nothing of the first", () => {
+    const token = "a".repeat(43);
+    const derived = derivedToken(token, "otlp");
+    assert.equal(derivedToken(token, "otlp"), derived);
+    assert.equal(new Set([token, derived, derivedToken(token, "other"), derivedToken("b".repeat(43), "otlp")]).size, 4);
+    assert.ok(derived.length >= MIN_TOKEN_LENGTH && !derived.includes(token));
+    assert.equal(bearerCheck(token)(`Bearer ${derived}`), false);
+  });
 });
 
 describe("a mounted token", () => {

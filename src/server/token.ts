@@ -1,4 +1,4 @@
-import { createHash, randomBytes, timingSafeEqual } from "node:crypto";
+import { createHash, createHmac, randomBytes, timingSafeEqual } from "node:crypto";
 import { constants } from "node:fs";
 import { link, mkdir, open, readFile, unlink } from "node:fs/promises";
 import { dirname } from "node:path";
@@ -133,6 +133,13 @@ export function bearerCheck(token: string): (authorization: string | undefined) 
     const given = /^bearer +(\S+) *$/i.exec(authorization ?? "")?.[1];
     return timingSafeEqual(digest(given ?? ""), expected) && given !== undefined;
   };
+}
+
+/**
+ * A token that is made of another, the same each time, and from which that cannot be found: what gets it can be kept to less.
+ */
+export function derivedToken(token: string, purpose: string): string {
+  return createHmac("sha256", token).update(purpose).digest("base64url");
 }
 
 function digest(text: string): Buffer {

@@ -335,6 +335,16 @@ for (const encoding of ["protobuf", "json"] as const)
       assert.equal(store.requests(payments, 0)?.total, 7);
     });
 
+    it("what the platform measures itself cannot be written by others", () => {
+      const clock: Clock = { now: () => START, monotonic: () => START, after: () => () => {} };
+      const store = new TelemetryStore(clock);
+      const receiver = new OtlpReceiver({ sink: store, clock, reserved: ["memory"] });
+      const gauge = (name: string): MetricJson => ({ name, gauge: { dataPoints: [{ timeUnixNano: nano(START), asInt: "7" }] } });
+      const result = receiver.receive(encode(requestJson([gauge("memory"), gauge("memory.used")]), encoding), encoding);
+      assert.deepEqual([result.accepted, result.rejected, receiver.refused()], [1, 1, { reserved: 1 }]);
+      assert.deepEqual(store.replicaSeries("uid-1", "memory", 0), []);
+    });
+
     it("two instrumentations that count under the same name are two streams", () => {
       const { store, send, time } = setup(encoding);
       for (const s of [0, 10]) {

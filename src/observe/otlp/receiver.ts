@@ -35,7 +35,9 @@ export type PointRefusal =
   /** A sum or histogram whose temporality is not said, or a non-monotonic sum of differences, which has no level. */
   | "unsupported"
   /** More streams of counters and histograms than are followed. */
-  | "stream-limit";
+  | "stream-limit"
+  /** A name under which the platform keeps what it measures itself. */
+  | "reserved";
 
 /** What became of one request. */
 export interface IngestResult {
@@ -89,6 +91,8 @@ export interface OtlpReceiverOptions {
   readonly maxStreams?: number;
   /** A stream that was silent for this long is forgotten (ms). Default one hour. */
   readonly streamTtlMs?: number;
+  /** Names under which the platform keeps what it measures itself: nobody else may write there. Default: none. */
+  readonly reserved?: readonly string[];
   /** Which metrics are read at all; others are accepted and skipped without being decoded. Default: all. */
   readonly wants?: (metric: string) => boolean;
 }
@@ -116,6 +120,7 @@ export class OtlpReceiver {
   readonly #limits: OtlpLimits;
   readonly #maxStreams: number;
   readonly #ttl: number;
+  readonly #reserved: ReadonlySet<string>;
   readonly #wants: (metric: string) => boolean;
   readonly #startedAt: number;
   readonly #refused = new Map<PointRefusal, number>();
@@ -131,6 +136,7 @@ export class OtlpReceiver {
     this.#limits = { ...DEFAULT_OTLP_LIMITS, ...options.limits };
     this.#maxStreams = options.maxStreams ?? 20_000;
     this.#ttl = options.streamTtlMs ?? 3_600_000;
+    this.#reserved = new Set(options.reserved);
     this.#wants = options.wants ?? (() => true);
     this.#startedAt = options.clock.now();
   }
@@ -178,6 +184,7 @@ export class OtlpReceiver {
     for (const metric of resource.metrics) {
       if (nameless) count("no-instance-id", metric.points.length);
       else if (metric.name.length > this.#limits.maxTextLength || metric.name === "") count("attribute-limit", metric.points.length);
+      else if (this.#reserved.has(metric.name)) count("reserved", metric.points.length);
       else for (const refusal of this.#metric(resource, uid, metric, now)) count(refusal);
     }
   }

@@ -15,6 +15,9 @@ const SAMPLE_MS = 1_000;
 const DRAIN_MS = 200;
 const SECOND_MS = 1_000;
 
+/** Names of the metrics that it measures. */
+export const SAMPLED_METRICS = ["memory", "cpu"] as const;
+
 /** What the sampler needs. */
 export interface SamplerOptions {
   readonly supervisor: Supervisor;
