@@ -104,7 +104,7 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
       "nightshift",
       chart,
       "--set",
-      "agent.enabled=true,replicas=3",
+      "agent.enabled=true,replicas=3,admission.protectedNamespaces={kube-system,kube-public,nightshift}",
       "--set",
       "auth.scrapers[0].namespace=team,auth.scrapers[0].name=default",
     );
@@ -115,7 +115,7 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
       on: { labels: { [MARK]: "false" } },
     }))
       await admin("POST", "/api/v1/namespaces", { metadata: { name, ...marks } });
-    for (const namespace of ["team", "off", "offnote", "on", "kube-system", "nightshift"])
+    for (const namespace of ["team", "off", "offnote", "on", "kube-system", "kube-public", "nightshift"])
       await cluster.until(`accounts in ${namespace}`, () => admin("GET", `/api/v1/namespaces/${namespace}/serviceaccounts/default`));
     await setLease({ leaseTransitions: 7, holderIdentity: "somebody" });
     await admin("POST", pods("team"), pod("probe", { app: "probe" }));
@@ -337,8 +337,34 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
       await operator("PATCH", pods("on", "yes"), annotate({ "nightshift.dev/x": "y" }));
       await operator("DELETE", pods("on", "yes"));
     });
+    test("what it did before people said no: it is taken back, and nothing else", async () => {
+      const notes = { "nightshift.dev/detached-from": "web-1/abc", "nightshift.dev/removed-labels": JSON.stringify({ tier: "web" }) };
+      const resized = { "nightshift.dev/resized-from": JSON.stringify({ container: "c", resources: { limits: { memory: "16Mi" } } }) };
+      await admin("POST", pods("off"), pod("taken", { keep: "x" }, { ...EPOCH, ...notes, ...resized }));
+      const to = (labels: object, annotations: object = {}): Promise<Stored> =>
+        operator("PATCH", pods("off", "taken"), annotate(annotations, { labels }));
+      await refused(to({ tier: "web", "nightshift.dev/x": "y" }), "pods", /do-not-remediate/);
+      await refused(to({ tier: "other" }), "pods");
+      await to({ tier: "web" }, { "nightshift.dev/removed-labels": null, "nightshift.dev/restored-by": "e2" });
+      await to({ "pod-template-hash": "abc" }, { "nightshift.dev/detached-from": null, "nightshift.dev/reattached-by": "e2" });
+      await refused(to({ tier: null }, { "nightshift.dev/removed-labels": JSON.stringify({ tier: "web" }) }), "pods", /do-not-remediate/);
+      const resize = (memory: string): Promise<Stored> =>
+        operator(
+          "PATCH",
+          `${pods("off", "taken")}/resize`,
+          { spec: { containers: [{ name: "c", resources: { limits: { memory }, requests: { memory: "10Mi" } } }] } },
+          "application/strategic-merge-patch+json",
+        );
+      await to({});
+      await refused(resize("512Mi"), "pods", /do-not-remediate/);
+      await resize("16Mi");
+      await refused(operator("DELETE", pods("off", "taken")), "pods", /do-not-remediate/);
+      await admin("POST", pods("off"), pod("replacement", {}, { ...EPOCH, "nightshift.dev/started-by": "e1" }));
+      await operator("PATCH", pods("off", "replacement"), annotate({ "controller.kubernetes.io/pod-deletion-cost": "-1" }));
+      await refused(operator("DELETE", pods("off", "replacement")), "pods", /do-not-remediate/);
+    });
     test("nothing in a namespace that is protected", async () => {
-      for (const namespace of ["kube-system", "nightshift"]) {
+      for (const namespace of ["kube-system", "kube-public"]) {
         await admin("POST", pods(namespace), pod("bystander", {}, EPOCH));
         const message = new RegExp(`nothing in the namespace ${namespace}`);
         await refused(operator("PATCH", pods(namespace, "bystander"), annotate({ "nightshift.dev/x": "y" })), "pods", message);
@@ -358,7 +384,7 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
       await refused(
         operator("PATCH", pods("nightshift", "nightshift-0"), { metadata: { labels: { "nightshift.dev/x": "y" }, annotations: epoch } }),
         "pods",
-        /only who leads/,
+        /nothing in the namespace nightshift/,
       );
       await refused(operator("DELETE", pods("nightshift", "nightshift-0")), "pods", /nothing in the namespace/);
       await refused(
@@ -470,7 +496,7 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
           { hostNetwork: true },
           { serviceAccountName: "strong" },
           { volumes: [{ name: "root", hostPath: { path: "/" } }] },
-          { securityContext: { runAsUser: 0 } },
+          { hostIPC: true },
           { containers: [{ ...container, securityContext: { privileged: true } }] },
           { initContainers: [{ ...container, name: "i", securityContext: { capabilities: { add: ["SYS_ADMIN"] } } }] },
         ];
@@ -523,6 +549,18 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
     test("not one that carries a no", async () => {
       await admin("PATCH", apps("deployments", "d"), { metadata: { annotations: { [MARK]: "" } } });
       await refused(patch("deployments", "d", {}, restart("2026-11-02T03:16:00Z")), "workloads", /do-not-remediate/);
+      // But what was there before comes back.
+      await admin("PATCH", apps("deployments", "d"), { metadata: { annotations: { "nightshift.dev/scaled-from": "2" } } });
+      await refused(patch("deployments", "d", { "nightshift.dev/scaled-back-by": "e8" }, { replicas: 3 }), "workloads", /do-not-remediate/);
+      await patch("deployments", "d", { "nightshift.dev/scaled-back-by": "e8", "nightshift.dev/scaled-from": null }, { replicas: 2 });
+      await admin("PATCH", apps("deployments", "d"), { metadata: { annotations: { "nightshift.dev/resized-from": "{}" } } });
+      const resources = { resources: { requests: { memory: "10Mi" }, limits: { memory: "20Mi" } } };
+      await patch(
+        "deployments",
+        "d",
+        { "nightshift.dev/resized-back-by": "e9", "nightshift.dev/resized-from": null },
+        image("older:1", { command: ["x"], ...resources }),
+      );
       await admin("PATCH", apps("deployments", "d"), { metadata: { annotations: { [MARK]: null } } });
       await patch("deployments", "d", {}, restart("2026-11-02T03:16:00Z"));
     });
@@ -557,6 +595,12 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
       await refused(operator("PATCH", node, { spec: { unschedulable: true } }), WITHOUT_EPOCH, /epoch/);
       await admin("PATCH", node, { metadata: { labels: { [MARK]: "" } } });
       await refused(operator("PATCH", node, { ...annotate({}), spec: { unschedulable: true } }), "nodes", /do-not-remediate/);
+      // But one that was cordoned before is used again.
+      await admin("PATCH", node, { metadata: { annotations: { "nightshift.dev/cordoned-by": "e1" } }, spec: { unschedulable: true } });
+      await operator("PATCH", node, {
+        ...annotate({ "nightshift.dev/cordoned-by": null, "nightshift.dev/uncordoned": "e1" }),
+        spec: { unschedulable: null },
+      });
     });
   });
 
@@ -592,16 +636,22 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
         spec: { scaleTargetRef: { apiVersion: "apps/v1", kind: "Deployment", name: "none" }, maxReplicas: 5 },
       });
       await refused(operator("PATCH", `${there}/h`, { ...annotate({}), spec: { minReplicas: 3 } }), "autoscalers", /do-not-remediate/);
+      await admin("PATCH", `${there}/h`, { metadata: { annotations: { "nightshift.dev/scaled-from": "2" } }, spec: { minReplicas: 4 } });
+      const back = (minReplicas: number): Promise<Stored> =>
+        operator("PATCH", `${there}/h`, { ...annotate({ "nightshift.dev/scaled-back-by": "e2" }), spec: { minReplicas } });
+      await refused(back(3), "autoscalers", /do-not-remediate/);
+      await back(2);
     });
   });
 
   describe("jobs the operator may make", () => {
     const path = "/apis/batch/v1/namespaces/team/jobs";
-    test("that have no privileges, and delete", async () => {
+    test("that have no privileges, and cut off", async () => {
       await operator("POST", path, job("clean", EPOCH));
       await operator("PATCH", `${path}/clean`, annotate({ "nightshift.dev/x": "y" }));
-      await refused(operator("PATCH", `${path}/clean`, { ...annotate({}), spec: { suspend: false } }), "jobs", /changes no job/);
-      await operator("DELETE", `${path}/clean?propagationPolicy=Background`);
+      await refused(operator("PATCH", `${path}/clean`, { ...annotate({}), spec: { suspend: false } }), "jobs", /but when it ends/);
+      await operator("PATCH", `${path}/clean`, { ...annotate({}), spec: { activeDeadlineSeconds: 1 } });
+      await refused(operator("DELETE", `${path}/clean`), "rbac");
     });
     test("that reach nothing of their node's or namespace's", async () => {
       const quiet = { automountServiceAccountToken: false };
@@ -618,7 +668,7 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
     test("but touch none of others, nor where people said no", async () => {
       await refused(operator("POST", path, job("plain", { "nightshift.dev/epoch": "7" })), "jobs", /but those that it made/);
       await admin("POST", path, job("theirs", { "nightshift.dev/epoch": "7" }));
-      await refused(operator("DELETE", `${path}/theirs`), "jobs", /but those that it made/);
+      await refused(operator("PATCH", `${path}/theirs`, { spec: { activeDeadlineSeconds: 1 } }), "jobs", /but those that it made/);
       await refused(operator("POST", path.replace("team", "off"), job("clean", EPOCH)), "jobs", /do-not-remediate/);
       await refused(operator("POST", path, job("older", { ...EPOCH, "nightshift.dev/epoch": "6" })), "fence", /another leads now/);
     });

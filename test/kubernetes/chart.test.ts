@@ -4,6 +4,7 @@ import { readFileSync } from "node:fs";
 import { join, resolve } from "node:path";
 import { before, describe, test } from "node:test";
 import { isMap, isScalar, parse, parseAllDocuments, parseDocument, type Pair } from "yaml";
+import { AgentMetrics } from "../../agent/metrics.ts";
 import { NightshiftMetrics } from "../../src/server/metrics.ts";
 import { lacking } from "../cluster/requirements.ts";
 import { ensureTool } from "../cluster/toolchain.ts";
@@ -229,7 +230,6 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
         "create remediations",
         "create subjectaccessreviews",
         "create tokenreviews",
-        "delete jobs",
         "delete pods",
         "delete remediations",
         "patch controllerrevisions",
@@ -329,16 +329,24 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
 
     const metrics = new NightshiftMetrics({ processMetrics: false });
     metrics.observed(() => ({ series: 0, telemetryRefused: {}, pointsAccepted: 0, pointsRefused: {} }));
-    const exposed = new Set((await metrics.registry.getMetricsAsJSON()).map(({ name }) => name));
-    const rule = one(rendered([], ...known), "PrometheusRule", "nightshift");
+    const agents = new AgentMetrics("0.0.0");
+    const all = [...(await metrics.registry.getMetricsAsJSON()), ...(await agents.registry.getMetricsAsJSON())];
+    const exposed = new Set(all.map(({ name }) => name));
+    const rule = one(rendered(["agent.enabled=true"], ...known), "PrometheusRule", "nightshift");
     const { groups } = rule.spec as { groups: { rules: { alert: string; expr: string; annotations: Record<string, string> }[] }[] };
     const alerts = groups.flatMap(({ rules }) => rules);
-    assert.ok(alerts.length >= 8);
+    assert.ok(alerts.length >= 11);
     for (const { alert, expr, annotations } of alerts) {
       const names = [...expr.matchAll(/nightshift_[a-z_]+/g)].map(([name]) => name.replace(/_bucket$/, ""));
       assert.ok(names.length > 0, alert);
       for (const name of names) assert.ok(exposed.has(name), `${alert}: ${name}`);
-      assert.match(expr, /job="nightshift-metrics",namespace="nightshift"/, alert);
+      assert.match(
+        expr,
+        names.every((name) => name.startsWith("nightshift_agent_"))
+          ? /namespace="nightshift"/
+          : /job="nightshift-metrics",namespace="nightshift"/,
+        alert,
+      );
       assert.match(annotations["summary"] ?? "", /^[A-Z].*\.$/, alert);
     }
   });

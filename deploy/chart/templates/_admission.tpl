@@ -29,11 +29,6 @@ a creation.
   expression: request.?subResource.orValue('')
 - name: ns
   expression: request.?namespace.orValue('')
-# The leader labels its own pod, and takes the label off the others.
-- name: ownPod
-  expression: >-
-    request.resource.resource == 'pods' && variables.subresource == '' && request.operation == 'UPDATE' &&
-    variables.ns == '{{ .Release.Namespace }}' && request.name.startsWith('{{ include "nightshift.fullname" . }}-')
 - name: update
   expression: request.operation == 'UPDATE'
 - name: annotations
@@ -57,11 +52,12 @@ a creation.
 {{/* Rules of every guard. */}}
 {{- define "nightshift.guardRules" -}}
 - expression: >-
-    variables.ownPod || !(variables.ns in {{ include "nightshift.protected" . }})
+    variables.leads || !(variables.ns in {{ include "nightshift.protected" . }})
   messageExpression: "'nightshift touches nothing in the namespace ' + variables.ns"
   reason: Forbidden
+# What was done before people said no may still be taken back: a pod is not left out of traffic for good.
 - expression: >-
-    [dyn(object), dyn(oldObject), dyn(namespaceObject)].all(o, o == null ||
+    variables.takesBack || [dyn(object), dyn(oldObject), dyn(namespaceObject)].all(o, o == null ||
       (o.metadata.?labels[?'nightshift.dev/do-not-remediate'].orValue('false') == 'false' &&
        o.metadata.?annotations[?'nightshift.dev/do-not-remediate'].orValue('false') == 'false'))
   messageExpression: "'nightshift.dev/do-not-remediate forbids it: ' + (variables.ns == '' ? '' : variables.ns + '/') + request.name"
@@ -91,8 +87,7 @@ a creation.
 
 {{/* CEL list of the namespaces in which nothing is touched. */}}
 {{- define "nightshift.protected" -}}
-{{- $all := append .Values.admission.protectedNamespaces .Release.Namespace | uniq -}}
-[{{ range $i, $namespace := $all }}{{ if $i }}, {{ end }}'{{ $namespace }}'{{ end }}]
+[{{ range $i, $namespace := .Values.admission.protectedNamespaces }}{{ if $i }}, {{ end }}'{{ $namespace }}'{{ end }}]
 {{- end -}}
 
 {{/* Writes that are effects. */}}
