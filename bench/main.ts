@@ -7,6 +7,7 @@ import { messageOf } from "../src/api/errors.ts";
 import { missing } from "../test/cluster/requirements.ts";
 import { ensureTool, type Tool } from "../test/cluster/toolchain.ts";
 import { run as cache } from "./kubernetes-cache.ts";
+import { run as kubernetesLatency } from "./kubernetes-latency.ts";
 import { run as queue } from "./kubernetes-queue.ts";
 import { run as latency } from "./latency.ts";
 import { type BenchResult, meets } from "./result.ts";
@@ -37,6 +38,12 @@ const SECTIONS: readonly Section[] = [
   { group: "host", name: "storm", run: () => storm(short) },
   { group: "host", name: "trend", run: () => trend() },
   { group: "kubernetes", name: "queue", lacks: lacksPeer, run: async () => queue(short, await peer()) },
+  {
+    group: "kubernetes",
+    name: "kubernetes-latency",
+    lacks: () => missing({ nodes: false, tools: ["kube", "kwok", "peer"] }),
+    run: async () => kubernetesLatency(short, await peer()),
+  },
   { group: "kubernetes", name: "cache", lacks: lacksPeer, run: async () => cache(short, await peer()) },
 ];
 
