@@ -38,7 +38,7 @@ scenarios: install ## The demo's scenarios in short form
 
 cluster-test: install ## Tests on a real Kubernetes, built once from its Go modules
 	@$(NODE) test/cluster/lane.ts
-	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/cluster/*.test.ts' 'test/kubernetes/*.test.ts'
+	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/cluster/*.test.ts'
 
 kubernetes: install ## Nightshift on a real Kubernetes: CRDs, chart, operator
 	@$(NODE) test/cluster/lane.ts
