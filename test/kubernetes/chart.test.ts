@@ -5,6 +5,7 @@ import { join, resolve } from "node:path";
 import { before, describe, test } from "node:test";
 import { isMap, isScalar, parse, parseAllDocuments, parseDocument, type Pair } from "yaml";
 import { AgentMetrics } from "../../agent/metrics.ts";
+import { createProgram } from "../../src/cli/main.ts";
 import { NightshiftMetrics } from "../../src/server/metrics.ts";
 import { lacking } from "../cluster/requirements.ts";
 import { ensureTool } from "../cluster/toolchain.ts";
@@ -308,6 +309,22 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
           file,
         );
     });
+  });
+
+  test("the commands know the arguments that they are given", () => {
+    const manifests = rendered([...EVERYTHING, "watchNamespaces={a,b}"]);
+    const onNode = rendered(["agent.enabled=true"]);
+    for (const manifest of [
+      one(manifests, "Deployment", "nightshift"),
+      one(manifests, "DaemonSet", "nightshift-agent"),
+      one(onNode, "DaemonSet", "nightshift-agent"),
+    ]) {
+      const [name, ...args] = podOf(manifest).containers[0].args;
+      const command = createProgram().commands.find((candidate) => candidate.name() === name);
+      assert.ok(command !== undefined, name);
+      const known = new Set(command.options.map(({ long }) => long));
+      for (const arg of args) assert.ok(known.has(arg.split("=")[0]), `${name} ${arg}`);
+    }
   });
 
   test("the Service leads to the leader, the other to all", () => {
