@@ -36,7 +36,7 @@ unit: install ## Unit, property, integration and real-process tests
 scenarios: install ## The demo's scenarios in short form
 	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/demo/*.test.ts'
 
-cluster-test: install ## Tests on a real Kubernetes, built once from its Go modules
+cluster-test: build ## Tests on a real Kubernetes, built once from its Go modules
 	@$(NODE) test/cluster/lane.ts
 	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/cluster/*.test.ts'
 

@@ -13,7 +13,8 @@ import { ask, type ClusterStatus, follow } from "./control.ts";
 import { writeKubeconfig } from "./kubeconfig.ts";
 import { API_PORT, CLUSTERS_DIR, type ClusterPlan, Layout } from "./layout.ts";
 import { Proxy } from "./proxy.ts";
-import { demand, SYSTEM_PATH } from "./requirements.ts";
+import { SYSTEM_PATH } from "./path.ts";
+import { demand } from "./requirements.ts";
 import { CLUSTER_VARIABLE, endCluster, isAlive, readState, refOf, sweep, writeState } from "./state.ts";
 import { assetsFile, binDir, ensureTool, type Progress, type Tool } from "./toolchain.ts";
 

@@ -6,7 +6,7 @@ import { messageOf } from "../../src/api/errors.ts";
 import { missing, PACKAGES } from "./requirements.ts";
 import { ensureTool, type Tool } from "./toolchain.ts";
 
-const TOOLS: readonly Tool[] = ["kube", "coredns", "kwok", "helm"];
+const TOOLS: readonly Tool[] = ["kube", "coredns", "kwok", "helm", "versitygw"];
 
 function packages(): void {
   const lacks = missing({ nodes: true, tools: TOOLS });

@@ -4,7 +4,7 @@ import { mkdirSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { promisify } from "node:util";
 import { API_SERVICE_ADDRESS, CONTROL_PLANE_ADDRESS } from "./layout.ts";
-import { SYSTEM_PATH } from "./requirements.ts";
+import { SYSTEM_PATH } from "./path.ts";
 
 const run = promisify(execFile);
 const DAY_MS = 86_400_000;

@@ -1,7 +1,6 @@
 import { spawnSync } from "node:child_process";
-import { accessSync, constants, existsSync } from "node:fs";
-import { delimiter, join } from "node:path";
 import { NightshiftError } from "../../src/api/errors.ts";
+import { commandExists, SYSTEM_PATH } from "./path.ts";
 import { isBuilt, type Tool } from "./toolchain.ts";
 
 /** A command, or a file, that a cluster needs, and the Debian package that brings it. */
@@ -32,24 +31,6 @@ const REQUIREMENTS: readonly Requirement[] = [
 /** Debian's packages that a cluster with nodes needs, for scripts/apt-install.sh. */
 export const PACKAGES: readonly string[] = [...new Set(REQUIREMENTS.map((requirement) => requirement.package))];
 
-// A user's PATH often lacks the directories of the system's tools.
-const DIRECTORIES = [...(process.env["PATH"] ?? "").split(delimiter), "/usr/sbin", "/sbin", "/usr/bin", "/bin", "/usr/local/go/bin"];
-
-/** The PATH for the cluster's own processes: the caller's, and where system tools are. */
-export const SYSTEM_PATH = [...new Set(DIRECTORIES)].join(delimiter);
-
-function exists(command: string): boolean {
-  if (command.startsWith("/")) return existsSync(command);
-  return DIRECTORIES.some((directory) => {
-    try {
-      accessSync(join(directory, command), constants.X_OK);
-      return true;
-    } catch {
-      return false;
-    }
-  });
-}
-
 /**
  * What this machine lacks to run a cluster, one line each; empty when it can.
  * `nodes`: with real kubelets. `tools`: what must be built or buildable, by default only Kubernetes itself.
@@ -60,11 +41,11 @@ export function missing(options: { nodes: boolean; tools?: readonly Tool[] }): s
   if (process.getuid?.() !== 0) lines.push("root (namespaces, mounts and cgroups of the cluster's own)");
   const packages = new Set<string>();
   for (const requirement of REQUIREMENTS) {
-    if ((options.nodes || requirement.node !== true) && !exists(requirement.command)) packages.add(requirement.package);
+    if ((options.nodes || requirement.node !== true) && !commandExists(requirement.command)) packages.add(requirement.package);
   }
   if (packages.size > 0) lines.push(`Debian's packages: scripts/apt-install.sh ${[...packages].join(" ")}`);
   const unbuilt = (options.tools ?? ["kube"]).filter((tool) => !isBuilt(tool));
-  if (unbuilt.length > 0 && !exists("go")) lines.push(`Go 1.26 or newer on PATH, to build ${unbuilt.join(", ")} once`);
+  if (unbuilt.length > 0 && !commandExists("go")) lines.push(`Go 1.26 or newer on PATH, to build ${unbuilt.join(", ")} once`);
   if (lines.length === 0) {
     const probe = spawnSync("unshare", ["--net", "--mount", "--pid", "--fork", "--mount-proc", "true"], { env: { PATH: SYSTEM_PATH } });
     if (probe.status !== 0) lines.push(`leave to make namespaces (unshare: ${probe.stderr.toString().trim()})`);

@@ -17,7 +17,7 @@ import { writeKubeconfig } from "./kubeconfig.ts";
 import { API_PORT, type ClusterPlan, CONTROL_PLANE_ADDRESS, ETCD_CLIENT_PORT, Layout, type NodePlan } from "./layout.ts";
 import { makePki } from "./pki.ts";
 import { Proxy } from "./proxy.ts";
-import { SYSTEM_PATH } from "./requirements.ts";
+import { SYSTEM_PATH } from "./path.ts";
 
 const run = promisify(execFile);
 const layout = new Layout(process.argv[2] ?? "");

@@ -5,6 +5,7 @@ import { homedir } from "node:os";
 import { join, resolve } from "node:path";
 import { createInterface } from "node:readline";
 import { NightshiftError } from "../../src/api/errors.ts";
+import { SYSTEM_PATH } from "./path.ts";
 
 /** Says what goes on, in lines for people. */
 export type Progress = (line: string) => void;
@@ -126,7 +127,7 @@ function run(command: string, argv: readonly string[], options: { cwd?: string; 
   return new Promise((done, fail) => {
     const child = spawn(command, argv, {
       cwd: options.cwd,
-      env: { ...process.env, CGO_ENABLED: "0" },
+      env: { ...process.env, PATH: SYSTEM_PATH, CGO_ENABLED: "0" },
       stdio: ["ignore", "pipe", "pipe"],
     });
     const tail: string[] = [];

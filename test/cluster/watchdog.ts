@@ -5,7 +5,7 @@ import { closeSync, openSync, readFileSync, readlinkSync } from "node:fs";
 import { createServer } from "node:net";
 import { join } from "node:path";
 import { type ClusterPlan, type ClusterState, Layout, type ProcessRef } from "./layout.ts";
-import { SYSTEM_PATH } from "./requirements.ts";
+import { SYSTEM_PATH } from "./path.ts";
 import { childrenOf, clearAway, readState, refOf, writeState } from "./state.ts";
 
 const layout = new Layout(process.argv[2] ?? "");
