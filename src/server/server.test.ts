@@ -427,6 +427,67 @@ describe("Alertmanager's webhook over HTTP", () => {
   });
 });
 
+describe("what is nested too deeply", () => {
+  it("is refused with 400 and counted, in alerts and in telemetry, and costs no stack", async () => {
+    await using running = await start();
+    const deep = `{"version":"4","alerts":${"[".repeat(100_000)}${"]".repeat(100_000)}}`;
+    for (const [path, listener] of [
+      ["/webhooks/alertmanager", "alertmanager"],
+      ["/v1/metrics", "otlp"],
+    ] as const) {
+      const response = await fetch(`${running.url}${path}`, { method: "POST", headers: { ...AUTH, ...JSON_TYPE }, body: deep });
+      assert.equal(response.status, 400, path);
+      assert.match(((await response.json()) as { message: string }).message, /nested more than 64 deep/);
+      assert.equal(await scraped(running, `nightshift_refused_total{listener="${listener}",reason="TOO_DEEP"}`), 1);
+    }
+  });
+});
+
+describe("odd requests", () => {
+  it("no way of writing an address leads past the token", async () => {
+    await using running = await start();
+    const statusOf = async (line: string, headers = ""): Promise<string> =>
+      /^HTTP\/1\.1 (\d+)/.exec(await raw(running.url, `${line} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n${headers}\r\n`))?.[1] ?? "";
+    for (const target of [
+      "//metrics",
+      "/metrics/",
+      "/healthz/../metrics",
+      "/healthz/..%2fmetrics",
+      "/./metrics",
+      "/%6detrics",
+      "/METRICS",
+      "http://x/metrics",
+    ])
+      for (const method of ["GET", "HEAD", "POST", "OPTIONS", "TRACE"])
+        assert.equal(await statusOf(`${method} ${target}`), "401", `${method} ${target}`);
+    const wrong = "Authorization: Bearer 0123456789abcdef0123456789\r\n";
+    assert.equal(await statusOf("GET /metrics", `${wrong}Authorization: Bearer ${TOKEN}\r\n`), "401", "of two headers the first counts");
+    assert.equal(await statusOf("GET /metrics", "Upgrade: websocket\r\n"), "401");
+    for (const host of ["a/healthz?", "a b", "u:p@x"])
+      assert.match(await raw(running.url, `GET /metrics HTTP/1.1\r\nHost: ${host}\r\nConnection: close\r\n\r\n`), /^HTTP\/1\.1 400/);
+  });
+
+  it("each of several requests on one connection is asked for the token", async () => {
+    await using running = await start();
+    const get = (path: string, headers = ""): string => `GET ${path} HTTP/1.1\r\nHost: x\r\n${headers}\r\n`;
+    const auth = `Authorization: Bearer ${TOKEN}\r\n`;
+    const answers = await raw(
+      running.url,
+      get("/healthz") + get("/metrics") + get("/metrics", auth) + get("/metrics", "Connection: close\r\n"),
+    );
+    assert.deepEqual(answers.match(/HTTP\/1\.1 \d+/g), ["HTTP/1.1 200", "HTTP/1.1 401", "HTTP/1.1 200", "HTTP/1.1 401"]);
+  });
+
+  it("a body whose length is said twice is refused", async () => {
+    await using running = await start();
+    for (const lengths of ["Content-Length: 2\r\nTransfer-Encoding: chunked", "Content-Length: 2\r\nContent-Length: 3"])
+      assert.match(
+        await raw(running.url, `POST /v1/metrics HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer ${TOKEN}\r\n${lengths}\r\n\r\n0\r\n\r\n`),
+        /^HTTP\/1\.1 400/,
+      );
+  });
+});
+
 describe("bad clients", () => {
   it("one that sends its headers slowly is cut off", async () => {
     await using running = await start({ headersTimeoutMs: 300, requestTimeoutMs: 600 });
