@@ -52,6 +52,12 @@ const GATE_RETRY_MS = 1_000;
 /** Gates that say that a person wants the hands off: the attempt ends. The others are waited for until the rung's time is up. */
 const HANDS_OFF: ReadonlySet<BlockReason> = new Set(["Paused", "Unmanaged"]);
 
+/**
+ * What is no failure of an effect. A save that failed after it: the next call finds it done. And that another may lead:
+ * whoever does finds out what became of it.
+ */
+const NO_FAILED_EFFECT: ReadonlySet<string> = new Set(["CONFLICT", "STORE_UNAVAILABLE", "AUDIT_UNAVAILABLE", "NOT_LEADER"]);
+
 /** The attempt that is under way, or was last. */
 export function currentAttempt(remediation: Remediation): Attempt {
   const attempt = remediation.status.attempts.at(-1);
@@ -251,12 +257,7 @@ class StepRun {
     try {
       return await this.#applied(effect, await this.#deps.platform.apply(effect, controller.signal), "");
     } catch (error) {
-      // A save that failed after the effect is no failed effect: the next call finds it done.
-      if (
-        error instanceof NightshiftError &&
-        (error.code === "CONFLICT" || error.code === "STORE_UNAVAILABLE" || error.code === "AUDIT_UNAVAILABLE")
-      )
-        throw error;
+      if (error instanceof NightshiftError && NO_FAILED_EFFECT.has(error.code)) throw error;
       if (this.#deps.stopping.aborted) throw error;
       const found = await this.#deps.platform.observe(effect);
       if (found.state === "Applied") return this.#applied(effect, found.result, "");

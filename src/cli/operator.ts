@@ -182,14 +182,20 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
     await running.start();
   };
   const begun = lead();
+  let cannotLead = false;
   begun.catch((error: unknown) => {
     // Not to be able to begin is like having lost the lease: another may have it.
     log.error(`cannot begin to lead: ${messageOf(error)}`);
+    cannotLead = true;
     electionEnds.abort();
   });
 
-  const finish = async (how: "Stopped" | "LeaseLost"): Promise<"Stopped" | "LeaseLost"> => {
-    // A leader that lost its lease must write nothing more, not even that it stopped: it is left as it stands.
+  const finish = async (ended: "Stopped" | "LeaseLost"): Promise<"Stopped" | "LeaseLost"> => {
+    const how = cannotLead ? "LeaseLost" : ended;
+    // A leader that lost its lease writes nothing more, and waits for no answer: the API server may be out of reach.
+    if (how === "LeaseLost") await client.close();
+    // Where it was stopped in order, so was the loop, before the lease was released.
+    if (!stopping.signal.aborted) await loop?.stop();
     for (const step of undo.toReversed()) await Promise.resolve(step()).catch((error: unknown) => log.error(messageOf(error)));
     return how;
   };

@@ -32,6 +32,25 @@ const watched =
     },
   });
 
+describe("another may lead, when an effect is about to be carried out", () => {
+  it("the effect has not failed: it is done later, by whoever leads then", async () => {
+    const { h, replica } = await ill();
+    let refusals = 2;
+    await h.start({
+      platform: watched((type) => {
+        if (type === "RemoveFromTraffic" && refusals-- > 0)
+          throw new NightshiftError("NOT_LEADER", "the lease could not be renewed in time");
+      }),
+    });
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended()));
+    assert.deepEqual(h.platform.log, RESTART);
+    assert.equal(refusals, -1);
+    assert.equal(h.remediations()[0]?.status.outcome, "Remediated");
+    await h.stop();
+  });
+});
+
 describe("the audit trail is away for a while", () => {
   it("each effect after it has its decision, with every verdict, on record before it", async () => {
     const { h, replica } = await ill();

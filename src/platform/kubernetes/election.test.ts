@@ -249,6 +249,26 @@ describe("the election", () => {
     await pass(clock, 1_000);
   });
 
+  it("never goes back to an epoch that it saw, whatever becomes of the lease", async () => {
+    for (const spec of [undefined, {}, { leaseTransitions: 1 }]) {
+      const api = new Api();
+      const clock = new ManualClock();
+      const a = join(api, clock, "a", () => 40);
+      await pass(clock, 1_000);
+      const b = join(api, clock, "b", () => 0);
+      await pass(clock, 3_000);
+      assert.equal(a.election.epoch(), 41);
+      const name = { name: "nightshift", namespace: "nightshift-system", resourceVersion: "" };
+      if (spec === undefined) api.lease = undefined;
+      else api.put({ metadata: name, spec });
+      await pass(clock, 5_000);
+      assert.equal(a.ended, "LeaseLost");
+      assert.equal(b.election.epoch(), 42);
+      b.stop();
+      await pass(clock, 1_000);
+    }
+  });
+
   it("waits, saying why, while the API server is away, without a watch too", async () => {
     const api = new Api();
     const clock = new ManualClock();

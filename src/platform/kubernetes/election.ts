@@ -58,6 +58,8 @@ export class LeaderElection {
   /** The lease as it was last seen, and when (monotonic ms). */
   #seen: { readonly lease: Lease; readonly at: number } | undefined;
   #epoch: number | undefined;
+  /** The highest epoch that was seen in the Lease, whatever has become of the Lease since. */
+  #highest = 0;
   /** When the newest renewal that succeeded was begun (monotonic ms). */
   #renewedAt = -Infinity;
 
@@ -156,7 +158,7 @@ export class LeaderElection {
       lease = await client.request<Lease>({ method: "GET", path: `${this.#path}/${this.#o.lease}`, timeoutMs: REQUEST_MS });
     } catch (error) {
       if (!isNotFound(error)) throw error;
-      const epoch = this.#nextEpoch(0);
+      const epoch = this.#nextEpoch();
       const now = microTime(clock.now());
       const created = await client.request<Lease>({
         method: "POST",
@@ -174,14 +176,15 @@ export class LeaderElection {
     this.#see(lease);
     const held = lease.spec?.holderIdentity ?? "";
     if (held !== "" && clock.monotonic() < (this.#seen?.at ?? 0) + leaseMs(lease)) return false;
-    const epoch = this.#nextEpoch(lease.spec?.leaseTransitions ?? 0);
+    const epoch = this.#nextEpoch();
     const now = microTime(clock.now());
     const taken = await this.#put(lease, this.#spec(epoch, now, now));
     return this.#acquired(taken, epoch, begun);
   }
 
-  #nextEpoch(before: number): number {
-    return Math.max(before, this.#o.usedEpoch?.() ?? 0) + 1;
+  /** Never one that was used: a Lease can have been deleted, made anew or edited since. */
+  #nextEpoch(): number {
+    return Math.max(this.#highest, this.#o.usedEpoch?.() ?? 0) + 1;
   }
 
   #acquired(lease: Lease, epoch: number, begun: number): true {
@@ -193,6 +196,7 @@ export class LeaderElection {
 
   /** Remembers when the lease last changed, by the own clock. */
   #see(lease: Lease): void {
+    this.#highest = Math.max(this.#highest, lease.spec?.leaseTransitions ?? 0);
     if (this.#seen?.lease.metadata.resourceVersion !== lease.metadata.resourceVersion)
       this.#seen = { lease, at: this.#o.clock.monotonic() };
   }

@@ -195,6 +195,12 @@ export const isConflict = (error: unknown): error is KubeApiError => hasCode(err
 export const isGone = (error: unknown): error is KubeApiError => hasCode(error, "KUBE_GONE");
 /** RBAC or an admission policy refuses it. */
 export const isForbidden = (error: unknown): error is KubeApiError => hasCode(error, "KUBE_FORBIDDEN");
+/**
+ * The chart's admission policy says that another leads, or nobody. To a process that does lead this passes: an API server
+ * learns of the Lease a little after it was taken.
+ */
+export const isFenced = (error: unknown): error is KubeApiError =>
+  isForbidden(error) && /another leads now|nobody leads/.test(error.message);
 /** A schema or a validation rule refuses the object. */
 export const isInvalid = (error: unknown): error is KubeApiError => hasCode(error, "KUBE_INVALID");
 /** The API server asks to come back later; an eviction that a PodDisruptionBudget forbids comes as this, too. */

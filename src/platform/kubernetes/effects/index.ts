@@ -2,7 +2,7 @@ import { NightshiftError, messageOf } from "../../../api/errors.ts";
 import { sleep } from "../../../ports/clock.ts";
 import type { Effect, EffectResult, EffectState, EffectType } from "../../../ports/platform.ts";
 import type { Random } from "../../../ports/random.ts";
-import { KubeApiError } from "../errors.ts";
+import { isConflict, isFenced, KubeApiError } from "../errors.ts";
 import { capture } from "./capture.ts";
 import { cordon, uncordon } from "./cordon.ts";
 import { drain } from "./drain.ts";
@@ -89,7 +89,7 @@ export class Effects {
       try {
         return await handler.apply(effect, this.#deps, signal);
       } catch (error) {
-        const passes = error instanceof KubeApiError && (error.isTransient || error.code === "KUBE_CONFLICT");
+        const passes = error instanceof KubeApiError && (error.isTransient || isConflict(error) || isFenced(error));
         if (!passes || signal.aborted) throw asEffectError(effect, error);
         await sleep(this.#deps.clock, Math.max(error.retryAfterMs ?? 0, pause * (0.8 + 0.4 * this.#random.next())), signal);
       }

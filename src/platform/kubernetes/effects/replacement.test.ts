@@ -117,6 +117,20 @@ describe("StartReplacement", () => {
     assert.equal(world.pods().length, 4);
   });
 
+  it("goes on where the API server's admission does not know yet that this process leads", async () => {
+    const { world, start } = shop();
+    const known = world.clock.now() + 1_500;
+    world.kube.before = ({ method }) => {
+      if (method === "PATCH" && world.clock.now() < known)
+        throw failure(
+          "KUBE_FORBIDDEN",
+          "ValidatingAdmissionPolicy 'nightshift-fence': written under epoch 7, and the Lease is at 6: another leads now",
+        );
+    };
+    await world.apply(start);
+    assert.equal(world.pods().length, 4);
+  });
+
   it("writes nothing once the lease may be lost", async () => {
     const { world, start } = shop();
     world.epoch = new NightshiftError("NOT_LEADER", "the lease is lost");
