@@ -111,7 +111,8 @@ export function serve(service: Service): void {
   // Longer than the router keeps a connection idle, so that it is never closed under a request that is on its way.
   server.keepAliveTimeout = 65_000;
   // A connection that lives for ever keeps its caller on this process, also when a Service no longer sends anybody here.
-  server.maxRequestsPerSocket = 20;
+  // Not by default: a caller that does not heed `Connection: close` gets 503 from Node after that.
+  server.maxRequestsPerSocket = Number(process.env["SHOP_REQUESTS_PER_CONNECTION"] ?? 0);
   server.listen(Number(process.env["PORT"] ?? 0), process.env["HOST"] ?? "127.0.0.1");
 
   process.once("SIGTERM", () => {
