@@ -124,8 +124,11 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   undo.push(() => server.close());
   if (options.tls !== undefined) void renewTls(server, options.tls, over.signal, onError);
 
+  // Connections of its own: a renewal must not wait behind what the loop asks of a slow API server.
+  const leaseClient = new HttpKubeClient({ access, clock, version: version(), concurrency: 2 });
+  undo.push(() => leaseClient.close());
   const election = new LeaderElection({
-    client,
+    client: leaseClient,
     clock,
     random,
     namespace,

@@ -54,8 +54,9 @@ Examples:
       const { createLog } = await import("../log.ts");
       const log = createLog({ json: options.json === true, level: options.logLevel });
       const ended = await runOperator({ ...options, stateDir: options.state, configFile: options.config, log });
-      // A leader that lost its lease ends, so that nothing of it lingers; the kubelet starts it anew.
-      if (ended === "LeaseLost") process.exitCode = EXIT.UNAVAILABLE;
+      // A leader that lost its lease ends at once: its loop still stands as it stood, and would keep the process alive. The
+      // kubelet starts it anew.
+      if (ended === "LeaseLost") process.exit(EXIT.UNAVAILABLE);
     });
 }
 
