@@ -79,6 +79,8 @@ export class Reflector<T extends Listed> {
   /** Monotonic ms at which the sink is known to have been in step with the API server. */
   #provenAt: number | undefined;
   #refused = 0;
+  /** Whether the last watch lasted for a while. */
+  #lasted = false;
   #listings = 0;
   #watches = 0;
 
@@ -123,19 +125,36 @@ export class Reflector<T extends Listed> {
     while (!signal.aborted) {
       let pause: number;
       try {
+        this.#lasted = false;
         if (this.#resourceVersion === undefined) await (this.#options.gate?.run(() => this.#list(signal)) ?? this.#list(signal));
-        const isSound = await this.#watch(signal);
-        // A sound end is the server's own time limit: go on at once, but not all watches at the same moment.
-        pause = isSound ? random.next() * 100 : this.#backoff.next();
+        const begunAt = clock.monotonic();
+        try {
+          await this.#watch(signal);
+        } finally {
+          this.#lasted = clock.monotonic() - begunAt >= SHORT_WATCH_MS;
+        }
+        pause = this.#rest(this.#lasted);
       } catch (thrown) {
         if (signal.aborted) return;
         const error = thrown instanceof KubeApiError ? thrown : new KubeApiError("KUBE_PROTOCOL", messageOf(thrown), { cause: thrown });
         this.#decide(error);
-        pause = Math.max(this.#backoff.next(), error.retryAfterMs === undefined ? 0 : error.retryAfterMs * (1 + random.next() * 0.1));
+        const rest = this.#rest(this.#lasted && error.code === "KUBE_CONNECTION_LOST");
+        pause = Math.max(rest, error.retryAfterMs === undefined ? 0 : error.retryAfterMs * (1 + random.next() * 0.1));
         onError?.(error, pause);
       }
       await sleep(clock, pause, signal);
     }
+  }
+
+  /**
+   * How long to rest (ms). A watch that worked for a while and came to the server's time limit, or lost its connection,
+   * goes on at once, only not at the same moment as all others; if it cannot, that is a first failure. One that breaks
+   * after its first event, again and again, does not work.
+   */
+  #rest(hasWorked: boolean): number {
+    if (!hasWorked) return this.#backoff.next();
+    this.#backoff.reset();
+    return this.#options.random.next() * 100;
   }
 
   /** Whether the next try may go on from where it was, or must list. */
@@ -196,11 +215,10 @@ export class Reflector<T extends Listed> {
     }
   }
 
-  /** Watches until the watch ends. Whether it ended as watches should. */
-  async #watch(signal: AbortSignal): Promise<boolean> {
+  /** Watches until the watch ends. */
+  async #watch(signal: AbortSignal): Promise<void> {
     const { client, clock, random, path, query, sink, watchSeconds = WATCH_SECONDS } = this.#options;
     this.#watches += 1;
-    const begunAt = clock.monotonic();
     const watch = client.watch<T>(
       path,
       {
@@ -217,11 +235,6 @@ export class Reflector<T extends Listed> {
       this.#resourceVersion = object.metadata.resourceVersion;
       this.#provenAt = clock.monotonic();
       this.#refused = 0;
-      // Only what works for a while works: a watch that breaks after its first event, again and again, is no success.
-      if (this.#provenAt - begunAt >= SHORT_WATCH_MS) this.#backoff.reset();
     }
-    const isSound = clock.monotonic() - begunAt >= SHORT_WATCH_MS;
-    if (isSound) this.#backoff.reset();
-    return isSound;
   }
 }
