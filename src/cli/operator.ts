@@ -144,7 +144,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   undo.push(() => store.close());
   const platform = new KubernetesPlatform({ client, clock, random, log, epoch, nodeNamespace: namespace, ...namespaces });
   undo.push(() => platform.stop());
-  const events = new EventRecorder({ client, clock, component: "nightshift", onError });
+  const events = new EventRecorder({ client, clock, component: "nightshift", mayWrite: () => election.leads, onError });
   undo.push(() => events.close());
 
   log.info(`reading the cluster at ${access.server.origin}`);

@@ -73,13 +73,17 @@ export class LeaderElection {
     return this.#leading.promise;
   }
 
+  /** Whether it leads, as far as `epoch` knows. */
+  get leads(): boolean {
+    return this.#epoch !== undefined && this.#o.clock.monotonic() - this.#renewedAt < RENEW_DEADLINE_MS;
+  }
+
   /**
    * The epoch that this process leads under.
    * @throws NightshiftError `NOT_LEADER` when it does not lead, or may not any more: after a pause of the process, too.
    */
   epoch(): number {
-    const since = this.#o.clock.monotonic() - this.#renewedAt;
-    if (this.#epoch === undefined || since >= RENEW_DEADLINE_MS)
+    if (this.#epoch === undefined || !this.leads)
       throw new NightshiftError("NOT_LEADER", "this process does not lead, or has not been able to renew its lease in time");
     return this.#epoch;
   }

@@ -103,6 +103,30 @@ describe("events", () => {
     await events.close();
   });
 
+  it("of one that was deposed are not written, also those that waited", async () => {
+    const server = new Server();
+    let leads = true;
+    const events = new EventRecorder({
+      client: server,
+      clock: new ManualClock(),
+      component: "nightshift",
+      mayWrite: () => leads,
+      onError: assert.fail,
+    });
+    events.record(event("before"));
+    await flush();
+    events.record(event("waiting"));
+    leads = false;
+    await flush();
+    events.record(event("after"));
+    await flush();
+    assert.deepEqual(
+      server.requests.map(({ body }) => (body as { note: string }).note),
+      ["before"],
+    );
+    await events.close();
+  });
+
   it("have their note cut between characters", async () => {
     const { server, events } = rig();
     events.record(event("ä".repeat(2_000)));

@@ -56,6 +56,7 @@ export class EventRecorder {
   readonly #clock: Clock;
   readonly #component: string;
   readonly #instance: string;
+  readonly #mayWrite: () => boolean;
   readonly #onError: (message: string) => void;
   readonly #series = new Map<string, Series>();
   readonly #buckets = new Map<string, { tokens: number; at: number }>();
@@ -73,12 +74,15 @@ export class EventRecorder {
     readonly component: string;
     /** Which process of it. Default: the component. */
     readonly instance?: string;
+    /** Asked before each write: who was deposed tells nothing more, not even what it had still to tell. Default: always. */
+    readonly mayWrite?: () => boolean;
     readonly onError: (message: string) => void;
   }) {
     this.#client = options.client;
     this.#clock = options.clock;
     this.#component = options.component;
     this.#instance = options.instance ?? options.component;
+    this.#mayWrite = options.mayWrite ?? (() => true);
     this.#onError = options.onError;
   }
 
@@ -169,7 +173,8 @@ export class EventRecorder {
     await Promise.resolve();
     for (let next = this.#waiting.shift(); next !== undefined; next = this.#waiting.shift()) {
       try {
-        await next();
+        if (this.#mayWrite()) await next();
+        else this.#dropped += 1;
       } catch (error) {
         this.#dropped += 1;
         if (this.#clock.monotonic() - this.#toldAt < 60_000) continue;
