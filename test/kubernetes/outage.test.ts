@@ -25,7 +25,7 @@ describe("an operator whose API server goes away", { skip: lacking({ nodes: fals
           // Long enough for the API server to go away in the middle of it.
           { wait: { for: "6s" } },
           // The cluster's own controllers have been away, too.
-          { removeFromTraffic: {}, timeout: "60s" },
+          { removeFromTraffic: {}, timeout: "5m" },
           { awaitInFlight: {}, timeout: "2s" },
           { stop: { gracePeriod: "1s" } },
         ],
