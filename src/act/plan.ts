@@ -231,7 +231,7 @@ function stepTimeoutMs(step: Step, type: StepType): number {
   if (step.timeout !== undefined) return durationMs(step.timeout);
   // A stop takes as long as its grace period, and a wait as long as it says.
   if (step.stop !== undefined) return durationMs(step.stop.gracePeriod) + DEFAULT_STEP_TIMEOUT_MS.stop;
-  if (step.evict !== undefined) return durationMs(step.evict.gracePeriod) + DEFAULT_STEP_TIMEOUT_MS.evict;
+  if (step.evict?.gracePeriod !== undefined) return durationMs(step.evict.gracePeriod) + DEFAULT_STEP_TIMEOUT_MS.evict;
   if (step.wait !== undefined) return durationMs(step.wait.for) + 10_000;
   return DEFAULT_STEP_TIMEOUT_MS[type];
 }

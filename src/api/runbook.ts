@@ -30,7 +30,11 @@ export const STEP_SCHEMAS = {
     })
     .meta({ description: "Stop the target. Destructive." }),
   evict: z
-    .strictObject({ gracePeriod: positiveDuration.default("30s").meta({ description: "Between SIGTERM and SIGKILL. Default `30s`." }) })
+    .strictObject({
+      gracePeriod: positiveDuration
+        .optional()
+        .meta({ description: "Between SIGTERM and SIGKILL. Default: what the replica itself asks for." }),
+    })
     .meta({ description: "Stop the target as its disruption budgets allow, and leave it to its owner to start another. Destructive." }),
   awaitAvailable: empty.meta({
     description: "Wait until every replica that the workload should have is ready and in traffic, and no rollout is under way.",

@@ -23,7 +23,7 @@ export interface GateContext {
   readonly budgets: readonly RemediationBudget[];
   /** Answers that people gave to this episode. */
   readonly approvals: readonly RemediationApproval[];
-  /** Kinds of effect that the rung needs which would be begun, or is under way; undefined where there is none. */
+  /** Kinds of effect that the rung, or the step, needs which would be begun; undefined where there is none. */
   readonly effects?: ReadonlySet<EffectType>;
   /** Why what is known of the world may be out of date; undefined where it is not. */
   readonly staleness?: string;

@@ -12,6 +12,7 @@ import { diagnose } from "../orient/diagnose.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
 import { findWorkload } from "../act/machine.ts";
 import { effectsOf } from "../act/plan.ts";
+import { EFFECTS_OF } from "../act/step-facts.ts";
 import { resultReplica } from "../act/step.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Platform, Workload } from "../ports/platform.ts";
@@ -181,12 +182,15 @@ export class World {
       .flatMap((r) => (r.metadata.uid === self?.metadata.uid ? (self === undefined ? [] : [self]) : holds(r) ? [r] : []));
   }
 
-  /** The effects of the rung that would be begun, or is under way. */
+  /** The effects of the rung that would be begun, or of the step that would be next. */
   #effects(phase: "Start" | "Step", policy: RemediationPolicy | undefined, self: Remediation | undefined): Pick<GateContext, "effects"> {
     const ladder = self?.spec.ladder ?? policy?.spec.ladder ?? [];
     const last = self?.status.attempts.at(-1);
-    const next = last === undefined ? 0 : phase === "Step" ? last.rung : last.rung + 1;
-    const rung = ladder[Math.min(next, ladder.length - 1)];
+    if (phase === "Step") {
+      const step = last?.steps.find(({ state }) => state === "Pending" || state === "Intended");
+      return step === undefined ? {} : { effects: new Set(EFFECTS_OF[step.type]) };
+    }
+    const rung = ladder[Math.min(last === undefined ? 0 : last.rung + 1, ladder.length - 1)];
     const namespace = self?.metadata.namespace ?? policy?.metadata.namespace ?? "";
     return rung === undefined ? {} : { effects: effectsOf(rung, namespace, this.runbook) };
   }

@@ -95,8 +95,11 @@ export type Effect = { readonly id: string } & (
   | { readonly type: "RestoreTraffic"; readonly replica: TargetRef }
   | { readonly type: "Capture"; readonly replica: TargetRef; readonly capture: Capture }
   | { readonly type: "Stop"; readonly replica: TargetRef; readonly gracePeriodMs: number }
-  /** Stops it by way of the platform's own budgets, and leaves it to its owner to start another. */
-  | { readonly type: "Evict"; readonly replica: TargetRef; readonly gracePeriodMs: number }
+  /**
+   * Stops it by way of the platform's own budgets, and leaves it to its owner to start another. `gracePeriodMs`: by default
+   * what the replica asks for.
+   */
+  | { readonly type: "Evict"; readonly replica: TargetRef; readonly gracePeriodMs?: number }
   /** Never fewer replicas than there are; of a workload that is scaled by another, the least that it may be given. */
   | { readonly type: "Scale"; readonly workload: TargetRef; readonly replicas: number }
   /** Takes back the effect `of`, unless somebody has changed it since. So do `ResizeBack` and `Uncordon`. */

@@ -76,6 +76,14 @@ export class FakePlatform implements Platform {
     this.changed(name);
   }
 
+  /** Changes the workload itself. */
+  set(name: string, patch: Partial<Omit<Workload, "replicas" | "ref">>): void {
+    const workload = this.#workloads.get(name);
+    if (workload === undefined) throw new Error(`no workload ${name}`);
+    Object.assign(workload, patch);
+    this.changed(name);
+  }
+
   remove(name: string, uid: string): void {
     const workload = this.#workloads.get(name);
     if (workload === undefined) return;

@@ -7,10 +7,13 @@ export const evict: StepDefinition = {
   type: "evict",
   destructive: true,
   precondition: ({ replica }) => (replica === undefined ? "the replica is gone already" : undefined),
-  effect: ({ step, remediation }) => ({
-    id: step.effectId,
-    type: "Evict",
-    replica: step.target ?? remediation.spec.remediationTarget,
-    gracePeriodMs: durationMs((step.params as StepParams<"evict">).gracePeriod),
-  }),
+  effect: ({ step, remediation }) => {
+    const { gracePeriod } = step.params as StepParams<"evict">;
+    return {
+      id: step.effectId,
+      type: "Evict",
+      replica: step.target ?? remediation.spec.remediationTarget,
+      ...(gracePeriod === undefined ? {} : { gracePeriodMs: durationMs(gracePeriod) }),
+    };
+  },
 };

@@ -16,7 +16,7 @@ export const evictPod: StrategyDefinition = {
             { stop: { gracePeriod: "10s", allowCapacityDrop: true } },
           ]
         : // Its eviction takes it out of traffic first, and keeps to the platform's own budgets.
-          [...captures, { evict: { gracePeriod: "30s" } }];
+          [...captures, { evict: {} }];
     return steps.map((step) => ({ step }));
   },
 };

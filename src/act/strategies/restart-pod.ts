@@ -7,7 +7,7 @@ import type { StrategyDefinition } from "./strategy.ts";
 export function renewSteps(captures: Rung["captures"], workload: Workload): Step[] {
   const captureSteps = captures.map((capture): Step => ({ capture }));
   // What may not exist twice goes before its successor comes, as its budgets allow.
-  if (workload.renewedBy === "Eviction") return [...captureSteps, { evict: { gracePeriod: "30s" } }];
+  if (workload.renewedBy === "Eviction") return [...captureSteps, { evict: {} }];
   return [
     { startReplacement: {} },
     // A pod may have to wait for a node and for its image; the rung's own time bounds it.

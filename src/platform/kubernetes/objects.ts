@@ -71,6 +71,12 @@ export interface PodSpec {
   readonly imagePullSecrets?: readonly unknown[];
   readonly securityContext?: Readonly<Record<string, unknown>>;
   readonly terminationGracePeriodSeconds?: number;
+  readonly tolerations?: readonly {
+    readonly key?: string;
+    readonly operator?: string;
+    readonly value?: string;
+    readonly effect?: string;
+  }[];
   readonly [other: string]: unknown;
 }
 

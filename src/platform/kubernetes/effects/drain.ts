@@ -6,10 +6,10 @@ import type { Node, Pod } from "../objects.ts";
 import { removePod } from "./removal.ts";
 import { annotation, type Deps, type EffectOf, gone, type Handler, isReady, list, nameOf, read, refuseMarked, timedOut } from "./shared.ts";
 
-/** Grace period that an evicted pod has at least (ms); its own counts where that is longer. */
-const GRACE_MS = 30_000;
 /** How long is waited before a workload is looked at again that can spare no replica now (ms). */
 const SPARE_PAUSE_MS = 500;
+/** What a cordon puts on a node: a pod that tolerates it would come back, again and again. */
+const UNSCHEDULABLE = "node.kubernetes.io/unschedulable";
 /** The cluster's own pods: no policy reaches them, and Nightshift may not write there. */
 const SYSTEM_NAMESPACE = "kube-system";
 
@@ -31,13 +31,7 @@ export const drain: Handler<"Drain"> = {
         return { message: `${effect.replica.name} is emptied${evicted === 0 ? "" : `: ${evicted} pods were evicted`}` };
       await untilSpared(pod, deps, signal);
       const { namespace = "", name, uid } = pod.metadata;
-      await removePod(
-        effect.id,
-        { kind: "Pod", namespace, name, uid },
-        { by: "Evict", gracePeriodMs: GRACE_MS, awaitEnd: reachable },
-        deps,
-        signal,
-      );
+      await removePod(effect.id, { kind: "Pod", namespace, name, uid }, { by: "Evict", awaitEnd: reachable }, deps, signal);
       evicted += 1;
     }
   },
@@ -68,14 +62,23 @@ async function toEvict(
   return { pods: pods.toSorted((a, b) => own(a) - own(b)), reachable };
 }
 
-/** What a drain leaves: pods of DaemonSets, which belong to the node, what its kubelet runs from files, and what has ended. */
+/** What a drain leaves: what belongs to the node (DaemonSets, what its kubelet runs from files), what would come back, and what has ended. */
 function isMovable(pod: Pod): boolean {
   const controller = pod.metadata.ownerReferences?.find((reference) => reference.controller === true);
   return (
     controller?.kind !== "DaemonSet" &&
+    !toleratesCordon(pod) &&
     annotation(pod, MIRROR) === undefined &&
     pod.status?.phase !== "Succeeded" &&
     pod.status?.phase !== "Failed"
+  );
+}
+
+function toleratesCordon(pod: Pod): boolean {
+  return (pod.spec.tolerations ?? []).some(
+    ({ key = "", operator = "Equal", value = "", effect = "" }) =>
+      (effect === "" || effect === "NoSchedule") &&
+      (operator === "Exists" ? key === "" || key === UNSCHEDULABLE : key === UNSCHEDULABLE && value === ""),
   );
 }
 

@@ -79,9 +79,11 @@ describe("Drain", () => {
     world.pod("static", { annotations: { "kubernetes.io/config.mirror": "x" } });
     world.pod("done", {}, {}, { phase: "Succeeded" });
     world.pod("dns", { namespace: "kube-system" });
+    const ownerReferences = [{ apiVersion: "apps/v1", kind: "ReplicaSet", name: "tough", uid: "tough", controller: true }];
+    world.pod("tough", { ownerReferences }, { tolerations: [{ operator: "Exists" }] });
     assert.deepEqual(await world.effects.observe(drain), { state: "NotApplied" });
     assert.match((await world.apply(drain)).message, /2 pods were evicted/);
-    assert.deepEqual(onNode(), ["agent-x", "static", "done", "dns"]);
+    assert.deepEqual(onNode(), ["agent-x", "static", "done", "dns", "tough"]);
     assert.equal((await world.restarted().observe(drain)).state, "Applied");
     assert.ok(world.kube.writes.filter(({ method }) => method === "POST").every(({ path }) => path.endsWith("/eviction")));
   });

@@ -111,6 +111,15 @@ for (const type of ["Stop", "Evict"] as const)
     });
   });
 
+describe("Evict", () => {
+  it("leaves the grace period to the pod where the step says nothing", async () => {
+    const world = new KubeWorld();
+    world.deployment();
+    await world.apply({ id: "e", type: "Evict", replica: world.target() });
+    assert.doesNotMatch(JSON.stringify(world.kube.writes.at(-1)?.body), /gracePeriodSeconds/);
+  });
+});
+
 describe("Stop", () => {
   it("evicts where a PodDisruptionBudget counts the pod, and deletes where none does", async () => {
     for (const [app, ending] of [

@@ -17,7 +17,8 @@ const REFUSED_PAUSE_MS = 1_000;
 export interface Removal {
   /** `Evict`: always by the eviction API. `Stop`: by it where a PodDisruptionBudget counts the pod, else by a deletion. */
   readonly by: "Evict" | "Stop";
-  readonly gracePeriodMs: number;
+  /** Default: what the pod itself asks for. */
+  readonly gracePeriodMs?: number | undefined;
   /** Whether it is done only when the pod is gone. Default true. */
   readonly awaitEnd?: boolean;
 }
@@ -69,7 +70,7 @@ async function ask(id: string, ref: TargetRef, removal: Removal, deps: Deps, sig
   const marked = await patch(deps, "Pod", pod, id, { annotations: { [MARKS.stoppedBy]: id } });
   const { namespace = "", name, uid, resourceVersion } = marked.metadata;
   const options = {
-    gracePeriodSeconds: gracePeriod(pod, removal.gracePeriodMs),
+    ...(removal.gracePeriodMs === undefined ? {} : { gracePeriodSeconds: gracePeriod(pod, removal.gracePeriodMs) }),
     preconditions: { uid, resourceVersion },
   };
   const path = objectPath("Pod", namespace, name);

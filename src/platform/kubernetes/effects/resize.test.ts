@@ -54,7 +54,7 @@ describe("Resize", () => {
   it("takes effect once, and goes on after a crash between its writes", async () => {
     const { world, raise, resources } = setUp();
     world.kube.before = ({ path }) => {
-      if (path.endsWith("/resize")) throw failure("KUBE_FORBIDDEN", "deposed");
+      if (path.endsWith("/resize")) throw failure("KUBE_BAD_REQUEST", "no answer that helps", 400);
     };
     await assert.rejects(world.apply(raise), code("EFFECT_FAILED"));
     assert.deepEqual(await world.restarted().observe(raise), { state: "NotApplied" });
@@ -69,6 +69,7 @@ describe("Resize", () => {
   for (const [what, prepare, why] of [
     ["the cluster has no pods/resize", (w: KubeWorld) => (w.kube.before = refuse("KUBE_NOT_FOUND")), /no pods\/resize/],
     ["the API server refuses it", (w: KubeWorld) => (w.kube.before = refuse("KUBE_INVALID")), /refused here/],
+    ["the API server forbids it", (w: KubeWorld) => (w.kube.before = refuse("KUBE_FORBIDDEN")), /refused here/],
     [
       "the node has no room",
       (w: KubeWorld) =>
@@ -190,7 +191,7 @@ describe("ResizeBack", () => {
   });
 });
 
-function refuse(error: "KUBE_NOT_FOUND" | "KUBE_INVALID") {
+function refuse(error: "KUBE_NOT_FOUND" | "KUBE_INVALID" | "KUBE_FORBIDDEN") {
   return ({ path }: { readonly path: string }): void => {
     if (path.endsWith("/resize")) throw failure(error, "refused here");
   };

@@ -1,6 +1,6 @@
 import { NightshiftError } from "../../../api/errors.ts";
 import type { EffectResult } from "../../../ports/platform.ts";
-import { isInvalid, isNotFound } from "../errors.ts";
+import { isForbidden, isInvalid, isNotFound } from "../errors.ts";
 import { MARKS } from "../marks.ts";
 import type { Container, Owner, Pod, Resources } from "../objects.ts";
 import { quantityNumber, quantityText } from "../quantity.ts";
@@ -139,7 +139,8 @@ async function ask(
     return undefined;
   } catch (error) {
     if (isNotFound(error)) return "the API server has no pods/resize";
-    if (isInvalid(error)) return error.message;
+    // The API server itself forbids what the node has not: whoever was deposed meets the next write, too.
+    if (isInvalid(error) || isForbidden(error)) return error.message;
     throw error;
   }
 }
