@@ -38,11 +38,11 @@ scenarios: install ## The demo's scenarios in short form
 
 cluster-test: build ## Tests on a real Kubernetes, built once from its Go modules
 	@$(NODE) test/cluster/lane.ts
-	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/cluster/*.test.ts'
+	$(NODE) --test --test-force-exit --test-reporter=spec --test-concurrency=1 'test/cluster/*.test.ts'
 
 kubernetes: install ## Nightshift on a real Kubernetes: CRDs, chart, operator
 	@$(NODE) test/cluster/lane.ts
-	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/kubernetes/*.test.ts'
+	$(NODE) --test --test-force-exit --test-reporter=spec --test-concurrency=1 'test/kubernetes/*.test.ts'
 
 test: check lint unit scenarios cluster-test kubernetes ## Everything that must pass before a change lands
 
