@@ -11,6 +11,7 @@ import type { Diagnosis, Signal } from "../api/signal.ts";
 import { timeMs, timestamp } from "../api/time.ts";
 import { durationMs } from "../api/units.ts";
 import type { Decision } from "../decide/gate.ts";
+import { isOthersWork } from "../decide/in-progress.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Platform, Workload } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
@@ -182,7 +183,7 @@ export class Episodes {
     if (own !== undefined) return { done: this.#recorder.write(records) };
     const diagnosis = this.#world.diagnose(signal, policy);
     let decision = this.#world.decide("Start", signal, diagnosis, policy, undefined);
-    const busy = decision.verdicts.some((v) => v.gate === "InProgress" && v.verdict === "Block");
+    const busy = this.#isAnothersTurn(decision, diagnosis);
     // Of the dependents of an ill service one has the episode: one root cause, one live remediation, one page (design rule S1).
     const twin = decision.reason === "DependencyUnhealthy" ? this.#liveOn(diagnosis.rootCauseKey) : undefined;
     if (twin !== undefined && isNew) this.#fold(twin);
@@ -221,6 +222,17 @@ export class Episodes {
       this.#beginning.delete(key);
       throw error;
     }
+  }
+
+  /** Whether another episode is at it, so that there need be none: one that waits for people's work does begin, and is handed to a person in time. */
+  #isAnothersTurn(decision: Decision, diagnosis: Diagnosis): boolean {
+    const verdict = decision.verdicts.find((v) => v.gate === "InProgress" && v.verdict === "Block");
+    if (verdict === undefined) return false;
+    // A rollout of our own goes on for a moment after its episode: the rest after that covers it.
+    if (decision.verdicts.some((v) => v.verdict === "Block" && NO_EPISODE.has(v.gate))) return true;
+    const workload = this.#world.workload(diagnosis.workload);
+    const replica = workload?.replicas.find((r) => r.ref.uid === diagnosis.remediationTarget.uid);
+    return !isOthersWork(verdict.message, { workload, replica });
   }
 
   #mayAct(key: string): void {

@@ -87,6 +87,23 @@ describe("a rollout by somebody else", () => {
   });
 });
 
+describe("a rollout that was under way before", () => {
+  const busy = { reason: "RolloutInProgress", message: "Deployment shop/payments: rollout of revision 2 in progress" } as const;
+
+  it("is waited for, and a person is told when it takes too long (L2)", async () => {
+    const { h, replica } = await rolling({ escalation: { blockedFor: "5m" }, maxSignalAge: "1h" }, { busy });
+    await h.start();
+    h.fire("Ill", { replica });
+    await h.until(() => h.remediations().length > 0);
+    assert.deepEqual([h.only().status.phase, h.only().status.reason, h.only().status.message], ["Blocked", "InProgress", busy.message]);
+    assert.ok(await h.until(() => h.pages.length > 0, 400_000));
+    assert.deepEqual(h.platform.log, []);
+    h.platform.set("payments", { busy: undefined });
+    assert.ok(await h.until(() => h.platform.log.includes("Stop")));
+    await h.stop();
+  });
+});
+
 describe("what did not help", () => {
   const scale = {
     ladder: [

@@ -1,4 +1,5 @@
-// Every strategy on a real cluster: it does its work, and takes back what it must.
+// Every strategy on a real cluster: it does its work, and takes back what it must. It is done as the account that the chart
+// gives to the operator, so that what the chart allows is what the strategies need.
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
 import { MARKS } from "../../src/platform/kubernetes/marks.ts";
@@ -11,11 +12,11 @@ import { deployment, KubeLoop, OWN, service, SHOP, statefulSet, stepsOf, story }
 /** For pods on the nodes that kwok plays. */
 const FAKE = { spec: { nodeSelector: { type: "kwok" }, tolerations: [{ key: FAKE_NODE_ANNOTATION, operator: "Exists" }] } };
 
-describe("strategies on a real cluster", { skip: lacking({ nodes: true, tools: ["kube", "kwok"] }) }, () => {
+describe("strategies on a real cluster", { skip: lacking({ nodes: true, tools: ["kube", "kwok", "helm"] }) }, () => {
   let cluster: Cluster;
   let loop: KubeLoop;
   before(async () => {
-    cluster = await Cluster.start({ node: true, fakeNodes: 3 });
+    cluster = await Cluster.start({ node: true, fakeNodes: 3, tools: ["helm"] });
     await cluster.kubectl(["create", "namespace", SHOP]);
     loop = await KubeLoop.start(cluster);
   });
@@ -179,6 +180,7 @@ describe("strategies on a real cluster", { skip: lacking({ nodes: true, tools: [
       await loop.policy("crowd", {
         ladder: [{ strategy: "ScaleUp", scale: { by: 1, max: 5 } }],
         verify: { stableFor: "1s", timeout: "5s" },
+        cooldown: "1h",
       });
       loop.fire({ deployment: "crowd" });
       await loop.whole("crowd", 3);
@@ -289,6 +291,7 @@ describe("strategies on a real cluster", { skip: lacking({ nodes: true, tools: [
       await loop.policy("shrink", {
         ladder: [{ strategy: "ResizeResources", resize: { memory: { by: "32Mi", max: "1Gi" } } }],
         verify: { stableFor: "1s", timeout: "3s" },
+        cooldown: "1h",
       });
       loop.fire({ pod: target.ref.name });
       const ended = await loop.episode("shrink");

@@ -1,3 +1,4 @@
+import { resolve } from "node:path";
 import { pino } from "pino";
 import { messageOf } from "../../src/api/errors.ts";
 import { API_VERSION, type TargetRef } from "../../src/api/meta.ts";
@@ -24,6 +25,33 @@ import { MemoryStore } from "../support/memory-store.ts";
 export const SHOP = "shop";
 /** Nightshift's own. */
 export const OWN = "nightshift-system";
+/** The epoch of these tests. */
+const EPOCH = 7;
+const CHART = resolve(import.meta.dirname, "../../deploy/chart");
+
+/** What the chart installs, without its pods, and with a Lease that says that this process leads. */
+async function installChart(cluster: Cluster): Promise<void> {
+  await cluster.kubectl(["create", "namespace", OWN]);
+  await cluster.exec(["helm", "install", "nightshift", CHART, "--namespace", OWN]);
+  await cluster.kubectl(["scale", "deployment", "nightshift", "--replicas=0", "-n", OWN]);
+  await cluster.request(
+    "PATCH",
+    `/apis/coordination.k8s.io/v1/namespaces/${OWN}/leases/nightshift`,
+    { spec: { leaseTransitions: EPOCH, holderIdentity: "the-test" } },
+    "application/merge-patch+json",
+  );
+  // Until the API servers know the policies, nothing is proven by what they let through.
+  const account = `system:serviceaccount:${OWN}:nightshift`;
+  await cluster.until("the admission policies", async () => {
+    const refused = await cluster
+      .kubectl(["annotate", "node", "fake-0", "example.org/x=y", `--as=${account}`])
+      .then(() => false)
+      .catch((error: unknown) => /ValidatingAdmissionPolicy/.test(messageOf(error)));
+    if (!refused) await cluster.kubectl(["annotate", "node", "fake-0", "example.org/x-"]);
+    return refused;
+  });
+}
+
 /** How long an episode may take (ms): the machine may have much else to do. */
 const EPISODE_MS = 240_000;
 
@@ -104,12 +132,15 @@ export class KubeLoop {
       clock: systemClock,
       random: systemRandom,
       log: pino({ level: process.env["NIGHTSHIFT_TEST_LOG"] ?? "silent" }),
-      epoch: () => 7,
+      epoch: () => EPOCH,
     });
   }
 
+  /** Starts it as the account that the chart gives to the operator, under the chart's admission policies. */
   static async start(cluster: Cluster): Promise<KubeLoop> {
-    const access = await kubeconfigAccess([cluster.kubeconfig]);
+    await installChart(cluster);
+    const { outer } = cluster.kubeconfigFor(await cluster.token(OWN, "nightshift"), "nightshift");
+    const access = await kubeconfigAccess([outer]);
     const loop = new KubeLoop(cluster, new HttpKubeClient({ access, clock: systemClock, version: "test" }));
     await loop.platform.start(loop.#stop.signal);
     await loop.#begin();

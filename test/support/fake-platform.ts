@@ -77,7 +77,7 @@ export class FakePlatform implements Platform {
   }
 
   /** Changes the workload itself. */
-  set(name: string, patch: Partial<Omit<Workload, "replicas" | "ref">>): void {
+  set(name: string, patch: { readonly [K in keyof Omit<Workload, "replicas" | "ref">]?: Workload[K] | undefined }): void {
     const workload = this.#workloads.get(name);
     if (workload === undefined) throw new Error(`no workload ${name}`);
     Object.assign(workload, patch);

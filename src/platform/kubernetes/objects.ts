@@ -36,7 +36,7 @@ export interface KubeObject {
 }
 
 export interface KubeList<T> {
-  readonly items?: readonly T[];
+  readonly items?: readonly T[] | null;
 }
 
 export interface Condition {

@@ -25,7 +25,11 @@ export const drain: Handler<"Drain"> = {
   async apply(effect, deps, signal) {
     let evicted = 0;
     for (;;) {
-      const { pods, reachable } = await toEvict(effect, deps, signal);
+      const found = await onNode(effect, deps, signal);
+      if (found === undefined) throw gone("Node", { ...effect.replica, namespace: "" });
+      const { node, pods, reachable } = found;
+      refuseMarked("Node", node);
+      for (const each of pods) refuseUntouchable(each, deps);
       const [pod] = pods;
       if (pod === undefined)
         return { message: `${effect.replica.name} is emptied${evicted === 0 ? "" : `: ${evicted} pods were evicted`}` };
@@ -37,29 +41,27 @@ export const drain: Handler<"Drain"> = {
   },
 
   async observe(effect, deps) {
-    const { pods } = await toEvict(effect, deps);
+    const pods = (await onNode(effect, deps))?.pods ?? [];
     return pods.length === 0 ? { state: "Applied", result: { message: `${effect.replica.name} is emptied` } } : { state: "NotApplied" };
   },
 };
 
-/** Pods on the node that are to go and are not going yet. Rejects where one of them must not be touched. */
-async function toEvict(
+/** The node, and the pods on it that are to go and are not going yet; undefined where it is gone, and everything on it with it. */
+async function onNode(
   { replica }: EffectOf<"Drain">,
   deps: Deps,
   signal?: AbortSignal,
-): Promise<{ readonly pods: readonly Pod[]; readonly reachable: boolean }> {
+): Promise<{ readonly node: Node; readonly pods: readonly Pod[]; readonly reachable: boolean } | undefined> {
   const node = await read<Node>(deps, "Node", { ...replica, namespace: "" }, signal);
-  if (node === undefined) throw gone("Node", { ...replica, namespace: "" });
-  refuseMarked("Node", node);
+  if (node === undefined) return undefined;
   const reachable = node.status?.conditions?.some((condition) => condition.type === "Ready" && condition.status !== "Unknown") ?? false;
   const all = await list<Pod>(deps, "Pod", undefined, { fieldSelector: `spec.nodeName=${replica.name}` }, signal);
   const pods = all.filter(
     (pod) => isMovable(pod) && (pod.metadata.deletionTimestamp === undefined || reachable) && pod.metadata.namespace !== SYSTEM_NAMESPACE,
   );
-  for (const pod of pods) refuseUntouchable(pod, deps);
   // Whoever carries this out may stand on the node too: last, so that the rest is done by then.
   const own = (pod: Pod): number => (pod.metadata.namespace === replica.namespace ? 1 : 0);
-  return { pods: pods.toSorted((a, b) => own(a) - own(b)), reachable };
+  return { node, pods: pods.toSorted((a, b) => own(a) - own(b)), reachable };
 }
 
 /** What a drain leaves: what belongs to the node (DaemonSets, what its kubelet runs from files), what would come back, and what has ended. */

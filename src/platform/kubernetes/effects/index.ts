@@ -70,7 +70,13 @@ export class Effects {
   /** See `Platform.observe`. Waits for one that is under way. */
   async observe(effect: Effect): Promise<EffectState> {
     await this.#running.get(effect.id)?.catch(() => undefined);
-    return handlerOf(effect).observe(effect, this.#deps);
+    try {
+      return await handlerOf(effect).observe(effect, this.#deps);
+    } catch (error) {
+      // What the API server did not answer is asked again. What can be answered only with a refusal was never done.
+      if (error instanceof KubeApiError || !(error instanceof NightshiftError)) throw error;
+      return { state: "NotApplied" };
+    }
   }
 
   /** Cuts off what is under way and waits until it has ended. */

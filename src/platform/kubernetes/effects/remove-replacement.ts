@@ -45,10 +45,8 @@ async function putBack(effect: EffectOf<"RemoveReplacement">, deps: Deps, signal
   if (from === undefined) return pod;
   const replacement = replica === undefined ? undefined : await read<Pod>(deps, "Pod", replica, signal);
   if (replacement !== undefined && replacement.metadata.deletionTimestamp === undefined) {
-    const cheap =
-      annotation(replacement, DELETION_COST) === LOWEST_COST
-        ? replacement
-        : await patch(deps, "Pod", replacement, id, { annotations: { [DELETION_COST]: LOWEST_COST } });
+    // Also where it is marked so already: its deletion goes by the epoch that it carries.
+    const cheap = await patch(deps, "Pod", replacement, id, { annotations: { [DELETION_COST]: LOWEST_COST } });
     if (!isReady(pod)) await remove(cheap, deps, signal);
   }
   return patch(deps, "Pod", pod, id, {

@@ -3,7 +3,7 @@ import { NightshiftError } from "../../../api/errors.ts";
 import type { TargetRef } from "../../../api/meta.ts";
 import { isAlreadyExists, isNotFound } from "../errors.ts";
 import { MARKS } from "../marks.ts";
-import type { Job, Owner, Pod } from "../objects.ts";
+import type { Job, KubeList, Owner, Pod } from "../objects.ts";
 import { mainContainer } from "../records.ts";
 import { readOwner, templatedKind } from "./owner.ts";
 import { annotation, type Deps, type EffectOf, gone, type Handler, signed, until } from "./shared.ts";
@@ -153,13 +153,13 @@ function endOf(job: Job): { readonly ok: boolean; readonly message: string } | u
 
 /** What keeps the Job's pod from beginning, such as an image that would run as root. */
 async function obstacle(ref: TargetRef, deps: Deps, signal: AbortSignal): Promise<string | undefined> {
-  const { items = [] } = await deps.client.request<{ items?: readonly Pod[] }>({
+  const { items } = await deps.client.request<KubeList<Pod>>({
     method: "GET",
     path: `/api/v1/namespaces/${ref.namespace}/pods`,
     query: { labelSelector: `batch.kubernetes.io/job-name=${ref.name}` },
     signal,
   });
-  const waiting = items[0]?.status?.containerStatuses?.[0]?.state?.waiting;
+  const waiting = items?.[0]?.status?.containerStatuses?.[0]?.state?.waiting;
   return waiting === undefined || waiting.reason === "ContainerCreating" ? undefined : `${waiting.reason ?? ""}: ${waiting.message ?? ""}`;
 }
 

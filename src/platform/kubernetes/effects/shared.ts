@@ -49,13 +49,13 @@ export async function list<T>(
   query: NonNullable<KubeRequest["query"]> = {},
   signal?: AbortSignal,
 ): Promise<readonly T[]> {
-  const { items = [] } = await deps.client.request<KubeList<T>>({
+  const { items } = await deps.client.request<KubeList<T>>({
     method: "GET",
     path: collectionPath(kind, namespace),
     query,
     ...(signal === undefined ? {} : { signal }),
   });
-  return items;
+  return items ?? [];
 }
 
 /** What a merge patch changes. `null` takes away. */
