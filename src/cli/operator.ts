@@ -3,7 +3,9 @@ import { mkdir, readFile, stat } from "node:fs/promises";
 import { hostname } from "node:os";
 import { join, resolve } from "node:path";
 import type { Logger } from "pino";
+import { effectsOf } from "../act/plan.ts";
 import { messageOf, NightshiftError } from "../api/errors.ts";
+import { covers, type Matchable } from "../api/targets.ts";
 import { Loop } from "../loop/loop.ts";
 import { AlertBook } from "../observe/alertmanager.ts";
 import { TelemetryStore } from "../observe/store.ts";
@@ -142,7 +144,30 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   const namespaces = options.watch === undefined ? {} : { namespaces: options.watch };
   const store = new KubernetesStore({ client, clock, random, epoch, ...namespaces, onError });
   undo.push(() => store.close());
-  const platform = new KubernetesPlatform({ client, clock, random, log, epoch, nodeNamespace: namespace, ...namespaces });
+  /** Whether a policy may roll the workload back; one that observes writes nothing, marks included (design rule S7). */
+  const mayRollBack = (workload: Matchable): boolean => {
+    const world = loop?.world;
+    return (
+      world?.policies
+        .list()
+        .some(
+          (policy) =>
+            policy.spec.mode !== "Observe" &&
+            covers(policy, workload) &&
+            policy.spec.ladder.some((rung) => effectsOf(rung, policy.metadata.namespace, world.runbook).has("Rollback")),
+        ) ?? false
+    );
+  };
+  const platform = new KubernetesPlatform({
+    client,
+    clock,
+    random,
+    log,
+    epoch,
+    nodeNamespace: namespace,
+    marksHealthy: mayRollBack,
+    ...namespaces,
+  });
   undo.push(() => platform.stop());
   const events = new EventRecorder({ client, clock, component: "nightshift", mayWrite: () => election.leads, onError });
   undo.push(() => events.close());

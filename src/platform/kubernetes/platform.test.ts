@@ -93,7 +93,7 @@ describe("KubernetesPlatform", () => {
   });
 
   it("marks healthy revisions of the workloads that it is told to, once", async () => {
-    const { world, stop } = await started({ marksHealthy: ({ name }) => name === "payments" });
+    const { world, stop } = await started({ marksHealthy: ({ ref }) => ref.name === "payments" });
     world.deployment("bank");
     for (let i = 0; i < 180; i++) await world.clock.advance(1_000);
     const since = (name: string) => world.kube.get("ReplicaSet", "shop", name)?.metadata.annotations?.[MARKS.healthySince];

@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import { messageOf, NightshiftError } from "../../api/errors.ts";
 import type { TargetRef } from "../../api/meta.ts";
+import type { Matchable } from "../../api/targets.ts";
 import { timestamp } from "../../api/time.ts";
 import { sleep, type Clock } from "../../ports/clock.ts";
 import type { Effect, EffectResult, EffectState, EffectType, Platform, Workload } from "../../ports/platform.ts";
@@ -41,7 +42,7 @@ export interface KubernetesOptions {
    * Whether the healthy revisions of a workload are marked as such (`nightshift.dev/healthy-since`), so that the next leader
    * knows them too. That is a write, so it is for workloads that a policy may roll back. Default: none.
    */
-  readonly marksHealthy?: (workload: TargetRef) => boolean;
+  readonly marksHealthy?: (workload: Matchable) => boolean;
   readonly backoff?: BackoffOptions;
 }
 

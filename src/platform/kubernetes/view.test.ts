@@ -412,7 +412,7 @@ describe("the newest revision that was healthy", () => {
     assert.deepEqual([...world.kube.view.unmarkedHealthy()], []);
     await world.clock.advance(61_000);
     assert.deepEqual(
-      [...world.kube.view.unmarkedHealthy()].map((r) => [r.kind, r.name, r.workload.name]),
+      [...world.kube.view.unmarkedHealthy()].map((r) => [r.kind, r.name, r.workload.ref.name]),
       [["ReplicaSet", "payments-a1", "payments"]],
     );
     world.kube.change("ReplicaSet", "shop", "payments-a1", { metadata: { annotations: { [MARKS.healthySince]: at(0) } } });

@@ -1,4 +1,5 @@
 import type { TargetRef } from "../../api/meta.ts";
+import type { Matchable } from "../../api/targets.ts";
 import { timestamp } from "../../api/time.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Markable, Replica, Workload } from "../../ports/platform.ts";
@@ -70,7 +71,7 @@ export interface HealthyRevision {
   readonly name: string;
   readonly resourceVersion: string;
   /** What it is a revision of. */
-  readonly workload: TargetRef;
+  readonly workload: Matchable;
   readonly since: number;
 }
 
@@ -191,7 +192,7 @@ export class ClusterView {
       if (since === undefined) continue;
       const { namespace, name, resourceVersion } = found.record;
       const root = this.#ownersByUid.get(this.#rootOf(`owned:${owner.uid}`)) ?? owner;
-      yield { kind: found.kind, namespace, name, resourceVersion, workload: refOf(root), since };
+      yield { kind: found.kind, namespace, name, resourceVersion, workload: { ref: refOf(root), labels: root.labels }, since };
     }
   }
 
@@ -210,6 +211,7 @@ export class ClusterView {
         if (revision.controller === undefined) continue;
         this.#revisions[change](revision.controller.uid, revision);
         this.#mark(revision.controller.uid);
+        if (after === undefined) this.#history.forget(`${revision.controller.uid}/${revision.name}`);
       }
     });
     on("EndpointSlice", (before, after) => this.#onSlice(before, after));
