@@ -38,6 +38,11 @@ it("forgets, and stays right", () => {
   }
 });
 
+it("keeps a field that is called __proto__ a field", () => {
+  const record = JSON.parse('{"__proto__":[],"labels":{"__proto__":"x"}}') as object;
+  assert.deepEqual({ ...new Interner().compact(record) }, { ...record });
+});
+
 it("never changes a value", () => {
   const interner = new Interner(20);
   fc.assert(

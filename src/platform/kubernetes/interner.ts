@@ -50,7 +50,12 @@ export class Interner {
    */
   compact<R extends object>(record: R): R {
     const result: Record<string, unknown> = {};
-    for (const [key, value] of Object.entries(record)) result[key] = UNIQUE.has(key) ? value : this.#known(value);
+    for (const [key, value] of Object.entries(record)) {
+      const kept = UNIQUE.has(key) ? value : this.#known(value);
+      // Assigned, it would be the prototype and no field.
+      if (key === "__proto__") Object.defineProperty(result, key, { value: kept, enumerable: true });
+      else result[key] = kept;
+    }
     return Object.freeze(result) as R;
   }
 
