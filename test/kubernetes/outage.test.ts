@@ -63,14 +63,17 @@ describe("an operator whose API server goes away", { skip: lacking({ nodes: fals
     await cluster.until("four ready pods", async () => (await operators.pods()).filter(isReady).length === 4);
     // No burst: neither writes that had piled up, nor one listing after the other.
     assert.ok(operators.busiest() <= 25, `${operators.busiest()} writes in a second`);
+    // Of whole collections, page by page: an effect that waits asks for the few objects that it waits for.
     const lists = cluster.audit(
-      ({ verb, userAgent, requestReceivedTimestamp, responseStatus }) =>
+      ({ verb, userAgent, requestURI, requestReceivedTimestamp, responseStatus }) =>
         verb === "list" &&
+        requestURI.includes("limit=") &&
         userAgent?.startsWith("nightshift/") === true &&
         Date.parse(requestReceivedTimestamp) >= backAt &&
         (responseStatus?.code ?? 0) < 300,
     );
     const perResource = Map.groupBy(lists, ({ objectRef }) => objectRef?.resource ?? "");
+    assert.ok(perResource.size > 10, `only ${perResource.size} collections were listed`);
     for (const [resource, events] of perResource) assert.ok(events.length <= 4, `${events.length} listings of ${resource}`);
   });
 });
