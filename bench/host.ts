@@ -102,35 +102,6 @@ export async function startHost(idle: number, targets: number): Promise<Host> {
   };
 }
 
-/** An alert as Alertmanager's webhook has it. */
-export function alert(labels: Record<string, string>, fingerprint: string): unknown {
-  return {
-    status: "firing",
-    labels: { alertname: "Ill", namespace: "default", ...labels },
-    annotations: {},
-    startsAt: new Date().toISOString(),
-    endsAt: "0001-01-01T00:00:00Z",
-    generatorURL: "",
-    fingerprint,
-  };
-}
-
-/** A webhook payload. */
-export function payload(alerts: readonly unknown[]): string {
-  return JSON.stringify({
-    version: "4",
-    groupKey: "{}:{}",
-    status: "firing",
-    receiver: "nightshift",
-    groupLabels: {},
-    commonLabels: {},
-    commonAnnotations: {},
-    externalURL: "http://127.0.0.1",
-    truncatedAlerts: 0,
-    alerts,
-  });
-}
-
 /** Posts a payload to the webhook; the status that came back. */
 export async function post(running: Running, body: string): Promise<number> {
   const response = await fetch(`${running.url}/webhooks/alertmanager`, {

@@ -3,7 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type AuditEvent, Cluster } from "../test/cluster/cluster.ts";
-import { alert, payload } from "./host.ts";
+import { webhookAlert, webhookBody } from "../test/support/webhook.ts";
 import { Measured } from "./kubernetes/child.ts";
 import type { SendOrder } from "./kubernetes/sender.ts";
 import { quantile } from "./quantile.ts";
@@ -117,7 +117,7 @@ class Sender {
 
   /** Sends an alert about a Deployment, and returns when that began. */
   async alert(url: string, deploymentName: string): Promise<number> {
-    const body = payload([alert({ namespace: NAMESPACE, deployment: deploymentName }, deploymentName)]);
+    const body = webhookBody([webhookAlert({ labels: { namespace: NAMESPACE, deployment: deploymentName }, fingerprint: deploymentName })]);
     const headers = { authorization: `Bearer ${TOKEN}`, "content-type": "application/json" };
     return (await this.send({ method: "POST", url: `${url}/webhooks/alertmanager`, headers, body })).at;
   }

@@ -1,7 +1,8 @@
 import { closeSync, fdatasyncSync, openSync, writeSync } from "node:fs";
 import { createServer } from "node:http";
 import { join } from "node:path";
-import { alert, payload, post, startHost } from "./host.ts";
+import { webhookAlert, webhookBody } from "../test/support/webhook.ts";
+import { post, startHost } from "./host.ts";
 import { quantile } from "./quantile.ts";
 import type { BenchResult } from "./result.ts";
 
@@ -28,11 +29,14 @@ export async function run(short: boolean): Promise<BenchResult> {
   try {
     for (let i = 0; i < rounds; i++) {
       const name = `target-${i}`;
-      const body = payload([
-        alert(
-          { workload: name, replica: host.running.platform.workloads().find((w) => w.ref.name === name)?.replicas[0]?.ref.name ?? "" },
-          name,
-        ),
+      const body = webhookBody([
+        webhookAlert({
+          labels: {
+            workload: name,
+            replica: host.running.platform.workloads().find((w) => w.ref.name === name)?.replicas[0]?.ref.name ?? "",
+          },
+          fingerprint: name,
+        }),
       ]);
       let begin = performance.now();
       await (await fetch(boundUrl, { method: "POST", body })).arrayBuffer();

@@ -1,5 +1,6 @@
 import { isTerminal } from "../src/api/remediation.ts";
-import { alert, payload, post, startHost } from "./host.ts";
+import { webhookAlert, webhookBody } from "../test/support/webhook.ts";
+import { post, startHost } from "./host.ts";
 import { quantile } from "./quantile.ts";
 import type { BenchResult } from "./result.ts";
 
@@ -23,10 +24,10 @@ export async function run(short: boolean): Promise<BenchResult> {
       if (performance.now() < due) await new Promise((done) => setTimeout(done, due - performance.now()));
       const alerts = Array.from({ length: BATCH }, (_, i) => {
         const target = names[(sent + i) % names.length]!;
-        return alert({ ...target, shard: String(sent + i) }, `${sent + i}`);
+        return webhookAlert({ labels: { ...target, shard: String(sent + i) }, fingerprint: `${sent + i}` });
       });
       const asked = performance.now();
-      if ((await post(host.running, payload(alerts))) !== 200) refused += BATCH;
+      if ((await post(host.running, webhookBody(alerts))) !== 200) refused += BATCH;
       answers.push(performance.now() - asked);
     }
     const took = (performance.now() - begin) / 1000;

@@ -11,6 +11,7 @@ import { systemClock } from "../src/platform/host/clock.ts";
 import { systemRandom } from "../src/platform/host/random.ts";
 import { SqliteStore } from "../src/platform/host/store.ts";
 import { unusedPort } from "./support/ports.ts";
+import { webhookAlert, webhookBody } from "./support/webhook.ts";
 
 const here = resolve(import.meta.dirname, "support/kill");
 
@@ -127,32 +128,10 @@ class Story {
   }
 
   async alert(url: string, replica: string): Promise<void> {
-    const now = new Date().toISOString();
     await fetch(`${url}/webhooks/alertmanager`, {
       method: "POST",
       headers: { authorization: `Bearer ${this.#token()}`, "content-type": "application/json" },
-      body: JSON.stringify({
-        version: "4",
-        groupKey: "{}:{}",
-        status: "firing",
-        receiver: "nightshift",
-        groupLabels: {},
-        commonLabels: {},
-        commonAnnotations: {},
-        externalURL: "http://127.0.0.1",
-        truncatedAlerts: 0,
-        alerts: [
-          {
-            status: "firing",
-            labels: { alertname: "Ill", replica, namespace: "default" },
-            annotations: {},
-            startsAt: now,
-            endsAt: "0001-01-01T00:00:00Z",
-            generatorURL: "",
-            fingerprint: replica,
-          },
-        ],
-      }),
+      body: webhookBody([webhookAlert({ labels: { replica }, fingerprint: replica })]),
     }).catch(() => undefined);
   }
 

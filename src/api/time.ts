@@ -19,6 +19,11 @@ export function dateAt(ms: number): Date {
   return new Date(ms);
 }
 
+/** A clock's reading as Kubernetes' MicroTime has it. Throws a RangeError for what no clock reads. */
+export function microTime(ms: number): string {
+  return timestamp(ms).replace("Z", "000Z");
+}
+
 /** The RFC 3339 text of a clock's reading. Throws a RangeError for what no clock reads. */
 export function timestamp(ms: number): string {
   return new Date(ms).toISOString();

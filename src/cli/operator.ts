@@ -94,7 +94,8 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   const random = systemRandom;
   const namespace = options.namespace ?? access.namespace;
   const onError = (message: string): void => log.error(message);
-  const client = new HttpKubeClient({ access, clock, version: version() });
+  const release = version();
+  const client = new HttpKubeClient({ access, clock, version: release });
   undo.push(() => client.close());
   await mkdir(stateDir, { recursive: true, mode: 0o700 });
   const audit = await AuditTrail.open({
@@ -105,7 +106,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
 
   const telemetry = new TelemetryStore(clock);
   const alertBook = new AlertBook(clock);
-  const metrics = new NightshiftMetrics({ build: { version: version() } });
+  const metrics = new NightshiftMetrics({ build: { version: release } });
   const over = new AbortController();
   undo.push(() => over.abort());
   let synced = false;
@@ -127,7 +128,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   if (options.tls !== undefined) void renewTls(server, options.tls, over.signal, onError);
 
   // Connections of its own: a renewal must not wait behind what the loop asks of a slow API server.
-  const leaseClient = new HttpKubeClient({ access, clock, version: version(), concurrency: 2 });
+  const leaseClient = new HttpKubeClient({ access, clock, version: release, concurrency: 2 });
   undo.push(() => leaseClient.close());
   const election = new LeaderElection({
     client: leaseClient,

@@ -14,6 +14,7 @@ import { writeKubeconfig } from "../cluster/kubeconfig.ts";
 import { Proxy } from "../cluster/proxy.ts";
 import { CLUSTER_VARIABLE } from "../cluster/state.ts";
 import { unusedPort } from "../support/ports.ts";
+import { webhookAlert, webhookBody } from "../support/webhook.ts";
 import { Gateway } from "./gateway.ts";
 
 /** Namespace of the operator and its Lease. */
@@ -386,29 +387,17 @@ export class Fleet {
     const alerts: object[] = [];
     for (const [uid, { namespace, pod, startsAt }] of this.#firing) {
       const isThere = (await this.pods(namespace)).some(({ metadata }) => metadata.uid === uid);
-      alerts.push({
-        status: isThere ? "firing" : "resolved",
-        labels: { alertname: "Ill", namespace, pod },
-        annotations: {},
-        startsAt,
-        endsAt: isThere ? "0001-01-01T00:00:00Z" : new Date().toISOString(),
-        generatorURL: "",
-        fingerprint: uid.replaceAll("-", "").slice(0, 16),
-      });
+      alerts.push(
+        webhookAlert({
+          labels: { namespace, pod },
+          fingerprint: uid.replaceAll("-", "").slice(0, 16),
+          startsAt,
+          ...(isThere ? {} : { endsAt: new Date().toISOString() }),
+        }),
+      );
     }
     if (alerts.length === 0) return;
-    const body = JSON.stringify({
-      version: "4",
-      groupKey: "{}:{}",
-      status: "firing",
-      receiver: "nightshift",
-      groupLabels: {},
-      commonLabels: {},
-      commonAnnotations: {},
-      externalURL: "http://127.0.0.1",
-      truncatedAlerts: 0,
-      alerts,
-    });
+    const body = webhookBody(alerts);
     const headers = { authorization: `Bearer ${this.#token}`, "content-type": "application/json" };
     for (const { url, isRunning } of this.replicas)
       // One that is frozen does not answer, and is not waited for.

@@ -1,4 +1,5 @@
 import { messageOf, NightshiftError } from "../../api/errors.ts";
+import { microTime } from "../../api/time.ts";
 import { sleep, type Clock } from "../../ports/clock.ts";
 import type { Random } from "../../ports/random.ts";
 import type { KubeClient } from "./client.ts";
@@ -339,9 +340,4 @@ export class LeaderElection {
 
 function leaseMs(lease: Lease): number {
   return (lease.spec?.leaseDurationSeconds ?? LEASE_SECONDS) * 1000;
-}
-
-/** A time as the API's MicroTime has it. */
-function microTime(ms: number): string {
-  return new Date(ms).toISOString().replace("Z", "000Z");
 }

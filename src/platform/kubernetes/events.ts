@@ -1,5 +1,6 @@
 import { createHash } from "node:crypto";
 import { messageOf } from "../../api/errors.ts";
+import { microTime } from "../../api/time.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { KubeClient } from "./client.ts";
 import { isNotFound } from "./errors.ts";
@@ -241,9 +242,4 @@ function cut(text: string, bytes: number): string {
     .subarray(0, bytes - 3)
     .toString("utf8")
     .replace(/\uFFFD+$/, "")}…`;
-}
-
-/** A time as the API's MicroTime has it. */
-function microTime(ms: number): string {
-  return new Date(ms).toISOString().replace("Z", "000Z");
 }
