@@ -180,7 +180,12 @@ async function importImages(path: string): Promise<void> {
     );
     if (argv !== undefined && ctr.child.stdin !== null) {
       const tar = spawn("tar", argv, { env: environment, stdio: ["ignore", "pipe", "inherit"] });
-      await Promise.all([pipeline(tar.stdout, ctr.child.stdin), ctr]);
+      // ctr reads no further than the end of the archive, and may be gone before tar has padded it: whether the import
+      // succeeded is ctr's alone to say.
+      const fed = pipeline(tar.stdout, ctr.child.stdin).catch((error: NodeJS.ErrnoException) => {
+        if (error.code !== "EPIPE" && error.code !== "ERR_STREAM_PREMATURE_CLOSE") throw error;
+      });
+      await Promise.all([fed, ctr]);
     }
     await ctr;
   });
