@@ -136,3 +136,57 @@ describe("a crash at every point, then a restart", () => {
     }
   });
 });
+
+describe("an alert that was heard of before a restart only", () => {
+  const begun = async (labels: Record<string, string>): Promise<Harness> => {
+    const h = new Harness();
+    h.platform.addWorkload("payments", 3);
+    await h.policy({ ladder: [{ strategy: "RollingRestart" }] });
+    await h.start();
+    h.fire("Ill", labels);
+    return h;
+  };
+  const restart = async (h: Harness): Promise<void> => {
+    await h.stop();
+    h.alerts.clear();
+    await h.start();
+  };
+
+  it("does not count as healed: a person is asked where it is not heard of again", async () => {
+    const h = await begun({ deployment: "payments" });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "Verifying"));
+    await restart(h);
+    assert.ok(await h.until(() => h.ended(), 300_000));
+    const { status } = h.only();
+    assert.deepEqual([status.phase, status.outcome, status.reason], ["Escalated", "Inconclusive", "NoData"]);
+    assert.match(status.message ?? "", /has not been heard of since nightshift started/);
+    assert.equal(h.pages.length, 1);
+    await h.stop();
+  });
+
+  it("is verified once it is heard of: resolved", async () => {
+    const h = await begun({ deployment: "payments" });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "Verifying"));
+    await restart(h);
+    h.fire("Ill", { deployment: "payments" }, "resolved");
+    assert.ok(await h.until(() => h.ended(), 300_000));
+    assert.equal(h.only().status.outcome, "Remediated");
+    assert.deepEqual(h.pages, []);
+    await h.stop();
+  });
+
+  it("keeps what waits waiting: it has not recovered for lack of news", async () => {
+    const h = new Harness();
+    h.platform.addWorkload("payments", 3);
+    await h.policy({ mode: "Approve", ladder: [{ strategy: "RollingRestart" }] });
+    await h.start();
+    h.fire("Ill", { deployment: "payments" });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "AwaitingApproval"));
+    await restart(h);
+    await h.pass(30_000);
+    assert.deepEqual([h.only().status.phase, h.only().status.reason], ["Blocked", "NoData"]);
+    h.fire("Ill", { deployment: "payments" });
+    assert.ok(await h.until(() => h.only().status.phase === "AwaitingApproval"));
+    await h.stop();
+  });
+});

@@ -386,7 +386,7 @@ export class Episodes {
     const workload =
       this.#world.workload(remediation.spec.signalTarget) ??
       this.#world.platform.workloads().find((w) => w.replicas.some((r) => r.ref.uid === remediation.spec.signalTarget.uid));
-    const detection = workload === undefined ? undefined : this.#world.detect(policy, workload);
+    const detection = workload === undefined ? undefined : this.#world.detectFor(remediation, policy, workload);
     const signal = detection === undefined ? undefined : this.#world.currentSignal(remediation, detection);
     if (signal === undefined) return this.#signalGone(key, remediation, workload, detection?.missing ?? []);
     this.#goneSince.delete(key);
@@ -644,7 +644,8 @@ export class Episodes {
     const verification = remediation.status.verification ?? { startedAt: timestamp(now) };
     const key = objectKey(remediation);
     const verifying = this.#stopwatches.elapsed(key, "verifying", timeMs(verification.startedAt));
-    const detection = policy === undefined || workload === undefined ? { signals: [], missing: [] } : this.#world.detect(policy, workload);
+    const detection =
+      policy === undefined || workload === undefined ? { signals: [], missing: [] } : this.#world.detectFor(remediation, policy, workload);
     const verify = policy?.spec.verify ?? { stableFor: "30s", timeout: "5m", maxErrorRate: "5%" };
     const stableFor = durationMs(verify.stableFor);
     const seen = health({

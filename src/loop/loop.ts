@@ -138,7 +138,10 @@ export class Loop {
     this.#world.alerts.put(alerts.alerts());
     this.#unsubscribe.push(alerts.onChange((changed) => this.#onAlerts(changed)));
     this.#unsubscribe.push(platform.onChange((workload) => this.#onWorkload(workload)));
-    for (const remediation of unfinished) this.#queue.add(objectKey(remediation));
+    for (const remediation of unfinished) {
+      this.#world.takeUp(remediation);
+      this.#queue.add(objectKey(remediation));
+    }
     this.#policies.all();
     this.#watching = true;
     this.#ticking = this.#tick();

@@ -35,6 +35,8 @@ export class World {
   readonly telemetry: Telemetry;
   readonly clock: Clock;
   readonly #metrics: LoopMetrics;
+  /** Uids of episodes that were taken up after a start, and whose alert has not been heard of since. */
+  readonly #unheard = new Set<string>();
 
   /** Workloads by namespace, and what that was made of. */
   #namespaces: { readonly of: readonly Workload[]; readonly workloads: ReadonlyMap<string, readonly Workload[]> } | undefined;
@@ -97,6 +99,30 @@ export class World {
   /** The policy's signals on a workload now, and what was looked for and is not there. */
   detect(policy: RemediationPolicy, workload: Workload): Detection {
     return this.#timed("orient", () => detectSignals(policy, workload, this.telemetry, this.alerts.about(workload), this.clock.now()));
+  }
+
+  /** An episode of an earlier life of the loop is taken up: what its source said then was heard by another. */
+  takeUp(remediation: Remediation): void {
+    if (remediation.metadata.uid !== undefined) this.#unheard.add(remediation.metadata.uid);
+  }
+
+  /**
+   * As `detect`, for an episode. Alerts are kept in memory, and Alertmanager repeats what still fires after hours only:
+   * after a start, an alert that has not been heard of is missing data, neither gone nor healed.
+   */
+  detectFor(remediation: Remediation, policy: RemediationPolicy, workload: Workload): Detection {
+    const detection = this.detect(policy, workload);
+    const { signal, signalTarget } = remediation.spec;
+    const uid = remediation.metadata.uid ?? "";
+    if (signal.condition !== "alert" || !this.#unheard.has(uid)) return detection;
+    if (detection.signals.some((seen) => seen.fingerprint === signal.fingerprint)) {
+      this.#unheard.delete(uid);
+      return detection;
+    }
+    const there = [workload.ref, ...workload.replicas.filter((r) => r.phase !== "Exited").map((r) => r.ref)];
+    if (!there.some((ref) => sameTarget(ref, signalTarget))) return detection;
+    const unheard = `the alert of ${signal.name} has not been heard of since nightshift started: whether it still fires is not known`;
+    return { ...detection, missing: [...detection.missing, unheard] };
   }
 
   diagnose(signal: Signal, policy: RemediationPolicy): Diagnosis {
