@@ -29,6 +29,7 @@ export const BLOCK_REASONS = [
   "StaleSignal",
   "NoData",
   "DependencyUnhealthy",
+  "StormBrake",
   "InProgress",
   "RecentlyRemediated",
   "CircuitOpen",
@@ -153,6 +154,20 @@ const pageSchema = z.strictObject({
   lastError: z.string().optional().meta({ description: "Why the last try failed." }),
 });
 
+/** What targets can share, and so be ill of, from the narrowest to the widest. */
+export const DOMAIN_KINDS = ["Workload", "Node", "Zone", "Namespace", "Cluster"] as const;
+export type DomainKind = (typeof DOMAIN_KINDS)[number];
+
+const stormSchema = z.strictObject({
+  domain: z.string().meta({
+    description: "Where too much is ill at once: `Workload/namespace/name`, `Node/name`, `Zone/name`, `Namespace/name` or `Cluster`.",
+  }),
+  message: z.string().meta({ description: "How much of it is ill, and what the ill ones share." }),
+  since: time.meta({ description: "When the storm was first seen; an episode that takes over from another keeps it." }),
+  releasedAt: time.optional().meta({ description: "When it was over. What is still ill is then acted on a little at a time." }),
+  page: pageSchema.optional().meta({ description: "The page for the group. None where an earlier episode of the same storm has it." }),
+});
+
 export const remediationStatusSchema = z
   .strictObject({
     revision: z.int().min(0).default(0).meta({ description: "Counts the writes of the status: a later state has a larger one." }),
@@ -184,6 +199,9 @@ export const remediationStatusSchema = z
         description: "On Kubernetes, the node agents' answers to capture steps, one for each `effectId`. Only agents write here.",
       }),
     page: pageSchema.optional().meta({ description: "The page that was sent for it, if any." }),
+    storm: stormSchema
+      .optional()
+      .meta({ description: "The storm that this episode stands for: its target was held, together with others that were ill at once." }),
     signalsFolded: z.int().min(0).default(0).meta({ description: "Signals that arrived during the episode and belong to it." }),
     lastSignalAt: time.optional().meta({ description: "When the newest of them arrived." }),
     signalResolvedAt: time.optional().meta({ description: "When the signal's source said that it is over." }),
@@ -241,6 +259,7 @@ export type StepRecord = z.output<typeof stepRecordSchema>;
 export type Attempt = z.output<typeof attemptSchema>;
 export type Artifact = z.output<typeof artifactSchema>;
 export type CaptureRecord = z.output<typeof captureRecordSchema>;
+export type StormRecord = z.output<typeof stormSchema>;
 export type PageRecord = z.output<typeof pageSchema>;
 export type SignalRecord = z.output<typeof signalRecordSchema>;
 export type DiagnosisRecord = z.output<typeof diagnosisRecordSchema>;

@@ -9,6 +9,7 @@ import {
   attemptOf,
   budgetOf,
   contextOf,
+  domainOf,
   episodeOf,
   HOUR,
   MINUTE,
@@ -49,6 +50,7 @@ const CASES: Readonly<Record<BlockReason, GateContext>> = {
     ...base,
     diagnosis: { ...base.diagnosis, dependency: { workload: { ...WORKLOAD, name: "bank" }, message: "fails" } },
   },
+  StormBrake: contextOf({ domains: [domainOf("Namespace", 4, 3)] }),
   InProgress: contextOf({ remediations: [selfEpisode(), episodeOf({ rootCauseKey: "leak payments", status: { phase: "Verifying" } })] }),
   RecentlyRemediated: contextOf({
     remediations: [
@@ -81,7 +83,7 @@ test("the gates stand in the order of the block reasons, each once, each with a 
 test("those that are asked again before every step", () => {
   assert.deepEqual(
     GATES.filter((gate) => gate.onEveryStep).map((gate) => gate.name),
-    ["Paused", "Unmanaged", "DependencyUnhealthy", "BudgetExhausted", "OutsideWindow", "AwaitingApproval"],
+    ["Paused", "Unmanaged", "DependencyUnhealthy", "StormBrake", "BudgetExhausted", "OutsideWindow", "AwaitingApproval"],
   );
 });
 

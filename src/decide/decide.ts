@@ -5,6 +5,7 @@ import { denial } from "./awaiting-approval.ts";
 import { modeOf } from "./episode.ts";
 import type { Decision, Gate, GateContext, Verdict } from "./gate.ts";
 import { GATES } from "./gates.ts";
+import { stormBrake, stormOf } from "./storm-brake.ts";
 
 interface Answer {
   readonly gate: Gate;
@@ -64,7 +65,14 @@ export function decide(context: GateContext, phase: "Start" | "Step"): Decision 
     action: awaits ? "AwaitApproval" : "Block",
     reason: gate.name,
     message: verdict.message,
+    ...(gate === stormBrake && !failed ? stormIn(verdict, context) : {}),
     ...(until === undefined || timeText(until) === undefined ? {} : { until }),
     verdicts,
   };
+}
+
+/** The storm, where a verdict is about one and not about the rest after one or an episode that stands for it. */
+function stormIn(verdict: Verdict, context: GateContext): Pick<Decision, "storm"> {
+  const storm = stormOf(context);
+  return storm === undefined || storm.message !== verdict.message ? {} : { storm: { domain: storm.domain.key, message: storm.message } };
 }

@@ -31,6 +31,8 @@ interface Episodes {
   readonly live: readonly Remediation[];
   /** The episodes of this policy on this workload, this one included: what cooldown and strikes are counted over. */
   readonly history: readonly Remediation[];
+  /** The episodes that stand for a storm, or did. */
+  readonly storms: readonly Remediation[];
 }
 
 // One walk for all gates: with ten thousand episodes, walking once a gate is what a decision would spend its time on.
@@ -43,10 +45,12 @@ export function episodesOf(context: GateContext): Episodes {
   let self: Remediation | undefined;
   const live: Remediation[] = [];
   const history: Remediation[] = [];
+  const storms: Remediation[] = [];
   for (const remediation of context.remediations) {
     const { name, namespace } = remediation.metadata;
     if (name === context.self?.name && namespace === context.self.namespace) self = remediation;
     else if (!isTerminal(remediation)) live.push(remediation);
+    if (remediation.status.storm !== undefined) storms.push(remediation);
     if (
       policy !== undefined &&
       // By name, not by uid: deleting a policy and creating it again does not forgive its strikes.
@@ -56,7 +60,7 @@ export function episodesOf(context: GateContext): Episodes {
     )
       history.push(remediation);
   }
-  const episodes = { self, live, history };
+  const episodes = { self, live, history, storms };
   sorted.set(context, episodes);
   return episodes;
 }

@@ -3,6 +3,7 @@ import type { RemediationBudget } from "../api/budget.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
 import type { BlockReason, GateVerdict, Remediation } from "../api/remediation.ts";
 import type { Diagnosis, Signal } from "../api/signal.ts";
+import type { FailureDomain } from "../orient/failure-domains.ts";
 import type { EffectType, Replica, Workload } from "../ports/platform.ts";
 
 /** Everything that a gate may look at. Times are milliseconds since the epoch. */
@@ -23,6 +24,8 @@ export interface GateContext {
   readonly budgets: readonly RemediationBudget[];
   /** Answers that people gave to this episode. */
   readonly approvals: readonly RemediationApproval[];
+  /** What the target shares with others, and who is ill there; empty where the workload does not exist. */
+  readonly domains: readonly FailureDomain[];
   /** Kinds of effect that the rung, or the step, needs which would be begun; undefined where there is none. */
   readonly effects?: ReadonlySet<EffectType>;
   /** Why what is known of the world may be out of date; undefined where it is not. */
@@ -56,6 +59,8 @@ export interface Decision {
   readonly message: string;
   /** When to ask again (ms), where that is known. */
   readonly until?: number;
+  /** The storm that the target is in, where the reason is one that no other episode stands for. */
+  readonly storm?: { readonly domain: string; readonly message: string };
   /** Every gate's verdict, in order, also those after the first that blocked. */
   readonly verdicts: readonly GateVerdict[];
 }

@@ -8,12 +8,13 @@ import { noData } from "./no-data.ts";
 import { outsideWindow } from "./outside-window.ts";
 import { paused } from "./paused.ts";
 import { recentlyRemediated } from "./recently-remediated.ts";
+import { stormBrake } from "./storm-brake.ts";
 import { staleSignal } from "./stale-signal.ts";
 import { unmanaged } from "./unmanaged.ts";
 
 /**
  * The gates, in the order in which they are asked. All of them are always asked and recorded; the order decides which
- * one is named as the reason. First what people have said, then whether the evidence stands, then what is going on, then
+ * one is named as the reason. First what people have said, then whether the evidence stands and is about the target itself, then what is going on, then
  * how much is allowed, and last what needs a person's time.
  */
 export const GATES: readonly Gate[] = [
@@ -27,6 +28,9 @@ export const GATES: readonly Gate[] = [
   noData,
   // Is the fault here at all? If it is elsewhere, the counts below are about the wrong workload.
   dependencyUnhealthy,
+  // Too much is ill at once for it to be here. After the dependency, which is the better name for the same; before
+  // everything that counts what is done to this one target.
+  stormBrake,
   // Somebody is at it: it will pass soon, and by itself. Before history, which that episode is about to change.
   inProgress,
   // Just treated. Before the circuit: it is the shorter rest and has a known end.

@@ -6,12 +6,22 @@ import { health } from "../act/verify.ts";
 import { messageOf, NightshiftError } from "../api/errors.ts";
 import { API_VERSION, targetKey } from "../api/meta.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
-import { type Attempt, isTerminal, type Phase, type Remediation, type RemediationStatus, type StepRecord } from "../api/remediation.ts";
+import {
+  type Attempt,
+  isTerminal,
+  type Phase,
+  type PageRecord,
+  type Remediation,
+  type RemediationStatus,
+  type StepRecord,
+  type StormRecord,
+} from "../api/remediation.ts";
 import type { Diagnosis, Signal } from "../api/signal.ts";
 import { timeMs, timestamp } from "../api/time.ts";
 import { durationMs } from "../api/units.ts";
 import type { Decision } from "../decide/gate.ts";
 import { isOthersWork } from "../decide/in-progress.ts";
+import { sameStorm } from "../decide/storm-brake.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Platform, Workload } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
@@ -187,7 +197,9 @@ export class Episodes {
     // Of the dependents of an ill service one has the episode: one root cause, one live remediation, one page (design rule S1).
     const twin = decision.reason === "DependencyUnhealthy" ? this.#liveOn(diagnosis.rootCauseKey) : undefined;
     if (twin !== undefined && isNew) this.#fold(twin);
-    if (busy || twin !== undefined || NO_EPISODE.has(decision.reason ?? "")) {
+    // Of all that a storm holds one has the episode, and the others wait for their turn without one.
+    const held = decision.reason === "StormBrake" && decision.storm === undefined;
+    if (busy || held || twin !== undefined || NO_EPISODE.has(decision.reason ?? "")) {
       const key = `${objectKey(policy)}|${signal.fingerprint}`;
       return { done: this.#recorder.write([...records, ...this.#decisionRecord(key, decision, policy, diagnosis, undefined)]) };
     }
@@ -203,6 +215,7 @@ export class Episodes {
         status = { ...status, phase: "Executing", attempts: [this.#intended(attempt)] };
       }
     }
+    if (decision.storm !== undefined) status = { ...status, storm: this.#stormRecord(draft, decision.storm) };
     const object = withConditions({ ...draft, status }, this.#clock.now());
     const key = objectKey(object);
     const recorded = this.#recorder.write([
@@ -222,6 +235,17 @@ export class Episodes {
       this.#beginning.delete(key);
       throw error;
     }
+  }
+
+  /** What an episode that stands for a storm keeps of it. The group is paged once, however many episodes stand for it in turn. */
+  #stormRecord({ spec }: Remediation, { domain, message }: NonNullable<Decision["storm"]>): StormRecord {
+    const all = this.#world.remediations.list().filter((other) => spec.mode === "Observe" || other.spec.mode !== "Observe");
+    const before = sameStorm(domain, all, this.#clock.now())?.status.storm;
+    const since = before?.since ?? timestamp(this.#clock.now());
+    // A dry run wakes nobody at once: it is paged for as any other that waits for long.
+    const paged = spec.mode === "Observe" || all.some(({ status }) => status.storm?.page !== undefined && status.storm.since === since);
+    const page: PageRecord = { state: "Pending", dedupKey: `storm/${domain}/${since}`, summary: message, tries: 0 };
+    return { domain, message, since, ...(paged ? {} : { page }) };
   }
 
   /** Whether another episode is at it, so that there need be none: one that waits for people's work does begin, and is handed to a person in time. */
@@ -412,6 +436,9 @@ export class Episodes {
     const decision = this.#world.decide("Start", signal, diagnosis, policy, remediation);
     const records = this.#decisionRecord(objectKey(remediation), decision, policy, diagnosis, remediation);
     const now = this.#clock.now();
+    const storm = this.#stormNow(remediation, decision);
+    const stormChanged = storm !== remediation.status.storm;
+    if (stormChanged && storm !== undefined) remediation = { ...remediation, status: { ...remediation.status, storm } };
     if (decision.action === "Act") {
       const last = remediation.status.attempts.at(-1);
       const rung = last === undefined ? 0 : Math.min(last.rung + 1, remediation.spec.ladder.length - 1);
@@ -446,7 +473,7 @@ export class Episodes {
         );
       return { after: Math.min(RECONSIDER_MS, left) };
     }
-    if (records.length > 0)
+    if (records.length > 0 || stormChanged)
       remediation = await this.#saveWith(
         {
           ...remediation,
@@ -458,6 +485,8 @@ export class Episodes {
       waited >= durationMs(policy.spec.escalation.blockedFor) &&
       remediation.status.page === undefined &&
       !SAID_BY_PEOPLE.has(decision.reason ?? "") &&
+      // Whoever is on call knows of the storm.
+      (decision.reason !== "StormBrake" || remediation.spec.mode === "Observe") &&
       !isPaged(remediation, this.#world.remediations.list())
     ) {
       const summary = `${remediation.spec.diagnosis.summary}; not acted on for ${policy.spec.escalation.blockedFor}: ${decision.reason ?? ""}: ${decision.message}`;
@@ -465,6 +494,15 @@ export class Episodes {
       return { after: 0 };
     }
     return { after: RECONSIDER_MS };
+  }
+
+  /** What is to be kept of a storm: its beginning, where this episode is to stand for one, and its end. */
+  #stormNow(remediation: Remediation, { storm }: Decision): StormRecord | undefined {
+    const known = remediation.status.storm;
+    if (storm === undefined)
+      return known === undefined || known.releasedAt !== undefined ? known : { ...known, releasedAt: timestamp(this.#clock.now()) };
+    if (known !== undefined && known.releasedAt === undefined) return known;
+    return this.#stormRecord(remediation, storm);
   }
 
   /** The signal is not seen. Gone is only what was looked for with data at hand; everything else is missing data. */
@@ -779,14 +817,25 @@ export class Episodes {
     };
   }
 
+  /** Tries what is to be told and was not confirmed yet: the episode's own page, and that of the storm that it stands for. */
   async #page(remediation: Remediation): Promise<Requeue> {
-    const { page } = remediation.status;
-    if (page?.state !== "Pending") return {};
-    const wait = page.nextTryAt === undefined ? 0 : this.#pageDueIn(objectKey(remediation), page.nextTryAt);
+    const { page, storm } = remediation.status;
+    if (page?.state === "Pending") return this.#deliver(remediation, page, (next) => ({ page: next }));
+    if (storm?.page?.state !== "Pending") return {};
+    return this.#deliver(remediation, storm.page, (next) => ({ storm: { ...storm, page: next } }));
+  }
+
+  async #deliver(
+    remediation: Remediation,
+    page: PageRecord,
+    kept: (next: PageRecord) => Pick<RemediationStatus, "page" | "storm">,
+  ): Promise<Requeue> {
+    const key = objectKey(remediation);
+    const wait = page.nextTryAt === undefined ? 0 : this.#pageDueIn(key, page.nextTryAt);
     if (wait > 0) return { after: wait };
     const next = await this.#pager.deliver(remediation, page, this.#world.policyOf(remediation));
     const said = next.state === "Sent" ? `paged: ${page.summary}` : `not paged: ${next.lastError ?? ""}`;
-    await this.#saveWith({ ...remediation, status: { ...remediation.status, page: next } }, [
+    await this.#saveWith({ ...remediation, status: { ...remediation.status, ...kept(next) } }, [
       this.#recorder.about(remediation, "Page", said, { state: next.state, dedupKey: next.dedupKey, tries: next.tries }),
     ]);
     return { after: 0 };
@@ -864,7 +913,7 @@ export class Episodes {
   }
 
   #forget(key: string, remediation: Remediation): void {
-    if (remediation.status.page?.state === "Pending") return;
+    if (remediation.status.page?.state === "Pending" || remediation.status.storm?.page?.state === "Pending") return;
     for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#folds, this.#asked, this.#pageDue]) map.delete(key);
     this.#stopwatches.forget(key);
   }

@@ -68,7 +68,7 @@ describe("the audit trail is away for a while", () => {
       ["Signal", "Decision"],
     );
     const decision = h.records.find((record) => record.type === "Decision");
-    assert.equal((decision?.data?.["verdicts"] as unknown[] | undefined)?.length, 11);
+    assert.equal((decision?.data?.["verdicts"] as unknown[] | undefined)?.length, 12);
     assert.ok(h.records.length < 30, `what was tried again and again is on record once: ${h.records.length} records`);
     await h.stop();
   });

@@ -35,7 +35,7 @@ describe("one episode", () => {
     await h.stop();
   });
 
-  it("puts the decision with all eleven verdicts and the intent on record before the first effect", async () => {
+  it("puts the decision with all twelve verdicts and the intent on record before the first effect", async () => {
     const { h, replica } = await ill();
     const seen: string[][] = [];
     await h.start({
@@ -56,7 +56,7 @@ describe("one episode", () => {
     assert.deepEqual(seen[0], ["Started", "Signal", "Decision", "Intent"]);
     const decision = h.records.find((record) => record.type === "Decision");
     assert.ok(!h.said("Intent").some((message) => message.includes("again")), "an intent was recorded twice without a crash");
-    assert.equal((decision?.data?.["verdicts"] as unknown[] | undefined)?.length, 11);
+    assert.equal((decision?.data?.["verdicts"] as unknown[] | undefined)?.length, 12);
     await h.stop();
   });
 

@@ -51,8 +51,6 @@ export class Loop {
   readonly #policies: Policies;
   readonly #stopping = new AbortController();
   readonly #unsubscribe: (() => void)[] = [];
-  /** Signals that fire, by policy and workload, as of the last evaluation. */
-  readonly #firing = new Map<string, Map<string, Signal>>();
   /** Workloads that changed since their policies were last evaluated. */
   readonly #changed = new Map<string, TargetRef>();
   #ticking: Promise<void> = Promise.resolve();
@@ -119,7 +117,9 @@ export class Loop {
         message: `nightshift began on platform ${platform.name} with ${this.#world.policies.list().length} policies`,
       },
     ]);
-    const unfinished = this.#world.remediations.list().filter((r) => !isTerminal(r) || r.status.page?.state === "Pending");
+    const unfinished = this.#world.remediations
+      .list()
+      .filter((r) => !isTerminal(r) || r.status.page?.state === "Pending" || r.status.storm?.page?.state === "Pending");
     // A crash can have come between storing a decision and its record: what is taken up again is put on record again.
     await this.#recorder.write(
       unfinished.map((r) =>
@@ -174,7 +174,7 @@ export class Loop {
         if (this.#stopping.signal.aborted) return;
       }
     }
-    for (const key of this.#firing.keys()) if (!seen.has(key)) this.#firing.delete(key);
+    for (const key of this.#world.firing.keys()) if (!seen.has(key)) this.#world.firing.delete(key);
     // What could not be written is not forgotten where nothing else is to be written.
     await this.#recorder.write([]);
     metrics.queueDepth(this.#queue.depth);
@@ -195,11 +195,11 @@ export class Loop {
   /** One policy on one workload: what fires goes to its episode, what changed goes on record. */
   async #evaluate(policy: RemediationPolicy, workload: Workload): Promise<void> {
     const key = pairKey(policy, workload);
-    const before = this.#firing.get(key);
+    const before = this.#world.firing.get(key);
     const { signals } = this.#world.detect(policy, workload);
     const firing = new Map(signals.filter((s) => s.state === "Firing").map((s) => [s.fingerprint, s]));
-    if (firing.size === 0) this.#firing.delete(key);
-    else this.#firing.set(key, firing);
+    if (firing.size === 0) this.#world.firing.delete(key);
+    else this.#world.firing.set(key, firing);
     const resolved = [...(before?.values() ?? [])].filter((signal) => !firing.has(signal.fingerprint));
     if (resolved.length > 0) {
       for (const signal of resolved) this.#options.metrics.signal(signal.source, signal.condition, "Resolved");

@@ -167,7 +167,7 @@ describe("S13: no burst when what was away returns", () => {
       apiVersion: API_VERSION,
       kind: "RemediationBudget",
       metadata: { name: "all", namespace: "default" },
-      spec: { budgets: [], maxConcurrent: 2 },
+      spec: { budgets: [], maxConcurrent: 2, stormBrake: { namespace: "100%", cluster: "100%" } },
     });
     for (let i = 0; i < 10; i++) {
       h.platform.addWorkload(`w${i}`, 3);

@@ -9,6 +9,7 @@ import { decide } from "../decide/decide.ts";
 import type { Decision, GateContext } from "../decide/gate.ts";
 import { detectSignals, targetsOf, type Detection } from "../orient/detect.ts";
 import { diagnose } from "../orient/diagnose.ts";
+import { failureDomains } from "../orient/failure-domains.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
 import { findWorkload } from "../act/machine.ts";
 import { effectsOf } from "../act/plan.ts";
@@ -34,6 +35,8 @@ export class World {
   readonly platform: Platform;
   readonly telemetry: Telemetry;
   readonly clock: Clock;
+  /** Signals that fire, by policy and workload, as of their last evaluation, and by fingerprint. */
+  readonly firing = new Map<string, ReadonlyMap<string, Signal>>();
   readonly #metrics: LoopMetrics;
   /** Uids of episodes that were taken up after a start, and whose alert has not been heard of since. */
   readonly #unheard = new Set<string>();
@@ -140,13 +143,25 @@ export class World {
     self: Remediation | undefined,
   ): Decision {
     const workload = this.workload(diagnosis.workload);
+    const replica = workload?.replicas.find((each) => each.ref.uid === diagnosis.remediationTarget.uid);
+    const domains = this.#timed("orient", () =>
+      failureDomains({
+        signal,
+        workload,
+        replica,
+        workloads: this.platform.workloads(),
+        firing: [...this.firing.values()].flatMap((signals) => [...signals.values()]),
+        dependencies: this.dependencies.list(),
+      }),
+    );
     const context: GateContext = {
       now: this.clock.now(),
       policy,
       signal,
       diagnosis,
       workload,
-      replica: workload?.replicas.find((replica) => replica.ref.uid === diagnosis.remediationTarget.uid),
+      replica,
+      domains,
       self: self === undefined ? undefined : { namespace: self.metadata.namespace, name: self.metadata.name },
       remediations: this.#episodes(self),
       budgets: this.budgets.list(),

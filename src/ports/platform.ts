@@ -46,6 +46,10 @@ export interface Replica {
    * platform that knows no such state.
    */
   readonly detached?: boolean;
+  /** Where it runs, where the platform tells: what else is there may share its fault. A node runs on itself. */
+  readonly node?: string;
+  /** The failure zone of that node. */
+  readonly zone?: string;
   /** What somebody else does to it now. */
   readonly busy?: Busy;
   /** Whose do-not-remediate mark holds for it too: the node and the ReplicaSet of a pod; the pods on a node that carry one. */

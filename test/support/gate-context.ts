@@ -1,10 +1,11 @@
 import { remediationApprovalSchema, type RemediationApproval } from "../../src/api/approval.ts";
 import { remediationBudgetSchema, type RemediationBudget } from "../../src/api/budget.ts";
-import { API_VERSION, type TargetRef } from "../../src/api/meta.ts";
+import { API_VERSION, targetKey, type TargetRef } from "../../src/api/meta.ts";
 import { remediationPolicySchema, type RemediationPolicy } from "../../src/api/policy.ts";
 import { remediationSchema, type Attempt, type Remediation } from "../../src/api/remediation.ts";
 import { timestamp } from "../../src/api/time.ts";
 import type { GateContext } from "../../src/decide/gate.ts";
+import type { FailureDomain } from "../../src/orient/failure-domains.ts";
 import type { Replica, Workload } from "../../src/ports/platform.ts";
 
 /** Wednesday noon, UTC. */
@@ -138,6 +139,20 @@ export const selfEpisode = (options: EpisodeOptions = {}): Remediation =>
     ...options,
   });
 
+/** A failure domain of `size`, of which `ill` are ill. */
+export function domainOf(kind: FailureDomain["kind"], size: number, ill: number, over: Partial<FailureDomain> = {}): FailureDomain {
+  return {
+    kind,
+    key: kind === "Cluster" ? kind : `${kind}/shop`,
+    unit: kind === "Namespace" || kind === "Cluster" ? "workloads" : "replicas",
+    size,
+    ill: Array.from({ length: ill }, (_, i) => `ill-${i}`),
+    workloads: new Set([targetKey(WORKLOAD), "Workload/default/elsewhere"]),
+    shared: [],
+    ...over,
+  };
+}
+
 /** A case in which every gate passes: the first of three healthy replicas leaks, and nothing stands against a restart. */
 export function contextOf(over: Partial<GateContext> = {}): GateContext {
   const workload = over.workload ?? workloadOf();
@@ -175,6 +190,7 @@ export function contextOf(over: Partial<GateContext> = {}): GateContext {
     remediations: [selfEpisode()],
     budgets: [],
     approvals: [],
+    domains: [],
     ...over,
   };
 }

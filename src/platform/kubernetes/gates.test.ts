@@ -8,6 +8,7 @@ import { effectsOf } from "../../act/plan.ts";
 import { decide } from "../../decide/decide.ts";
 import type { Decision } from "../../decide/gate.ts";
 import { diagnose } from "../../orient/diagnose.ts";
+import { failureDomains } from "../../orient/failure-domains.ts";
 import { detectSignals, targetsOf } from "../../orient/detect.ts";
 import type { Telemetry } from "../../observe/telemetry.ts";
 
@@ -41,6 +42,7 @@ function decided(
   const [signal] = detectSignals(policy, workload, NO_TELEMETRY, [], now).signals;
   assert.ok(signal !== undefined, "nothing fires");
   const diagnosis = diagnose(signal, policy, workloads, [], NO_TELEMETRY, now);
+  const replica = workload.replicas.find((each) => each.ref.uid === diagnosis.remediationTarget.uid);
   return decide(
     {
       now,
@@ -48,11 +50,12 @@ function decided(
       signal,
       diagnosis,
       workload,
-      replica: workload.replicas.find((replica) => replica.ref.uid === diagnosis.remediationTarget.uid),
+      replica,
       self: undefined,
       remediations: [],
       budgets: [],
       approvals: [],
+      domains: failureDomains({ signal, workload, replica, workloads, firing: [], dependencies: [] }),
       effects: effectsOf(spec.ladder[0]!, namespace, () => undefined),
     },
     "Start",
@@ -120,6 +123,34 @@ describe("gates on Kubernetes' objects", () => {
       assert.match(decision.message, message);
     });
 
+  it("block where a node, or the zone that it is in, has taken others along", async () => {
+    const { world } = await ill();
+    for (const [node, zone] of [
+      ["n1", "west"],
+      ["n2", "east"],
+    ] as const)
+      world.kube.change("Node", "", node, { metadata: { labels: { "topology.kubernetes.io/zone": zone } } });
+    const others = ["bank", "shop", "mail"];
+    for (const name of others) {
+      world.deployment(name, 2);
+      const pods = world.kube.view.workloads().find((w) => w.ref.name === name)?.replicas ?? [];
+      for (const [i, pod] of pods.entries()) world.kube.change("Pod", "shop", pod.ref.name, { spec: { nodeName: i === 0 ? "n1" : "n2" } });
+    }
+    assert.equal(decided(world).action, "Act");
+    for (const name of others) {
+      const pod = world.kube.view
+        .workloads()
+        .find((w) => w.ref.name === name)
+        ?.replicas.find((r) => r.node === "n1");
+      world.kube.change("Pod", "shop", pod?.ref.name ?? "", {
+        status: { conditions: [{ type: "Ready", status: "False", lastTransitionTime: at(6_000) }] },
+      });
+    }
+    const decision = decided(world);
+    assert.deepEqual([decision.action, decision.reason], ["Block", "StormBrake"]);
+    assert.match(decision.message, /4 of 4 workloads in Cluster are ill at once, more than 2; what they share: node n1; zone west$/);
+  });
+
   it("let a rollback cure a rollout that hangs", async () => {
     const { world } = await ill();
     world.kube.change("Deployment", "shop", "payments", { spec: { template: { metadata: { labels: { v: "2" } } } } });
@@ -159,9 +190,9 @@ describe("gates on nodes", () => {
   });
 
   it("block when more is: then the nodes are not what is ill", async () => {
-    const decision = decided(await nodes(6, ["n1", "n2", "n3"]), drain, target, "nightshift-system");
+    const decision = decided(await nodes(20, ["n1", "n2", "n3", "n4", "n5"]), drain, target, "nightshift-system");
     assert.equal(decision.reason, "BudgetExhausted");
-    assert.match(decision.message, /3 of 6 replicas would be unavailable; NodePool nodes, of which at most 20% may be unavailable/);
+    assert.match(decision.message, /5 of 20 replicas would be unavailable; NodePool nodes, of which at most 20% may be unavailable/);
   });
 
   it("block on a node that somebody else has cordoned, and on what is marked there", async () => {

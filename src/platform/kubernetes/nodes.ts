@@ -13,6 +13,12 @@ const POOL_LABELS = [
 ] as const;
 const CONTROL_PLANE = "node-role.kubernetes.io/control-plane";
 
+/** The zone that a node says that it is in (well-known label, set by every cloud provider). */
+export function zoneOf(node: NodeRecord): string | undefined {
+  const zone = node.labels["topology.kubernetes.io/zone"];
+  return zone === "" ? undefined : zone;
+}
+
 /** Most of a pool that may be unavailable: the share above which Karpenter stops repairing, as then the nodes are not what is ill. */
 export const MAX_UNAVAILABLE_SHARE = 0.2;
 /** A node that was never ready is joining. Its first `Ready: False` comes within this time of its creation (ms). */
@@ -62,6 +68,7 @@ export function nodePool(
 
 function nodeReplica(workload: TargetRef, node: NodeRecord, marked: readonly Markable[]): Replica {
   const ready = node.ready === "True";
+  const zone = zoneOf(node);
   return {
     ref: { kind: "Node", namespace: workload.namespace, name: node.name, uid: node.uid },
     workload,
@@ -74,6 +81,8 @@ function nodeReplica(workload: TargetRef, node: NodeRecord, marked: readonly Mar
     restarts: 0,
     labels: node.labels,
     annotations: node.annotations,
+    node: node.name,
+    ...(zone === undefined ? {} : { zone }),
     ...(node.unschedulable && node.annotations[MARKS.cordonedBy] === undefined
       ? { busy: { reason: "Cordoned" as const, message: `Node ${node.name} was cordoned by somebody else (spec.unschedulable: true)` } }
       : {}),

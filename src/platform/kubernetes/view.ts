@@ -6,7 +6,7 @@ import type { Markable, Replica, Workload } from "../../ports/platform.ts";
 import { minAvailableOf } from "./budgets.ts";
 import { HealthHistory } from "./health-history.ts";
 import { MARKS } from "./marks.ts";
-import { isMarked, nodePool, poolOf } from "./nodes.ts";
+import { isMarked, nodePool, poolOf, zoneOf } from "./nodes.ts";
 import {
   type BaseRecord,
   isAtLeast,
@@ -292,7 +292,8 @@ export class ClusterView {
       if (isNews) this.#mark(`pool:${poolOf(node)}`);
     }
     // Whatever else changes is nothing to the pods on it.
-    if (before?.unschedulable === after?.unschedulable && isMarked(before) === isMarked(after)) return;
+    const zoned = (node: NodeRecord | undefined): string | undefined => (node === undefined ? undefined : zoneOf(node));
+    if (before?.unschedulable === after?.unschedulable && isMarked(before) === isMarked(after) && zoned(before) === zoned(after)) return;
     for (const pod of this.#podsOnNode.get((after ?? before)?.name ?? "")) this.#mark(this.#rootOfPod(pod));
   }
 
@@ -472,6 +473,7 @@ export class ClusterView {
     const startedBy = annotations[MARKS.startedBy];
     const replaces = annotations[MARKS.replaces];
     const around = this.#around(pod, node);
+    const zone = node === undefined ? undefined : zoneOf(node);
     return {
       ref: { kind: "Pod", namespace: pod.namespace, name: pod.name, uid: pod.uid },
       workload,
@@ -488,6 +490,8 @@ export class ClusterView {
       ...(startedBy === undefined ? {} : { startedBy }),
       ...(replaces === undefined ? {} : { replaces }),
       detached: annotations[MARKS.detachedFrom] !== undefined,
+      ...(pod.node === undefined ? {} : { node: pod.node }),
+      ...(zone === undefined ? {} : { zone }),
       ...(node?.unschedulable === true
         ? {
             busy: {

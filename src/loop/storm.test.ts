@@ -1,0 +1,127 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { Harness } from "../../test/support/harness.ts";
+
+const SERVICES = 8;
+
+/** Services of three replicas each, with a policy each. */
+async function cluster(spec: Record<string, unknown> = {}): Promise<Harness> {
+  const h = new Harness();
+  for (let i = 0; i < SERVICES; i++) {
+    h.platform.addWorkload(`s${i}`, 3);
+    await h.policy({ targets: [{ name: `s${i}` }], maxSignalAge: "24h", escalation: { blockedFor: "1m" }, ...spec }, `s${i}`);
+  }
+  return h;
+}
+const replica = (h: Harness, i: number): string => h.platform.workload(`s${i}`).replicas[0]?.ref.name ?? "";
+const fire = (h: Harness, ...services: number[]): string[] => {
+  const names = services.map((i) => replica(h, i));
+  for (const name of names) h.fire("Ill", { replica: name });
+  return names;
+};
+/** A replica that was replaced is ill no more. */
+function resolveWhenReplaced(h: Harness): void {
+  h.platform.onChange(() => {
+    const there = new Set(h.platform.workloads().flatMap((w) => w.replicas.map((r) => r.ref.name)));
+    for (const alert of h.alerts.values())
+      if (alert.status === "firing" && !there.has(alert.labels["replica"] ?? ""))
+        h.fire("Ill", { replica: alert.labels["replica"] ?? "" }, "resolved");
+  });
+}
+const begun = (h: Harness): number => h.platform.log.filter((type) => type === "StartReplacement").length;
+
+describe("the storm brake", () => {
+  it("holds what is ill at once, under one episode, and pages once for all of it", async () => {
+    const h = await cluster();
+    await h.start();
+    fire(h, 0, 1, 2, 3, 4, 5);
+    await h.pass(300_000, 1_000);
+    assert.deepEqual(h.platform.log, []);
+    const { status } = h.only();
+    assert.deepEqual([status.phase, status.reason, status.storm?.domain], ["Blocked", "StormBrake", "Cluster"]);
+    assert.equal(h.pages.length, 1);
+    assert.match(h.pages[0]?.summary ?? "", /^6 of 8 workloads in Cluster are ill at once/);
+    await h.stop();
+  });
+
+  it("the same, but fewer: they are healed at once, and nobody is paged", async () => {
+    const h = await cluster();
+    resolveWhenReplaced(h);
+    await h.start();
+    fire(h, 0, 1);
+    await h.pass(1_000);
+    assert.equal(begun(h), 2);
+    assert.ok(await h.until(() => h.ended()));
+    assert.deepEqual([h.pages, h.remediations().map((r) => r.status.outcome)], [[], ["Remediated", "Remediated"]]);
+    await h.stop();
+  });
+
+  it("lets go when it is over, one after the other and not all at once, also after a crash; pages no second time", async () => {
+    const h = await cluster({ verify: { stableFor: "1s", timeout: "30s" } });
+    await h.store.create({
+      apiVersion: "nightshift.dev/v1alpha1",
+      kind: "RemediationBudget",
+      metadata: { name: "all", namespace: "default" },
+      spec: { budgets: [], stormBrake: { cluster: 3, namespace: 3 } },
+    } as never);
+    resolveWhenReplaced(h);
+    await h.start();
+    const names = fire(h, 0, 1, 2, 3, 4);
+    await h.pass(20_000);
+    for (const name of names.slice(0, 2)) h.fire("Ill", { replica: name }, "resolved");
+    await h.pass(500);
+    await h.stop();
+    await h.start();
+    const at: number[] = [];
+    for (let i = 0; i < 480; i++) {
+      await h.clock.advance(250);
+      while (at.length < begun(h)) at.push(h.clock.now());
+    }
+    assert.equal(at.length, 3);
+    for (const [i, time] of at.entries()) if (i > 0) assert.ok(time - (at[i - 1] ?? 0) >= 30_000, `${time - (at[i - 1] ?? 0)} ms apart`);
+    assert.ok(h.ended());
+    assert.equal(h.pages.length, 1);
+    await h.stop();
+  });
+
+  it("an episode whose target is gone hands a storm that goes on to another, under the same page", async () => {
+    const h = await cluster();
+    await h.start();
+    const [first] = fire(h, 0, 1, 2, 3, 4, 5);
+    await h.pass(5_000);
+    const name = h.only().metadata.name;
+    const service = h.only().spec.workload.name;
+    assert.equal(h.platform.workload(service).replicas[0]?.ref.name, first);
+    h.platform.remove(service, `uid-${first ?? ""}`);
+    await h.pass(60_000);
+    const held = h.remediations().filter((r) => r.status.phase === "Blocked");
+    assert.equal(held.length, 1);
+    assert.notEqual(held[0]?.metadata.name, name);
+    assert.deepEqual([h.platform.log, h.pages.length], [[], 1]);
+    await h.stop();
+  });
+
+  it("in Observe nobody is woken at once, and real episodes are not held by it", async () => {
+    const h = await cluster({ mode: "Observe" });
+    await h.start();
+    fire(h, 0, 1, 2, 3, 4, 5);
+    await h.pass(30_000);
+    assert.deepEqual([h.pages, h.only().status.reason], [[], "StormBrake"]);
+    await h.stop();
+  });
+
+  it("a storm that rises in the middle of an episode holds its next step", async () => {
+    const h = await cluster();
+    h.platform.replacementsBecomeReady = false;
+    await h.start();
+    fire(h, 0);
+    await h.pass(1_000);
+    assert.deepEqual(h.platform.log, ["StartReplacement"]);
+    fire(h, 1, 2, 3, 4, 5);
+    const replacement = h.platform.workload("s0").replicas.find((r) => r.startedBy !== undefined);
+    h.platform.change("s0", replacement?.ref.name ?? "", { ready: true, everReady: true });
+    await h.pass(20_000);
+    assert.ok(!h.platform.log.includes("RemoveFromTraffic"), h.platform.log.join());
+    await h.stop();
+  });
+});
