@@ -31,9 +31,8 @@ export function needsReplica(rung: Rung, namespace: string, runbooks: RunbookLoo
 
 /** The effects that a rung with a strategy needs. */
 function needsOf(rung: Rung): readonly EffectType[] {
-  const definition = rung.strategy === undefined ? undefined : STRATEGY_DEFINITIONS[rung.strategy];
   return [
-    ...(definition?.needs ?? []),
+    ...(rung.strategy === undefined ? [] : STRATEGY_DEFINITIONS[rung.strategy].needs),
     ...(rung.captures.length > 0 ? (["Capture"] as const) : []),
     ...(rung.scale?.for === undefined ? [] : (["ScaleBack"] as const)),
   ];
@@ -58,9 +57,8 @@ export function unsupported(
   policy.spec.ladder.forEach((rung, index) => {
     const where = `RemediationPolicy ${policy.metadata.namespace}/${policy.metadata.name} spec.ladder[${index}]`;
     if (rung.strategy !== undefined) {
-      const definition = STRATEGY_DEFINITIONS[rung.strategy];
       const needs = needsOf(rung);
-      if (definition === undefined || needs.some((effect) => !platform.effects.has(effect))) {
+      if (needs.some((effect) => !platform.effects.has(effect))) {
         const offered = Object.entries(STRATEGY_DEFINITIONS)
           .filter(([, d]) => d.needs.every((effect) => platform.effects.has(effect)))
           .map(([name]) => name);
@@ -115,7 +113,7 @@ export interface PlanRequest {
 
 /**
  * The steps of one attempt, all `Pending`, for the world as it is now.
- * Throws a `NightshiftError` where there is nothing to do: `PLAN_IMPOSSIBLE`, `UNKNOWN_RUNBOOK`, `STRATEGY_NOT_SUPPORTED`,
+ * Throws a `NightshiftError` where there is nothing to do: `PLAN_IMPOSSIBLE`, `UNKNOWN_RUNBOOK`,
  * or `GITOPS_OWNED` where a GitOps tool would take it back.
  */
 export function plan(request: PlanRequest): StepRecord[] {
@@ -132,9 +130,7 @@ export function plan(request: PlanRequest): StepRecord[] {
 
 function plannedSteps({ rung, workload, target, namespace, runbooks }: PlanRequest): readonly PlannedStep[] {
   if (rung.strategy !== undefined) {
-    const definition = STRATEGY_DEFINITIONS[rung.strategy];
-    if (definition === undefined) throw new NightshiftError("STRATEGY_NOT_SUPPORTED", `strategy ${rung.strategy} cannot be carried out`);
-    const steps = definition.plan({ rung, target, workload });
+    const steps = STRATEGY_DEFINITIONS[rung.strategy].plan({ rung, target, workload });
     if (typeof steps === "string") throw new NightshiftError("PLAN_IMPOSSIBLE", steps);
     return steps;
   }

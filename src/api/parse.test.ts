@@ -78,6 +78,13 @@ describe("names place, path and what to write instead", () => {
     assert.match(fix, /did you mean RestartPod\?/);
     for (const strategy of STRATEGIES) assert.ok(fix.includes(strategy), strategy);
   });
+  test("a strategy that is not built is unknown, wherever it is spoken of", () => {
+    for (const strategy of ["ResetConnectionPool", "FlushCache", "ReclaimDisk", "RestoreLastKnownGood"]) {
+      const [error] = errorsOf(swap("RestartPod", strategy));
+      assert.deepEqual([error?.code, error?.message], ["UNKNOWN_STRATEGY", `unknown strategy ${JSON.stringify(strategy)}`]);
+      assert.match(error?.fix ?? "", /valid: RestartPod, RollingRestart, ScaleUp, EvictPod, RollbackRollout, ResizeResources/);
+    }
+  });
   test("an unknown field, with what was meant", () => {
     const text = swap("  ladder:", "  coldown: 5m\n  ladder:");
     assert.equal(only(text), "12:3 UNKNOWN_FIELD spec.coldown");

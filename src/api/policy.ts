@@ -11,7 +11,7 @@ export const mode = z.enum(MODES).meta({
 });
 export type Mode = z.output<typeof mode>;
 
-/** Strategies ready to use. Which of them a platform can carry out is checked when the policy is loaded there. */
+/** Strategies ready to use: those that are built, so that any other is refused when a policy is applied. Which of them a platform can carry out is checked when the policy is loaded there. */
 export const STRATEGIES = [
   "RestartPod",
   "RollingRestart",
@@ -19,11 +19,7 @@ export const STRATEGIES = [
   "EvictPod",
   "RollbackRollout",
   "ResizeResources",
-  "ResetConnectionPool",
-  "FlushCache",
-  "ReclaimDisk",
   "CordonAndDrainNode",
-  "RestoreLastKnownGood",
   "RunJob",
   "Notify",
 ] as const;

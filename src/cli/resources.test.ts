@@ -79,12 +79,12 @@ describe("applying resources", () => {
     assert.equal(now[0]?.metadata.uid, known.metadata.uid, "an edited policy is the same policy");
   });
   it("a policy that the platform cannot carry out is refused before it is needed, with what can be done", async (t) => {
-    const dir = directory(t, { "a.yaml": policyText("a", "RollbackRollout"), "b.yaml": policyText("b", "FlushCache") });
+    const dir = directory(t, { "a.yaml": policyText("a", "RollbackRollout"), "b.yaml": policyText("b", "RollbackRollout") });
     const { resources } = await readResources([dir]);
     const effects = new Set<EffectType>(["StartReplacement", "RemoveReplacement", "RemoveFromTraffic", "RestoreTraffic", "Stop"]);
     assert.throws(() => refuseUnsupported(resources, { name: "host", effects }), {
       code: "STRATEGY_NOT_SUPPORTED",
-      message: /2 rungs cannot be carried out:[^]*RollbackRollout[^]*Use one of RestartPod[^]*FlushCache/,
+      message: /2 rungs cannot be carried out:[^]*RollbackRollout[^]*Use one of RestartPod[^]*default\/b/,
     });
   });
 });

@@ -41,6 +41,7 @@ const CASES: readonly (readonly [string, Kind, unknown, RegExp])[] = [
     },
     /same key/,
   ],
+  ["a strategy that there is none of", "RemediationPolicy", { ...policy, ladder: [{ strategy: "FlushCache" }] }, /none of the values/],
   ["a rung of nothing", "RemediationPolicy", { ...policy, ladder: [{}] }, /either strategy or runbook/],
   ["ScaleUp without scale", "RemediationPolicy", { ...policy, ladder: [{ strategy: "ScaleUp" }] }, /ScaleUp needs scale/],
   ["scale without ScaleUp", "RemediationPolicy", { ...policy, ladder: [{ runbook: "r", scale: { max: 3 } }] }, /scale goes with/],

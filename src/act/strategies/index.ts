@@ -10,11 +10,8 @@ import { runJobStrategy } from "./run-job.ts";
 import { scaleUp } from "./scale-up.ts";
 import type { StrategyDefinition } from "./strategy.ts";
 
-/**
- * The strategies that can be carried out. One that the schema knows and this list lacks is refused when a policy is
- * loaded, not when it is needed.
- */
-export const STRATEGY_DEFINITIONS: Readonly<Partial<Record<Strategy, StrategyDefinition>>> = {
+/** The strategies, by name. */
+export const STRATEGY_DEFINITIONS: Readonly<Record<Strategy, StrategyDefinition>> = {
   RestartPod: restartPod,
   RollingRestart: rollingRestart,
   ScaleUp: scaleUp,
