@@ -2,7 +2,7 @@
 // gives to the operator, so that what the chart allows is what the strategies need.
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
-import { MARKS } from "../../src/platform/kubernetes/marks.ts";
+import { FIELD_MANAGER, MARKS } from "../../src/platform/kubernetes/marks.ts";
 import type { HorizontalPodAutoscaler, Node, Owner, Pod } from "../../src/platform/kubernetes/objects.ts";
 import { Cluster } from "../cluster/cluster.ts";
 import { FAKE_NODE_ANNOTATION } from "../cluster/components.ts";
@@ -184,6 +184,12 @@ describe("strategies on a real cluster", { skip: lacking({ nodes: true, tools: [
       });
       loop.fire({ deployment: "crowd" });
       await loop.whole("crowd", 3);
+      // Stated by server-side apply, and nothing beside what the strategy is about.
+      const written = (await cluster.get<Owner>("deployment", "crowd", "-n", SHOP, "--show-managed-fields")).metadata.managedFields?.find(
+        ({ manager }) => manager === FIELD_MANAGER,
+      );
+      assert.equal(written?.operation, "Apply");
+      assert.deepEqual(written?.fieldsV1?.["f:spec"], { "f:replicas": {} });
       const ended = await loop.episode("crowd");
       loop.fire({ deployment: "crowd" }, "resolved");
       assert.equal(ended.status.outcome, "Ineffective", story(ended));
@@ -494,6 +500,42 @@ describe("strategies on a real cluster", { skip: lacking({ nodes: true, tools: [
       assert.deepEqual([ended.status.phase, ended.status.reason], ["Escalated", "GitOpsOwned"], story(ended));
       assert.match(ended.status.message ?? "", /spec.replicas of Deployment owned is owned by Flux Kustomization flux-system\/shop/);
       assert.equal((await get<Owner>("deployment", "owned")).spec.replicas, 2);
+    });
+  });
+
+  describe("server-side apply", () => {
+    it("leaves what somebody else states, and tells a person which field is whose", async () => {
+      await cluster.kubectl(["apply", "--server-side", "--field-manager=helm", "-f", "-"], {
+        input: JSON.stringify(deployment("stated", 2)),
+      });
+      await loop.whole("stated", 2);
+      await loop.policy("stated", { ladder: [{ strategy: "ScaleUp", scale: { by: 1, max: 5 } }] });
+      loop.fire({ deployment: "stated" });
+      const ended = await loop.episode("stated");
+      loop.fire({ deployment: "stated" }, "resolved");
+      assert.equal(ended.status.phase, "Escalated", story(ended));
+      assert.match(
+        ended.status.message ?? "",
+        /spec.replicas of Deployment shop\/stated is stated by the field manager helm \(server-side apply\)/,
+      );
+      assert.equal((await get<Owner>("deployment", "stated")).spec.replicas, 2);
+    });
+
+    it("does not take back what somebody has set away and back since", async () => {
+      await cluster.apply([deployment("regained", 2), service("regained")]);
+      await loop.whole("regained", 2);
+      await loop.policy("regained", {
+        ladder: [{ strategy: "ScaleUp", scale: { by: 1, max: 5 } }],
+        verify: { stableFor: "1s", timeout: "20s" },
+        cooldown: "1h",
+      });
+      loop.fire({ deployment: "regained" });
+      await loop.whole("regained", 3);
+      for (const replicas of [4, 3]) await cluster.kubectl(["scale", "deployment/regained", `--replicas=${replicas}`, "-n", SHOP]);
+      const ended = await loop.episode("regained");
+      loop.fire({ deployment: "regained" }, "resolved");
+      assert.deepEqual(stepsOf(ended), ["scale Done", "scaleBack Done"], story(ended));
+      assert.equal((await get<Owner>("deployment", "regained")).spec.replicas, 3);
     });
   });
 

@@ -14,7 +14,7 @@ import type {
   PodDisruptionBudget,
   Service,
 } from "../../src/platform/kubernetes/objects.ts";
-import { DELETION_COST, SERVICE_NAME } from "../../src/platform/kubernetes/marks.ts";
+import { DELETION_COST, FIELD_MANAGER, SERVICE_NAME } from "../../src/platform/kubernetes/marks.ts";
 import {
   collectionPath,
   objectPath,
@@ -26,6 +26,7 @@ import {
 import { selects, serviceSelects } from "../../src/platform/kubernetes/selector.ts";
 import { MemoryTable, type Tables } from "../../src/platform/kubernetes/table.ts";
 import { ClusterView } from "../../src/platform/kubernetes/view.ts";
+import { managedApply, managedUpdate } from "./managed-fields.ts";
 import type { ManualClock } from "./manual-clock.ts";
 
 type Json = Record<string, unknown>;
@@ -56,7 +57,7 @@ const OTHERS = {
 };
 
 /**
- * An API server in memory, at the level of `KubeClient`: resourceVersions and conflicts, merge patches, selectors,
+ * An API server in memory, at the level of `KubeClient`: resourceVersions and conflicts, patches and applies, selectors,
  * deletions with preconditions, evictions under budgets; with the controllers of ReplicaSets and EndpointSlices, so that
  * what is written has the consequences that it has on a cluster. A view over it is kept up to date.
  */
@@ -101,15 +102,30 @@ export class FakeKube implements KubeClient {
   /** Puts an object there, or changes what is there. */
   put(kind: Kind, draft: Draft): KubeObject {
     const path = this.#path(kind, draft.metadata.namespace ?? "", draft.metadata.name);
-    const object = this.#store(path, kind, draft as unknown as Json & KubeObject);
+    const before = this.#objects.get(path);
+    const given = draft as unknown as Json & KubeObject;
+    const object = this.#store(
+      path,
+      kind,
+      given.metadata.managedFields === undefined ? managedUpdate(before, given, "kubectl-create") : given,
+    );
     this.settle();
     return object;
   }
 
-  /** Changes an object as somebody else would. */
-  change(kind: Kind, namespace: string, name: string, patch: Json): void {
+  /** Changes an object as somebody else would; whose fields are which may be said, too. */
+  change(kind: Kind, namespace: string, name: string, patch: Json & { readonly metadata?: Json }): void {
     const path = this.#path(kind, namespace, name);
-    this.#store(path, kind, merge(this.#must(path), patch) as Json & KubeObject);
+    const before = this.#must(path);
+    const after = merge(before, patch) as Json & KubeObject;
+    this.#store(path, kind, patch.metadata?.["managedFields"] === undefined ? managedUpdate(before, after, "kubectl-edit") : after);
+    this.settle();
+  }
+
+  /** Applies to an object as somebody else would, by server-side apply. */
+  applyAs(manager: string, kind: Kind, namespace: string, name: string, config: Json): void {
+    const path = this.#path(kind, namespace, name);
+    this.#apply(path, config, kind, { fieldManager: manager, force: true });
     this.settle();
   }
 
@@ -203,6 +219,15 @@ export class FakeKube implements KubeClient {
         return this.#store(at, kind, body as Json & KubeObject);
       }
       case "PATCH":
+        if (request.contentType === "application/apply-patch+yaml") {
+          this.#wrote(method, path, body);
+          try {
+            return this.#apply(path, body, kind, query);
+          } catch (error) {
+            this.writes.pop();
+            throw error;
+          }
+        }
         return this.#patch(path, body, kind, false);
       case "DELETE": {
         const object = this.#must(path);
@@ -216,18 +241,34 @@ export class FakeKube implements KubeClient {
     }
   }
 
+  #apply(path: string, config: Json, kind: Kind, query: NonNullable<KubeRequest["query"]>): KubeObject {
+    const live = this.#must(path);
+    const { uid, resourceVersion } = (config["metadata"] ?? {}) as Partial<KubeObject["metadata"]>;
+    this.#check(live, { ...(uid === undefined ? {} : { uid }), ...(resourceVersion === undefined ? {} : { resourceVersion }) });
+    const answer = managedApply(live, config, String(query["fieldManager"]), query["force"] === true);
+    if ("object" in answer) return this.#store(path, kind, answer.object);
+    const causes = answer.conflicts.map((conflict) => ({ reason: "FieldManagerConflict", ...conflict }));
+    throw new KubeApiError("KUBE_CONFLICT", `Apply failed with ${causes.length} conflicts`, {
+      statusCode: 409,
+      status: { reason: "Conflict", details: { causes } },
+    });
+  }
+
   #patch(path: string, body: Json, kind: Kind, resize: boolean): KubeObject {
     const object = this.#must(path);
     if (Array.isArray(body)) {
       const patched = jsonPatch(object, body as readonly JsonPatch[]) as Json & KubeObject;
       this.#check(object, { resourceVersion: patched.metadata.resourceVersion });
       this.#wrote("PATCH", path, body);
-      return this.#store(path, kind, patched);
+      return this.#store(path, kind, managedUpdate(object, patched, FIELD_MANAGER));
     }
     const metadata = (body["metadata"] ?? {}) as { resourceVersion?: string };
     this.#check(object, { resourceVersion: metadata.resourceVersion ?? object.metadata.resourceVersion });
     this.#wrote("PATCH", path, body);
-    if (!resize) return this.#store(path, kind, merge(object, withNamed(object, body)) as Json & KubeObject);
+    if (!resize) {
+      const patched = merge(object, withNamed(object, body)) as Json & KubeObject;
+      return this.#store(path, kind, managedUpdate(object, patched, FIELD_MANAGER));
+    }
     // The subresource changes resources only, and a kubelet that has room for them carries them out.
     const spec = (withNamed(object, body)["spec"] ?? {}) as Pod["spec"];
     const containers = (object as unknown as Pod).spec.containers.map((c) => spec.containers.find((r) => r.name === c.name) ?? c);

@@ -191,6 +191,26 @@ export const isNotFound = (error: unknown): error is KubeApiError => hasCode(err
 export const isAlreadyExists = (error: unknown): error is KubeApiError => hasCode(error, "KUBE_ALREADY_EXISTS");
 /** What was read is no longer the newest, or a precondition does not hold. */
 export const isConflict = (error: unknown): error is KubeApiError => hasCode(error, "KUBE_CONFLICT");
+/** A field that an apply would change, and who has written it. */
+export interface FieldConflict {
+  /** Such as `spec.replicas`. */
+  readonly field: string;
+  readonly manager: string;
+  /** Whether they state it by server-side apply; else they wrote it once. */
+  readonly isStated: boolean;
+}
+/** The fields for which an apply was refused; none where the error says something else. */
+export function fieldConflicts(error: unknown): FieldConflict[] {
+  if (!isConflict(error)) return [];
+  const causes = error.status?.details?.causes ?? [];
+  return causes
+    .filter(({ reason }) => reason === "FieldManagerConflict")
+    .map(({ field = "", message = "" }) => {
+      // `conflict with "kubectl-edit" with subresource "scale" using apps/v1 at 2026-01-01T00:00:00Z`: of an apply, the name alone.
+      const [, manager = message, rest = ""] = /^conflict with "((?:[^"\\]|\\.)*)"(.*)$/.exec(message) ?? [];
+      return { field: field.replace(/^\./, ""), manager, isStated: !/ using /.test(rest) };
+    });
+}
 /** The resourceVersion or the continue token is too old. */
 export const isGone = (error: unknown): error is KubeApiError => hasCode(error, "KUBE_GONE");
 /** RBAC or an admission policy refuses it. */

@@ -1,3 +1,6 @@
+/** The name under which the API server notes what Nightshift wrote. */
+export const FIELD_MANAGER = "nightshift";
+
 /**
  * Annotations and labels that Nightshift puts on what it touches. Each effect's id stays on the object that it changed,
  * so that the world itself says what has been done, also to the next leader.

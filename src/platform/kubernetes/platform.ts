@@ -6,12 +6,12 @@ import { timestamp } from "../../api/time.ts";
 import { sleep, type Clock } from "../../ports/clock.ts";
 import type { Effect, EffectResult, EffectState, EffectType, Platform, Workload } from "../../ports/platform.ts";
 import type { Random } from "../../ports/random.ts";
+import { applyStatement } from "./apply.ts";
 import type { BackoffOptions } from "./backoff.ts";
 import { Caches } from "./caches.ts";
 import type { KubeClient } from "./client.ts";
 import { Effects, HANDLERS } from "./effects/index.ts";
 import { MARKS } from "./marks.ts";
-import { objectPath } from "./records.ts";
 import { ClusterView, type HealthyRevision } from "./view.ts";
 
 /**
@@ -151,18 +151,8 @@ export class KubernetesPlatform implements Platform {
     }
   }
 
-  async #mark({ kind, namespace, name, resourceVersion, since }: HealthyRevision, signal: AbortSignal): Promise<void> {
-    await this.#o.client.request({
-      method: "PATCH",
-      path: objectPath(kind, namespace, name),
-      contentType: "application/merge-patch+json",
-      body: {
-        metadata: {
-          resourceVersion,
-          annotations: { [MARKS.epoch]: String(this.#o.epoch()), [MARKS.healthySince]: timestamp(since) },
-        },
-      },
-      signal,
-    });
+  async #mark({ kind, namespace, name, uid, resourceVersion, since }: HealthyRevision, signal: AbortSignal): Promise<void> {
+    const annotations = { [MARKS.epoch]: String(this.#o.epoch()), [MARKS.healthySince]: timestamp(since) };
+    await applyStatement(this.#o.client, kind, { namespace, name, uid, resourceVersion }, { metadata: { annotations } }, signal);
   }
 }

@@ -200,6 +200,12 @@ export function collectionPath(kind: RecordKind, namespace?: string): string {
   return `${path.slice(0, at)}/namespaces/${namespace}${path.slice(at)}`;
 }
 
+/** Group and version of a kind, such as `apps/v1`. */
+export function apiVersionOf(kind: RecordKind): string {
+  const [, api, ...rest] = RESOURCES[kind].path.split("/");
+  return api === "api" ? (rest[0] ?? "") : rest.slice(0, 2).join("/");
+}
+
 /** Path of one object. */
 export function objectPath(kind: RecordKind, namespace: string, name: string): string {
   return `${collectionPath(kind, namespace)}/${name}`;

@@ -12,13 +12,12 @@ import type { BackoffOptions } from "./backoff.ts";
 import type { KubeClient, KubeRequest } from "./client.ts";
 import { isConflict, isNotFound, KubeApiError } from "./errors.ts";
 import { Gate } from "./gate.ts";
+import { FIELD_MANAGER } from "./marks.ts";
 import { Reflector } from "./reflector.ts";
 import { storeError } from "./store-errors.ts";
 import { collectionOf, pathOf, readResource, writtenResource, type RawResource } from "./store-objects.ts";
 import { StoreSink } from "./store-sink.ts";
 
-/** The name under which the API server notes who wrote a field. */
-export const FIELD_MANAGER = "nightshift";
 /** What has not been heard of for this long is stale (ms). The API server's bookmarks come about once a minute. */
 const STALE_MS = 150_000;
 /** Episodes that are stamped at once when a leader begins. */

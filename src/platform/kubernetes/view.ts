@@ -69,6 +69,7 @@ export interface HealthyRevision {
   readonly kind: "ReplicaSet" | "ControllerRevision";
   readonly namespace: string;
   readonly name: string;
+  readonly uid: string;
   readonly resourceVersion: string;
   /** What it is a revision of. */
   readonly workload: Matchable;
@@ -190,9 +191,9 @@ export class ClusterView {
       if (found === undefined || found.record.annotations[MARKS.healthySince] !== undefined) continue;
       const since = this.#history.since(found.key, now);
       if (since === undefined) continue;
-      const { namespace, name, resourceVersion } = found.record;
+      const { namespace, name, uid, resourceVersion } = found.record;
       const root = this.#ownersByUid.get(this.#rootOf(`owned:${owner.uid}`)) ?? owner;
-      yield { kind: found.kind, namespace, name, resourceVersion, workload: { ref: refOf(root), labels: root.labels }, since };
+      yield { kind: found.kind, namespace, name, uid, resourceVersion, workload: { ref: refOf(root), labels: root.labels }, since };
     }
   }
 

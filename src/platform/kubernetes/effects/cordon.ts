@@ -1,7 +1,7 @@
 import { NightshiftError } from "../../../api/errors.ts";
 import { MARKS } from "../marks.ts";
 import type { Node } from "../objects.ts";
-import { annotation, gone, type Handler, patch, read, refuseMarked, retryOnConflict, seen } from "./shared.ts";
+import { annotation, apply, gone, type Handler, read, refuseMarked, retryOnConflict, seen } from "./shared.ts";
 
 /** Nodes, as targets, stand in Nightshift's namespace; the API server has them in none. */
 const node = <T extends { readonly namespace: string }>(ref: T): T => ({ ...ref, namespace: "" });
@@ -22,7 +22,7 @@ export const cordon: Handler<"Cordon"> = {
         if (by === id) return found;
         throw new NightshiftError("NODE_CORDONED", `${replica.name} was cordoned by ${by ?? "somebody else"} (spec.unschedulable: true)`);
       }
-      return patch(deps, "Node", found, id, { annotations: { [MARKS.cordonedBy]: id }, spec: { unschedulable: true } });
+      return apply(deps, "Node", found, id, { annotations: { [MARKS.cordonedBy]: id }, spec: { unschedulable: true } }, signal);
     });
     await seen(deps, "Node", changed, signal);
     return { message: `nothing new is scheduled on ${replica.name}` };
@@ -36,7 +36,7 @@ export const cordon: Handler<"Cordon"> = {
   },
 };
 
-/** Lets a node be used again that the effect `of` has cordoned, and nobody else since. */
+/** Takes back the cordon of the effect `of`. A node that somebody else has cordoned since stays so. */
 export const uncordon: Handler<"Uncordon"> = {
   type: "Uncordon",
 
@@ -45,14 +45,24 @@ export const uncordon: Handler<"Uncordon"> = {
       const found = await read<Node>(deps, "Node", node(replica), signal);
       if (found === undefined) throw gone("Node", node(replica));
       if (annotation(found, MARKS.cordonedBy) !== of) return undefined;
-      return patch(deps, "Node", found, id, {
-        annotations: { [MARKS.cordonedBy]: null, [MARKS.uncordoned]: of },
-        spec: { unschedulable: null },
-      });
+      // No longer stated by us, it is gone where nobody else has cordoned the node since.
+      return apply<Node>(
+        deps,
+        "Node",
+        found,
+        id,
+        { annotations: { [MARKS.cordonedBy]: null, [MARKS.uncordoned]: of }, spec: { unschedulable: null } },
+        signal,
+      );
     });
     if (changed === undefined) return { message: `${replica.name} is not cordoned by Nightshift any more` };
     await seen(deps, "Node", changed, signal);
-    return { message: `${replica.name} is used again` };
+    return {
+      message:
+        changed.spec?.unschedulable === true
+          ? `${replica.name} was cordoned by somebody else since, and is left so`
+          : `${replica.name} is used again`,
+    };
   },
 
   async observe({ replica, of }, deps) {

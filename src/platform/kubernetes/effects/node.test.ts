@@ -62,6 +62,17 @@ describe("Cordon and Uncordon", () => {
     assert.deepEqual(world.kube.writes, []);
   });
 
+  it("leave a node closed that somebody else has closed since", async () => {
+    const { world, cordon, uncordon, node } = setUp();
+    await world.apply(cordon);
+    world.kube.change("Node", "", "n1", { spec: { unschedulable: null } });
+    world.kube.change("Node", "", "n1", { spec: { unschedulable: true } });
+    assert.match((await world.apply(uncordon)).message, /cordoned by somebody else since, and is left so/);
+    assert.equal(node()?.spec?.unschedulable, true);
+    assert.equal(node()?.metadata.annotations?.[MARKS.cordonedBy], undefined);
+    assert.equal((await world.restarted().observe(uncordon)).state, "Applied");
+  });
+
   it("refuse a node that is marked, or gone", async () => {
     const { world, cordon } = setUp();
     world.kube.change("Node", "", "n1", MARK);

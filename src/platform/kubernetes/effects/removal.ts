@@ -6,7 +6,7 @@ import { MARKS, MIRROR } from "../marks.ts";
 import type { Pod, PodDisruptionBudget } from "../objects.ts";
 import { objectPath } from "../records.ts";
 import { selects } from "../selector.ts";
-import { annotation, type Deps, list, nameOf, patch, read, refuseMarked, retryOnConflict, signed, timedOut, until } from "./shared.ts";
+import { annotation, type Deps, list, nameOf, patchPod, read, refuseMarked, retryOnConflict, signed, timedOut, until } from "./shared.ts";
 
 /** A pod's own grace period is honoured up to this much beyond the step's (s), so that the step's time suffices. */
 const OWN_GRACE_BEYOND_S = 50;
@@ -67,7 +67,7 @@ async function ask(id: string, ref: TargetRef, removal: Removal, deps: Deps, sig
   if (annotation(pod, MIRROR) !== undefined)
     throw new NightshiftError("NOT_REMOVABLE", `${nameOf("Pod", pod)} is run by its kubelet from a file: only that can stop it`);
   const evict = removal.by === "Evict" || (await isBudgeted(pod, deps, signal));
-  const marked = await patch(deps, "Pod", pod, id, { annotations: { [MARKS.stoppedBy]: id } });
+  const marked = await patchPod(deps, pod, id, { annotations: { [MARKS.stoppedBy]: id } });
   const { namespace = "", name, uid, resourceVersion } = marked.metadata;
   const options = {
     ...(removal.gracePeriodMs === undefined ? {} : { gracePeriodSeconds: gracePeriod(pod, removal.gracePeriodMs) }),

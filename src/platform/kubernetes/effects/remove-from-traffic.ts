@@ -1,6 +1,6 @@
 import { MARKS } from "../marks.ts";
 import type { Pod } from "../objects.ts";
-import { annotation, type Deps, type EffectOf, type Handler, patch, read, readPod, retryOnConflict, seen, until } from "./shared.ts";
+import { annotation, type Deps, type EffectOf, type Handler, patchPod, read, readPod, retryOnConflict, seen, until } from "./shared.ts";
 import { labelsToRemove, removedLabels, servedBy, servicesOf } from "./traffic.ts";
 
 /** Takes off the labels that its Services select the pod by, and waits until no EndpointSlice has it any more. */
@@ -37,7 +37,7 @@ async function takeOff({ id, replica }: EffectOf<"RemoveFromTraffic">, deps: Dep
   const pod = await readPod(deps, replica, signal);
   if (annotation(pod, MARKS.removedBy) === id) return pod;
   const removed = await labelsToRemove(pod, await servicesOf(pod, deps, signal), deps, signal);
-  return patch(deps, "Pod", pod, id, {
+  return patchPod(deps, pod, id, {
     labels: Object.fromEntries(Object.keys(removed).map((key) => [key, null])),
     annotations: {
       [MARKS.removedBy]: id,

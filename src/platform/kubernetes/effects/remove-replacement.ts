@@ -2,7 +2,7 @@ import { isNotFound } from "../errors.ts";
 import { DELETION_COST, MARKS, POD_TEMPLATE_HASH } from "../marks.ts";
 import type { Pod } from "../objects.ts";
 import { objectPath } from "../records.ts";
-import { annotation, type Deps, type EffectOf, type Handler, isReady, patch, read, retryOnConflict, seen, until } from "./shared.ts";
+import { annotation, type Deps, type EffectOf, type Handler, isReady, patchPod, read, retryOnConflict, seen, until } from "./shared.ts";
 
 /** The lowest cost there is (int32): of pods that are equally well, this one goes first. */
 const LOWEST_COST = "-2147483648";
@@ -46,10 +46,10 @@ async function putBack(effect: EffectOf<"RemoveReplacement">, deps: Deps, signal
   const replacement = replica === undefined ? undefined : await read<Pod>(deps, "Pod", replica, signal);
   if (replacement !== undefined && replacement.metadata.deletionTimestamp === undefined) {
     // Also where it is marked so already: its deletion goes by the epoch that it carries.
-    const cheap = await patch(deps, "Pod", replacement, id, { annotations: { [DELETION_COST]: LOWEST_COST } });
+    const cheap = await patchPod(deps, replacement, id, { annotations: { [DELETION_COST]: LOWEST_COST } });
     if (!isReady(pod)) await remove(cheap, deps, signal);
   }
-  return patch(deps, "Pod", pod, id, {
+  return patchPod(deps, pod, id, {
     labels: { [POD_TEMPLATE_HASH]: from.slice(from.lastIndexOf("/") + 1) },
     // Who detached it stays: the same effect does not detach it again.
     annotations: { [MARKS.detachedFrom]: null, [MARKS.detachedAfter]: null, [MARKS.reattachedBy]: id },

@@ -1,9 +1,10 @@
+import { isOwn } from "../managed-fields.ts";
 import { MARKS } from "../marks.ts";
-import type { Owner, Pod } from "../objects.ts";
+import type { Owner, Pod, Resources } from "../objects.ts";
 import { templateHash } from "../records.ts";
 import { templatedKind } from "./owner.ts";
 import { containerOf, limitOf, resizedFrom, sendResize } from "./resize.ts";
-import { annotation, type Deps, type EffectOf, type Handler, nameOf, patch, read, retryOnConflict, seen } from "./shared.ts";
+import { annotation, apply, type Deps, type EffectOf, type Handler, nameOf, patchPod, read, retryOnConflict, seen } from "./shared.ts";
 
 /**
  * Gives a pod, or the workload's template, the memory limit back that it had, unless somebody has set another since. A
@@ -39,6 +40,14 @@ export const resizeBack: Handler<"ResizeBack"> = {
   },
 };
 
+/** The memory of what there was before: the rest was not changed, and is not ours to state. */
+function memoryOf({ limits, requests }: Resources): Resources {
+  const memory = (list: Resources["limits"]): Record<string, string | number> | undefined =>
+    list?.["memory"] === undefined ? undefined : { memory: list["memory"] };
+  const [limit, request] = [memory(limits), memory(requests)];
+  return { ...(limit && { limits: limit }), ...(request && { requests: request }) };
+}
+
 const DONE = (id: string): Record<string, string | null> => ({
   [MARKS.resizedFrom]: null,
   [MARKS.resizedTo]: null,
@@ -50,10 +59,10 @@ async function podBack({ id, replica, of }: EffectOf<"ResizeBack">, deps: Deps, 
   const from = resizedFrom(pod);
   if (pod === undefined || from === undefined || annotation(pod, MARKS.resizedBy) !== of) return undefined;
   const now = limitOf(containerOf(pod.spec.containers, from.container).resources);
-  if (now !== Number(annotation(pod, MARKS.resizedTo))) return patch(deps, "Pod", pod, id, { annotations: DONE(id) });
+  if (now !== Number(annotation(pod, MARKS.resizedTo))) return patchPod(deps, pod, id, { annotations: DONE(id) });
   // Signed first, so that the resize itself is an authorised one.
-  const marked = await patch(deps, "Pod", pod, id, {});
-  return patch(deps, "Pod", await sendResize(marked, from.container, from.resources, deps, signal), id, { annotations: DONE(id) });
+  const marked = await patchPod(deps, pod, id, {});
+  return patchPod(deps, await sendResize(marked, from.container, from.resources, deps, signal), id, { annotations: DONE(id) });
 }
 
 async function readTemplate({ workload }: EffectOf<"ResizeBack">, deps: Deps, signal?: AbortSignal): Promise<Owner | undefined> {
@@ -69,7 +78,9 @@ async function templateBack(effect: EffectOf<"ResizeBack">, deps: Deps, signal: 
   if (owner === undefined || from === undefined || annotation(owner, MARKS.resizedBy) !== of) return undefined;
   const kind = templatedKind(workload, "a rollout");
   const now = limitOf(containerOf(owner.spec.template?.spec?.containers ?? [], from.container).resources);
-  if (now !== Number(annotation(owner, MARKS.resizedTo))) return patch(deps, kind, owner, id, { annotations: DONE(id) });
-  const spec = { template: { spec: { containers: [{ name: from.container, resources: from.resources }] } } };
-  return patch(deps, kind, owner, id, { annotations: DONE(id), spec }, { strategic: true, signal });
+  const path = ["f:spec", "f:template", "f:spec", "f:containers", `k:${JSON.stringify({ name: from.container })}`, "f:resources"];
+  if (now !== Number(annotation(owner, MARKS.resizedTo)) || !isOwn(owner, [...path, "f:limits", "f:memory"]))
+    return apply(deps, kind, owner, id, { annotations: DONE(id) }, signal);
+  const spec = { template: { spec: { containers: [{ name: from.container, resources: memoryOf(from.resources) }] } } };
+  return apply(deps, kind, owner, id, { annotations: DONE(id), spec }, signal);
 }

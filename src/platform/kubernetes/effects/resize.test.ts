@@ -183,6 +183,18 @@ describe("ResizeBack", () => {
     assert.equal(resources()?.limits?.["memory"], "1Gi");
   });
 
+  it("leaves the template that somebody has set away and back since", async () => {
+    const { world, raise, back, template } = setUp({ rollout: true });
+    world.kube.before = refuse("KUBE_NOT_FOUND");
+    await world.apply(raise);
+    for (const memory of ["1Gi", "384Mi"])
+      world.kube.change("Deployment", "shop", "payments", {
+        spec: { template: { spec: { containers: [{ name: "main", resources: { limits: { memory }, requests: { memory: "128Mi" } } }] } } },
+      });
+    await world.apply(back);
+    assert.equal(template()?.limits?.["memory"], "384Mi");
+  });
+
   it("has nothing to do where nothing was raised, or the pod is gone", async () => {
     const { world, target, back } = setUp();
     assert.match((await world.apply(back)).message, /nothing to take back/);

@@ -8,11 +8,12 @@ import { mainContainer, objectPath, templateHash } from "../records.ts";
 import { readOwner, refuseOwned, refuseUnrollable, templatedKind } from "./owner.ts";
 import {
   annotation,
+  apply,
   type Deps,
   type EffectOf,
   type Handler,
   nameOf,
-  patch,
+  patchPod,
   read,
   readPod,
   retryOnConflict,
@@ -126,7 +127,7 @@ async function ask(
   const marked =
     annotation(pod, MARKS.resizedBy) === id
       ? pod
-      : await patch(deps, "Pod", pod, id, {
+      : await patchPod(deps, pod, id, {
           annotations: {
             [MARKS.resizedBy]: id,
             [MARKS.resizedFrom]: JSON.stringify(from),
@@ -175,7 +176,7 @@ async function takeBack({ id, replica, memoryBytes }: EffectOf<"Resize">, deps: 
     if (pod === undefined || from === undefined || annotation(pod, MARKS.resizedBy) !== id) return;
     const isWished = limitOf(containerOf(pod.spec.containers, from.container).resources) === memoryBytes;
     const back = isWished ? await sendResize(pod, from.container, from.resources, deps, signal) : pod;
-    await patch(deps, "Pod", back, id, {
+    await patchPod(deps, back, id, {
       annotations: { [MARKS.resizedBy]: null, [MARKS.resizedFrom]: null, [MARKS.resizedTo]: null },
     });
   });
@@ -201,7 +202,7 @@ async function byRollout(
     const memory = quantityText(memoryBytes);
     const raised: Resources = { limits: { memory }, ...(isEqual ? { requests: { memory } } : {}) };
     const from: ResizedFrom = { container: name, resources };
-    return patch(
+    return apply(
       deps,
       kind,
       found,
@@ -215,7 +216,7 @@ async function byRollout(
         },
         spec: { template: { spec: { containers: [{ name, resources: raised }] } } },
       },
-      { strategic: true, signal },
+      signal,
     );
   });
   return { owner, kind };

@@ -1,6 +1,6 @@
 import { MARKS } from "../marks.ts";
 import type { Pod } from "../objects.ts";
-import { annotation, gone, type Handler, patch, read, retryOnConflict, seen } from "./shared.ts";
+import { annotation, gone, type Handler, patchPod, read, retryOnConflict, seen } from "./shared.ts";
 import { removedLabels } from "./traffic.ts";
 
 /** Puts the labels back that took the pod out of its Services. */
@@ -13,7 +13,7 @@ export const restoreTraffic: Handler<"RestoreTraffic"> = {
       if (found === undefined) throw gone("Pod", replica);
       const labels = removedLabels(found);
       if (labels === undefined) return found;
-      return patch(deps, "Pod", found, id, { labels, annotations: { [MARKS.removedLabels]: null, [MARKS.restoredBy]: id } });
+      return patchPod(deps, found, id, { labels, annotations: { [MARKS.removedLabels]: null, [MARKS.restoredBy]: id } });
     });
     await seen(deps, "Pod", pod, signal);
     return { message: `${replica.name} gets requests again` };

@@ -4,7 +4,7 @@ import { MARKS, RESTARTED_AT } from "../marks.ts";
 import type { Owner } from "../objects.ts";
 import { templateHash } from "../records.ts";
 import { readOwner, refuseUnrollable, templatedKind } from "./owner.ts";
-import { annotation, type Handler, nameOf, patch, read, retryOnConflict, seen } from "./shared.ts";
+import { annotation, apply, type Handler, nameOf, read, retryOnConflict, seen } from "./shared.ts";
 
 /** Restarts a workload by a rollout, as `kubectl rollout restart` does. */
 export const rolloutRestart: Handler<"RolloutRestart"> = {
@@ -16,10 +16,9 @@ export const rolloutRestart: Handler<"RolloutRestart"> = {
       const found = await readOwner(deps, kind, workload, signal);
       if (annotation(found, MARKS.restartedBy) === id) return found;
       refuseUnrollable(kind, found);
-      return patch(deps, kind, found, id, {
-        annotations: { [MARKS.restartedBy]: id },
-        spec: { template: { metadata: { annotations: { [RESTARTED_AT]: timestamp(deps.clock.now()) } } } },
-      });
+      const restartedAt = { [RESTARTED_AT]: timestamp(deps.clock.now()) };
+      const spec = { template: { metadata: { annotations: restartedAt } } };
+      return apply(deps, kind, found, id, { annotations: { [MARKS.restartedBy]: id }, spec }, signal);
     });
     await seen(deps, kind, owner, signal);
     return restarted(kind, owner);

@@ -1,7 +1,8 @@
+import { isOwn } from "../managed-fields.ts";
 import { MARKS } from "../marks.ts";
 import type { KubeObject } from "../objects.ts";
 import { type Lever, levers } from "./scale.ts";
-import { annotation, type Deps, type EffectOf, type Handler, nameOf, patch, retryOnConflict, seen } from "./shared.ts";
+import { annotation, apply, type Deps, type EffectOf, type Handler, nameOf, retryOnConflict, seen } from "./shared.ts";
 
 /** Sets the number of replicas, or the autoscaler's floor, back to what it was, unless somebody has set another since. */
 export const scaleBack: Handler<"ScaleBack"> = {
@@ -36,12 +37,20 @@ async function lower(
   const { kind, object, field, now } = lever;
   const [from, to] = [annotation(object, MARKS.scaledFrom), annotation(object, MARKS.scaledTo)];
   if (from === undefined || to === undefined) return undefined;
-  const isOurs = Number(to) === now;
-  const changed = await patch<KubeObject>(deps, kind, object, effect.id, {
-    // Who scaled stays: the same effect does not do it again.
-    annotations: { [MARKS.scaledFrom]: null, [MARKS.scaledTo]: null, [MARKS.scaledBackBy]: effect.id },
-    ...(isOurs ? { spec: { [field]: Number(from) } } : {}),
-  });
+  const isLastWriter = isOwn(object, ["f:spec", `f:${field}`]);
+  const isOurs = Number(to) === now && isLastWriter;
+  // Who scaled stays: the same effect does not do it again.
+  const annotations = { [MARKS.scaledFrom]: null, [MARKS.scaledTo]: null, [MARKS.scaledBackBy]: effect.id };
+  // What others state too is theirs from now on. What they do not would be gone, and the replicas be one.
+  const left = isLastWriter ? undefined : { [field]: null };
+  const changed = await apply<KubeObject>(
+    deps,
+    kind,
+    object,
+    effect.id,
+    { annotations, spec: isOurs ? { [field]: Number(from) } : left },
+    signal,
+  );
   const message = isOurs
     ? `${nameOf(kind, changed)} is back at ${from} replicas`
     : `${nameOf(kind, changed)} was set to ${now} by somebody else since, and is left`;

@@ -3,7 +3,7 @@ import type { EffectResult } from "../../../ports/platform.ts";
 import { MARKS } from "../marks.ts";
 import type { HorizontalPodAutoscaler, KubeObject, Owner } from "../objects.ts";
 import { autoscalerOf, readOwner, refuseOwned, type TemplatedKind, templatedKind } from "./owner.ts";
-import { annotation, type Deps, type EffectOf, type Handler, nameOf, patch, read, retryOnConflict, seen } from "./shared.ts";
+import { annotation, apply, type Deps, type EffectOf, type Handler, nameOf, read, retryOnConflict, seen } from "./shared.ts";
 
 /** What decides how many replicas a workload has: itself, or the floor of its autoscaler. */
 export type Lever =
@@ -18,8 +18,8 @@ export type Lever =
 /**
  * Gives a workload more replicas, never fewer. Where a HorizontalPodAutoscaler has them, its floor is raised, up to its
  * `maxReplicas`: a number written past it would be taken back. What there was before stays on the object, for the way
- * back; number, way back, id and epoch are one write, so that no crash can come between them. It is therefore a patch of
- * the object and not of its scale subresource, which has no annotations.
+ * back; number, way back, id and epoch are one write, so that no crash can come between them. They are therefore stated
+ * on the object and not on its scale subresource, which has no annotations.
  */
 export const scale: Handler<"Scale"> = {
   type: "Scale",
@@ -64,10 +64,13 @@ async function raise(
       `${nameOf(kind, object)} allows no more than ${most} replicas (spec.maxReplicas), and there are ${has}`,
     );
   refuseOwned(kind, object, ["replicas"]);
-  const changed = await patch<KubeObject>(deps, kind, object, id, {
-    annotations: { [MARKS.scaledBy]: id, [MARKS.scaledFrom]: String(now), [MARKS.scaledTo]: String(most), [MARKS.scaledBackBy]: null },
-    spec: { [field]: most },
-  });
+  const annotations = {
+    [MARKS.scaledBy]: id,
+    [MARKS.scaledFrom]: String(now),
+    [MARKS.scaledTo]: String(most),
+    [MARKS.scaledBackBy]: null,
+  };
+  const changed = await apply<KubeObject>(deps, kind, object, id, { annotations, spec: { [field]: most } }, signal);
   return { kind, object: changed as Owner & HorizontalPodAutoscaler, result: raised(kind, changed, most) };
 }
 

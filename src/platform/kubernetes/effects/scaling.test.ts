@@ -4,7 +4,7 @@ import { failure } from "../../../../test/support/fake-kube.ts";
 import { KubeWorld } from "../../../../test/support/kube-world.ts";
 import { NightshiftError } from "../../../api/errors.ts";
 import type { Effect } from "../../../ports/platform.ts";
-import { MARKS } from "../marks.ts";
+import { MARKS, RESTARTED_AT } from "../marks.ts";
 
 const code = (expected: string) => (error: unknown) => error instanceof NightshiftError && error.code === expected;
 
@@ -12,7 +12,7 @@ function setUp(replicas = 5) {
   const world = new KubeWorld();
   world.deployment();
   const { ref } = world.workload("payments");
-  const up: Effect = { id: "shop/r/0/0", type: "Scale", workload: ref, replicas };
+  const up: Extract<Effect, { type: "Scale" }> = { id: "shop/r/0/0", type: "Scale", workload: ref, replicas };
   const back: Effect = { id: "shop/r/0/0/undo0", type: "ScaleBack", workload: ref, of: up.id };
   const deployment = () => world.kube.get("Deployment", "shop", "payments");
   const hpa = () => world.kube.get("HorizontalPodAutoscaler", "shop", "payments");
@@ -86,6 +86,51 @@ describe("Scale", () => {
     await world.apply(up);
   });
 
+  it("takes over what somebody wrote once, and nothing else of the object", async () => {
+    const { world, up, deployment } = setUp();
+    await world.apply(up);
+    const entry = deployment()?.metadata.managedFields?.find(({ manager }) => manager === "nightshift");
+    assert.equal(entry?.operation, "Apply");
+    assert.deepEqual(entry?.fieldsV1?.["f:spec"], { "f:replicas": {} });
+    assert.deepEqual(world.kube.writes[0]?.body["spec"], { replicas: 5 });
+  });
+
+  it("does not force what somebody states by server-side apply, and names field and owner", async () => {
+    const { world, up, deployment } = setUp();
+    world.kube.applyAs("helm", "Deployment", "shop", "payments", { spec: { replicas: 3 } });
+    await assert.rejects(
+      world.apply(up),
+      (error) =>
+        code("FIELD_OWNED")(error) && /spec.replicas of Deployment shop\/payments is stated by the field manager helm/.test(String(error)),
+    );
+    assert.equal(deployment()?.spec.replicas, 3);
+    assert.deepEqual(world.kube.writes, []);
+  });
+
+  it("makes nothing where the object was deleted, or is another of the same name, since it was read", async () => {
+    const { world, up, deployment } = setUp();
+    let first = true;
+    world.kube.before = ({ method }) => {
+      if (method !== "PATCH" || !first) return;
+      first = false;
+      world.kube.remove("Deployment", "shop", "payments");
+      world.deployment();
+    };
+    await assert.rejects(world.apply(up), code("NOT_FOUND"));
+    assert.equal(deployment()?.spec.replicas, 3);
+  });
+
+  it("keeps what it states when another effect states something else", async () => {
+    const { world, up, back, deployment } = setUp();
+    await world.apply(up);
+    await world.apply({ id: "shop/r/0/1", type: "RolloutRestart", workload: up.workload });
+    assert.equal(deployment()?.spec.replicas, 5);
+    await world.apply(back);
+    assert.equal(deployment()?.spec.replicas, 3);
+    assert.notEqual(deployment()?.spec.template?.metadata?.annotations?.[RESTARTED_AT], undefined);
+    assert.equal(deployment()?.metadata.annotations?.[MARKS.scaledTo], undefined);
+  });
+
   it("reads again on a conflict, and finds what it did when the answer was lost", async () => {
     const { world, up, deployment } = setUp();
     let conflicts = 0;
@@ -141,6 +186,24 @@ describe("ScaleBack", () => {
     assert.match((await world.apply(back)).message, /set to 10 by somebody else/);
     assert.equal(deployment()?.spec.replicas, 10);
     assert.equal((await world.restarted().observe(back)).state, "Applied");
+  });
+
+  it("leaves what somebody has set away and back since", async () => {
+    const { world, up, back, deployment } = setUp();
+    await world.apply(up);
+    for (const replicas of [9, 5]) world.kube.change("Deployment", "shop", "payments", { spec: { replicas } });
+    assert.match((await world.apply(back)).message, /set to 5 by somebody else/);
+    assert.equal(deployment()?.spec.replicas, 5);
+  });
+
+  it("leaves what somebody states too, and states it no longer", async () => {
+    const { world, up, back, deployment } = setUp();
+    await world.apply(up);
+    world.kube.applyAs("helm", "Deployment", "shop", "payments", { spec: { replicas: 5 } });
+    assert.match((await world.apply(back)).message, /set to 5 by somebody else/);
+    assert.equal(deployment()?.spec.replicas, 5);
+    world.kube.applyAs("helm", "Deployment", "shop", "payments", { spec: { replicas: 4 } });
+    assert.equal(deployment()?.spec.replicas, 4);
   });
 
   it("has nothing to do where nothing was raised", async () => {

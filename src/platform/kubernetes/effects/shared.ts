@@ -2,8 +2,10 @@ import { NightshiftError } from "../../../api/errors.ts";
 import type { TargetRef } from "../../../api/meta.ts";
 import { sleep } from "../../../ports/clock.ts";
 import type { Effect, EffectType } from "../../../ports/platform.ts";
+import { applyStatement, type Statement } from "../apply.ts";
 import type { KubeRequest } from "../client.ts";
 import { isConflict, isNotFound } from "../errors.ts";
+import { declared } from "../managed-fields.ts";
 import { MARKS } from "../marks.ts";
 import { isMarked } from "../nodes.ts";
 import type { KubeList, KubeObject, Pod } from "../objects.ts";
@@ -58,40 +60,75 @@ export async function list<T>(
   return items ?? [];
 }
 
-/** What a merge patch changes. `null` takes away. */
+/** What is changed of an object. `null` takes away. */
 export interface Change {
-  readonly labels?: Readonly<Record<string, string | null>>;
   readonly annotations?: Readonly<Record<string, string | null>>;
   readonly spec?: unknown;
 }
 
 /**
- * Changes an object that was read, if it still is as it was: the patch carries its resourceVersion, and the epoch and the
- * effect's id go on the object with it. Rejects with `KUBE_CONFLICT` when it has changed.
+ * Changes labels and annotations of a pod that was read, if it still is as it was: the patch carries its resourceVersion, and
+ * the epoch and the effect's id go on the pod with it. Rejects with `KUBE_CONFLICT` when it has changed.
+ *
+ * A merge patch and no apply: labels are taken off here that the pod's owner has stated, and an apply takes off only what it
+ * has stated itself.
  */
-export async function patch<T extends KubeObject>(
+export async function patchPod(
   deps: Deps,
-  kind: RecordKind,
-  object: T,
+  { metadata }: Pod,
   effectId: string,
-  change: Change,
-  options: { readonly strategic?: boolean; readonly signal?: AbortSignal } = {},
-): Promise<T> {
-  const { metadata } = object;
-  return deps.client.request<T>({
+  change: { readonly labels?: Readonly<Record<string, string | null>>; readonly annotations?: Change["annotations"] },
+): Promise<Pod> {
+  return deps.client.request<Pod>({
     method: "PATCH",
-    path: objectPath(kind, metadata.namespace ?? "", metadata.name),
-    contentType: options.strategic === true ? "application/strategic-merge-patch+json" : "application/merge-patch+json",
+    path: objectPath("Pod", metadata.namespace ?? "", metadata.name),
+    contentType: "application/merge-patch+json",
     body: {
       metadata: {
         resourceVersion: metadata.resourceVersion,
         ...(change.labels === undefined ? {} : { labels: change.labels }),
         annotations: { ...change.annotations, ...signed(deps, effectId) },
       },
-      ...(change.spec === undefined ? {} : { spec: change.spec }),
     },
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
   });
+}
+
+/**
+ * States fields of an object that others own, by server-side apply: what Nightshift has stated of it before, with the change.
+ * `null` takes out of what is stated; a list's entries are told apart by their names.
+ *
+ * See `applyStatement` for whose fields are taken over and whose are not. Rejects with `KUBE_CONFLICT` when the object has
+ * changed since it was read, or `FIELD_OWNED`.
+ */
+export async function apply<T extends KubeObject>(
+  deps: Deps,
+  kind: RecordKind,
+  object: T,
+  effectId: string,
+  change: Change,
+  signal?: AbortSignal,
+): Promise<T> {
+  const { spec, annotations } = change;
+  const changes = { metadata: { annotations: { ...annotations, ...signed(deps, effectId) } }, ...(spec === undefined ? {} : { spec }) };
+  return applyStatement<T>(deps.client, kind, object.metadata, merged(declared(object), changes) as Statement, signal);
+}
+
+function merged(base: unknown, change: unknown): unknown {
+  if (Array.isArray(change)) {
+    const entries = new Map((Array.isArray(base) ? base : []).map((entry: { readonly name: string }) => [entry.name, entry]));
+    for (const entry of change as readonly { readonly name: string }[])
+      entries.set(entry.name, merged(entries.get(entry.name), entry) as typeof entry);
+    return [...entries.values()];
+  }
+  if (typeof change !== "object" || change === null) return change;
+  const result: Record<string, unknown> = { ...(base as object | undefined) };
+  for (const [key, value] of Object.entries(change)) {
+    const next = value === null ? undefined : merged(result[key], value);
+    if (next === undefined) delete result[key];
+    else result[key] = next;
+  }
+  // An empty object would be a statement, too: of all that is in it.
+  return Object.keys(result).length === 0 ? undefined : result;
 }
 
 /** The annotations that every write of an effect carries. */

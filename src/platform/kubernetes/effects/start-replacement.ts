@@ -5,7 +5,20 @@ import { isConflict } from "../errors.ts";
 import { MARKS, POD_TEMPLATE_HASH } from "../marks.ts";
 import type { Owner, Pod } from "../objects.ts";
 import { selectorText } from "../selector.ts";
-import { annotation, type Deps, gone, type Handler, list, nameOf, patch, read, readPod, retryOnConflict, seen, until } from "./shared.ts";
+import {
+  annotation,
+  type Deps,
+  gone,
+  type Handler,
+  list,
+  nameOf,
+  patchPod,
+  read,
+  readPod,
+  retryOnConflict,
+  seen,
+  until,
+} from "./shared.ts";
 
 /**
  * Takes `pod-template-hash` off the pod, so that its ReplicaSet lets it go and starts another while it still serves; and
@@ -73,7 +86,7 @@ async function detach(id: string, ref: TargetRef, deps: Deps, signal: AbortSigna
       .toSorted()
       .at(-1) ?? "";
   const had = siblings.filter((sibling) => sibling.metadata.creationTimestamp === newest).map((sibling) => sibling.metadata.uid);
-  const detached = await patch(deps, "Pod", pod, id, {
+  const detached = await patchPod(deps, pod, id, {
     labels: { [POD_TEMPLATE_HASH]: null },
     annotations: {
       [MARKS.detachedFrom]: `${set.metadata.name}/${hash}`,
@@ -103,7 +116,7 @@ async function claim(id: string, pod: Pod, set: Owner, deps: Deps, signal: Abort
     .toSorted((a, b) => ((a.metadata.creationTimestamp ?? "") < (b.metadata.creationTimestamp ?? "") ? -1 : 1));
   if (candidate === undefined) return undefined;
   try {
-    return await patch(deps, "Pod", candidate, id, {
+    return await patchPod(deps, candidate, id, {
       annotations: {
         [MARKS.startedBy]: id,
         [MARKS.replaces]: pod.metadata.uid,
