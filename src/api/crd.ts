@@ -102,7 +102,7 @@ const COLUMNS: Readonly<Record<Kind, readonly PrinterColumn[]>> = {
     text("Target", ".spec.targets[0].name", "The first of its targets that are named."),
     text("First", ".spec.ladder[0]['strategy', 'runbook']", "The first rung of its ladder."),
     text("Accepted", ".status.conditions[?(@.type=='Accepted')].status", "Whether it is sound and can be carried out."),
-    text("Ready", ".status.conditions[?(@.type=='Ready')].status", "Whether it is watched, and nothing that it needs is missing."),
+    text("Ready", ".status.conditions[?(@.type=='Ready')].status", "Whether it covers anything, and what its signals look at is there."),
     AGE,
     wide(text("Paused", ".spec.paused.reason", "Why it is paused.")),
     wide(text("Message", ".status.conditions[?(@.type=='Accepted')].message", "Why it is accepted or not.")),

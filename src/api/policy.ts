@@ -493,7 +493,7 @@ export const policyStatusSchema = z.strictObject({
     .default([])
     .meta({
       description:
-        "`Accepted`: the policy is sound, and this platform can carry it out. `Ready`: it is watched, and nothing that it needs is missing.",
+        "`Accepted`: the policy is sound, and this platform can carry it out. `Ready`: it is accepted, covers at least one workload, and everything that its signals look at is there; what is otherwise for less than a minute is not told.",
     }),
 });
 

@@ -14,7 +14,7 @@ import type { LoopMetrics } from "../record/metrics.ts";
 import type { Receiver } from "../record/paging.ts";
 import { Episodes } from "./episodes.ts";
 import { Pager } from "./pager.ts";
-import { Policies } from "./policies.ts";
+import { type Blindness, Policies } from "./policies.ts";
 import { WorkQueue } from "./queue.ts";
 import { Recorder } from "./recorder.ts";
 import { type AlertSource, objectKey, World } from "./world.ts";
@@ -165,14 +165,17 @@ export class Loop {
     const seen = new Set<string>();
     this.#world.alerts.sync(this.#options.alerts.alerts());
     for (const policy of this.#world.policies.list()) {
-      for (const workload of this.#world.targets(policy)) {
+      const targets = this.#world.targets(policy);
+      const blind: Blindness[] = [];
+      for (const workload of targets) {
         seen.add(pairKey(policy, workload));
-        await this.#evaluateOne(policy, workload);
+        for (const signal of await this.#evaluateOne(policy, workload)) blind.push({ signal, workload: workload.ref });
         if (clock.monotonic() - sliceBegan < SLICE_MS) continue;
         await sleep(clock, 0);
         sliceBegan = clock.monotonic();
         if (this.#stopping.signal.aborted) return;
       }
+      this.#policies.evaluated(policy, targets.length, blind);
     }
     for (const key of this.#world.firing.keys()) if (!seen.has(key)) this.#world.firing.delete(key);
     // What could not be written is not forgotten where nothing else is to be written.
@@ -192,11 +195,14 @@ export class Loop {
     }
   }
 
-  /** One policy on one workload: what fires goes to its episode, what changed goes on record. */
-  async #evaluate(policy: RemediationPolicy, workload: Workload): Promise<void> {
+  /**
+   * One policy on one workload: what fires goes to its episode, what changed goes on record. Resolves to the signals that
+   * nothing is known for.
+   */
+  async #evaluate(policy: RemediationPolicy, workload: Workload): Promise<readonly string[]> {
     const key = pairKey(policy, workload);
     const before = this.#world.firing.get(key);
-    const { signals } = this.#world.detect(policy, workload);
+    const { signals, blind } = this.#world.detect(policy, workload);
     const firing = new Map(signals.filter((s) => s.state === "Firing").map((s) => [s.fingerprint, s]));
     if (firing.size === 0) this.#world.firing.delete(key);
     else this.#world.firing.set(key, firing);
@@ -211,6 +217,7 @@ export class Loop {
       if (isNew) this.#options.metrics.signal(signal.source, signal.condition, "Firing");
       await this.#episodes.take(signal, policy, isNew, isNew ? [this.#signalRecord(signal, policy, "fires")] : []);
     }
+    return blind;
   }
 
   #signalRecord(signal: Signal, policy: RemediationPolicy, verb: string): AuditRecord {
@@ -279,11 +286,12 @@ export class Loop {
   }
 
   /** What goes wrong with one policy on one workload keeps none of the others from being looked at. */
-  async #evaluateOne(policy: RemediationPolicy, workload: Workload): Promise<void> {
+  async #evaluateOne(policy: RemediationPolicy, workload: Workload): Promise<readonly string[]> {
     try {
-      await this.#evaluate(policy, workload);
+      return await this.#evaluate(policy, workload);
     } catch (error) {
       this.#onError(`evaluation of ${pairKey(policy, workload)}: ${messageOf(error)}`);
+      return [];
     }
   }
 

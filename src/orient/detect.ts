@@ -16,6 +16,8 @@ export interface Detection {
   readonly signals: readonly Signal[];
   /** What was looked for and is not there. It never speaks for a signal, and it is never silent. */
   readonly missing: readonly string[];
+  /** Names of the policy's signals that something was looked for and was not there for. */
+  readonly blind: readonly string[];
 }
 
 /** What a condition means, before anything else is looked at. */
@@ -62,14 +64,17 @@ export function detectSignals(
   const replicas = workload.replicas.filter((replica) => replica.phase !== "Exited" && (whole || covers(policy, workload, replica)));
   const signals = new Map<string, Signal>();
   const missing: string[] = [];
+  const blind: string[] = [];
   for (const signal of policy.spec.signals) {
+    const before = missing.length;
     const context: Context = { policy, signal, workload, whole, replicas, telemetry, now, missing };
     for (const found of evaluate(context, alerts)) {
       const known = signals.get(found.fingerprint);
       if (known === undefined || outranks(found, known)) signals.set(found.fingerprint, found);
     }
+    if (missing.length > before) blind.push(signal.name);
   }
-  return { signals: [...signals.values()], missing: [...new Set(missing)] };
+  return { signals: [...signals.values()], missing: [...new Set(missing)], blind };
 }
 
 interface Context {
