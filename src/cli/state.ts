@@ -4,9 +4,12 @@ import { Option } from "commander";
 import { NightshiftError } from "../api/errors.ts";
 import type { SqliteStore } from "../platform/host/store.ts";
 
+/** Where a Nightshift on this machine keeps what it writes, where nothing else is said. */
+export const DEFAULT_STATE = ".nightshift";
+
 /** `--state`, the same for every command that reads what Nightshift wrote. */
 export function stateOption(): Option {
-  return new Option("--state <dir>", "state directory of Nightshift").env("NIGHTSHIFT_STATE").default(".nightshift");
+  return new Option("--state <dir>", "state directory of Nightshift").env("NIGHTSHIFT_STATE").default(DEFAULT_STATE);
 }
 
 /** Runs `fn` with the store of a state directory, beside a Nightshift that may be running. Throws `NO_STATE` where there is none. */

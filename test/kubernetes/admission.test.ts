@@ -1,13 +1,17 @@
 import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
 import { resolve } from "node:path";
 import { after, before, describe, test } from "node:test";
+import { promisify } from "node:util";
 import { API_VERSION } from "../../src/api/meta.ts";
 import { ApiError, call } from "../cluster/api.ts";
 import { Cluster } from "../cluster/cluster.ts";
 import { lacking } from "../cluster/requirements.ts";
 import { remediation } from "../support/remediation.ts";
 
+const run = promisify(execFile);
 const chart = resolve(import.meta.dirname, "../../deploy/chart");
+const MAIN = resolve(import.meta.dirname, "../../src/cli/main.ts");
 
 const MARK = "nightshift.dev/do-not-remediate";
 const EPOCH = { "nightshift.dev/epoch": "7", "nightshift.dev/effect": "e1" };
@@ -576,7 +580,11 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
     );
     test("whether pods are scheduled to it, and its own taint", async () => {
       await operator("PATCH", node, { ...annotate({ "nightshift.dev/cordoned-by": "e1" }), spec: { unschedulable: true } });
-      const { spec } = await admin("GET", node);
+      // The cluster itself taints it then: what is sent without that would take it off.
+      const { spec } = await cluster.until("the cluster's own taint", async () => {
+        const found = await admin("GET", node);
+        return JSON.stringify(found.spec).includes("node.kubernetes.io/unschedulable") ? found : undefined;
+      });
       await operator("PATCH", node, {
         ...annotate({}),
         spec: { taints: [...(spec["taints"] as object[]), { key: "nightshift.dev/ill", effect: "NoSchedule" }] },
@@ -641,6 +649,45 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
         operator("PATCH", `${there}/h`, { ...annotate({ "nightshift.dev/scaled-back-by": "e2" }), spec: { minReplicas } });
       await refused(back(3), "autoscalers", /do-not-remediate/);
       await back(2);
+    });
+  });
+
+  describe("what the operator states by server-side apply", () => {
+    const stated = (kind: "Deployment" | "Node", name: string, spec: object, annotations: object = {}, force = false): Promise<Stored> =>
+      operator(
+        "PATCH",
+        `${kind === "Node" ? `/api/v1/nodes/${name}` : apps("deployments", name)}?fieldManager=nightshift&force=${force}`,
+        { apiVersion: kind === "Node" ? "v1" : "apps/v1", kind, metadata: { name, annotations: { ...EPOCH, ...annotations } }, spec },
+        "application/apply-patch+yaml",
+      );
+    before(async () => {
+      await admin("POST", apps("deployments"), workload("Deployment", "stated", { replicas: 0, template: template() }));
+      await admin("POST", "/api/v1/nodes", { metadata: { name: "n2" } });
+    });
+    after(() => admin("DELETE", "/api/v1/nodes/n2"));
+
+    test("is held to the same fields as what it patches", async () => {
+      await stated("Deployment", "stated", { replicas: 2 }, { "nightshift.dev/scaled-by": "e1" }, true);
+      await stated("Deployment", "stated", { replicas: 3 }, { "nightshift.dev/scaled-by": "e2" });
+      const by = { "nightshift.dev/scaled-by": "e2" };
+      await refused(stated("Deployment", "stated", { replicas: 4 }, by), "workloads", /changes replicas only together with/);
+      await refused(stated("Deployment", "stated", { replicas: 3, paused: true }, by), "workloads");
+      await refused(stated("Deployment", "stated", { replicas: 3 }, { ...by, "example.com/x": "y" }), "workloads", /these annotations/);
+      // What is given up goes with it, here back to one: that is a change, too.
+      await refused(stated("Deployment", "stated", {}, by), "workloads", /changes replicas only together with/);
+      await stated("Node", "n2", { unschedulable: true });
+      await refused(stated("Node", "n2", { unschedulable: true, podCIDR: "10.9.0.0/24" }), "nodes", /nothing in a node's spec/);
+    });
+
+    test("carries the epoch, and cannot give it up", async () => {
+      const by = { "nightshift.dev/scaled-by": "e2" };
+      await refused(stated("Deployment", "stated", { replicas: 3 }, { ...by, "nightshift.dev/epoch": null }), WITHOUT_EPOCH);
+      await refused(stated("Deployment", "stated", { replicas: 3 }, { ...by, "nightshift.dev/epoch": "6" }), "fence", /under epoch 6/);
+    });
+
+    test("makes nothing that is not there", async () => {
+      await refused(stated("Deployment", "absent", { replicas: 3, template: template() }), "rbac");
+      await refused(stated("Node", "absent", {}), "rbac");
     });
   });
 
@@ -788,6 +835,31 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
     await refused(user("approver")("POST", path, answer("somebody-else")), "approvals", /your own name, which is approver/);
     await user("approver")("POST", path, answer("approver"));
     await refused(operator("POST", path, answer(account("nightshift"))), "rbac");
+  });
+
+  test("nightshift approve answers in the name of the kubeconfig's user, and in no other", async () => {
+    const path = `/apis/${API_VERSION}/namespaces/team/remediations`;
+    await admin("POST", path, { ...remediation("asked"), metadata: { name: "asked" } });
+    await admin("PATCH", `${path}/asked/status`, { status: { phase: "AwaitingApproval" } });
+    const nightshift = (...argv: readonly string[]): Promise<{ stdout: string }> =>
+      run(process.execPath, [MAIN, ...argv, "--kubeconfig", cluster.kubeconfig, "-n", "team"], { encoding: "utf8" });
+    const who = await cluster.kubectl(["auth", "whoami", "-o", "jsonpath={.status.userInfo.username}"]);
+    assert.match((await nightshift("status")).stdout, /\nteam\/asked +payments-leak .* AwaitingApproval /);
+    await assert.rejects(nightshift("approve", "asked", "--by", "somebody-else"), (error: Error & { code: number; stderr: string }) => {
+      assert.equal(error.code, 2);
+      assert.match(error.stderr, /spec.by must be your own name.*\[FORBIDDEN\]/);
+      return true;
+    });
+    const { stdout } = await nightshift("approve", "asked");
+    assert.ok(stdout.startsWith("approved: team/asked on ") && stdout.endsWith(`, by ${who}\n`), stdout);
+    const { items } = await admin<{ items: { spec: { remediation: string; by: string } }[] }>(
+      "GET",
+      `/apis/${API_VERSION}/namespaces/team/remediationapprovals`,
+    );
+    assert.deepEqual(
+      items.filter(({ spec }) => spec.remediation === "asked").map(({ spec }) => spec.by),
+      [who],
+    );
   });
 
   test("an upgrade keeps the token, and changes what it is told to", async () => {

@@ -1,11 +1,12 @@
 import { hostname, userInfo } from "node:os";
-import { type Command, Option } from "commander";
+import type { Command } from "commander";
 import { API_VERSION, targetKey } from "../../api/meta.ts";
 import type { RemediationApproval } from "../../api/approval.ts";
 import { NightshiftError } from "../../api/errors.ts";
 import { isTerminal } from "../../api/remediation.ts";
 import type { Store } from "../../ports/store.ts";
-import { splitName, stateOption, withStore } from "../state.ts";
+import { PLACE_HELP, type PlaceOptions, placeOptions, withPlace } from "../place.ts";
+import { splitName } from "../state.ts";
 
 /** What a person answers. */
 export interface Answer {
@@ -23,12 +24,12 @@ export interface Answer {
  * for the target that the episode names now: another one voids it.
  * Throws `NOT_FOUND` (naming those that wait) or `NOT_AWAITING_APPROVAL`.
  */
-export async function answerEpisode(store: Store, answer: Answer): Promise<RemediationApproval> {
+export async function answerEpisode(store: Pick<Store, "get" | "list" | "create">, answer: Answer): Promise<RemediationApproval> {
   const { namespace, name, decision, by, reason, now } = answer;
   const remediation = await store.get("Remediation", namespace, name);
   if (remediation === undefined) {
-    const waiting = (await store.list("Remediation")).filter((other) => other.status.phase === "AwaitingApproval");
-    const names = waiting.map((other) => (other.metadata.namespace === namespace ? other.metadata.name : nameOf(other)));
+    const waiting = (await store.list("Remediation", namespace)).filter((other) => other.status.phase === "AwaitingApproval");
+    const names = waiting.map((other) => other.metadata.name);
     throw new NightshiftError("NOT_FOUND", `there is no remediation ${name} in namespace ${namespace}`, {
       fix: names.length === 0 ? "None waits for approval; nightshift status lists all." : `These wait for approval: ${names.join(", ")}.`,
     });
@@ -75,49 +76,47 @@ function whoAmI(): string {
 
 /** Adds `approve` to the program. */
 export function register(program: Command): void {
-  program
+  const approve = program
     .command("approve")
     .description("answer an episode that waits for a person (mode Approve)")
     .argument("<name>", "name of the remediation, or namespace/name")
     .option("--deny", "say no: the episode ends; one that is under way stops before its next step")
     .option("--reason <text>", "why; it goes on record")
-    .option("--by <who>", "who answers (default: you, user@host)")
-    .option("-n, --namespace <namespace>", "namespace of the remediation", "default")
-    .addOption(stateOption())
-    .addOption(new Option("--json", "print the RemediationApproval as JSON"))
+    .option("--by <who>", "who answers (default: on a cluster the user of the kubeconfig, else you, user@host)")
+    .option("--json", "print the RemediationApproval as JSON");
+  placeOptions(approve)
     .addHelpText(
       "after",
       `
-The answer is stored as a RemediationApproval; a running Nightshift goes on with it within a second.
+The answer is stored as a RemediationApproval; a running Nightshift goes on with it within a second. On a cluster it takes
+the ClusterRole nightshift-approver, and --by is your own name there: the chart refuses another's.
+${PLACE_HELP}
 
 Examples:
   $ nightshift status                                   which wait (phase AwaitingApproval)
   $ nightshift audit show payments-leak-4c1f            what it wants to do, and why
   $ nightshift approve payments-leak-4c1f
+  $ nightshift approve payments-leak-4c1f --context production -n shop
   $ nightshift approve payments-leak-4c1f --deny --reason "release in ten minutes"
 
 Exit status:
   0  stored
-  2  no such remediation, or it waits for no answer`,
+  2  no such remediation, it waits for no answer, or you may not answer it`,
     )
-    .action(
-      async (
-        given: string,
-        options: { deny?: boolean; reason?: string; by?: string; namespace: string; state: string; json?: boolean },
-      ) => {
-        const decision = options.deny === true ? "Denied" : "Approved";
-        await withStore(options.state, async (store) => {
-          const { namespace, name } = splitName(given, options.namespace);
-          const by = options.by ?? whoAmI();
-          const stored = await answerEpisode(store, { namespace, name, decision, by, reason: options.reason, now: Date.now() });
-          const remediation = await store.get("Remediation", namespace, name);
-          const target = remediation === undefined ? "" : ` on ${targetKey(remediation.spec.remediationTarget)}`;
-          process.stdout.write(
-            options.json === true
-              ? `${JSON.stringify(stored, null, 2)}\n`
-              : `${decision.toLowerCase()}: ${namespace}/${name}${target}, by ${by}\n`,
-          );
-        });
-      },
-    );
+    .action(async (given: string, options: PlaceOptions & { deny?: boolean; reason?: string; by?: string; json?: boolean }) => {
+      const decision = options.deny === true ? "Denied" : "Approved";
+      await withPlace(options, async (place) => {
+        const { store } = place;
+        const { namespace, name } = splitName(given, place.namespace);
+        const by = options.by ?? (await place.whoAmI?.()) ?? whoAmI();
+        const stored = await answerEpisode(store, { namespace, name, decision, by, reason: options.reason, now: Date.now() });
+        const remediation = await store.get("Remediation", namespace, name);
+        const target = remediation === undefined ? "" : ` on ${targetKey(remediation.spec.remediationTarget)}`;
+        process.stdout.write(
+          options.json === true
+            ? `${JSON.stringify(stored, null, 2)}\n`
+            : `${decision.toLowerCase()}: ${namespace}/${name}${target}, by ${by}\n`,
+        );
+      });
+    });
 }

@@ -5,7 +5,8 @@ import { targetKey } from "../../api/meta.ts";
 import type { Remediation } from "../../api/remediation.ts";
 import type { AuditLine, AuditReport } from "../../record/verify.ts";
 import { EXIT } from "../exit.ts";
-import { splitName, stateOption, withStore } from "../state.ts";
+import { type Place, PLACE_HELP, type PlaceOptions, placeOptions, withPlace } from "../place.ts";
+import { splitName, stateOption } from "../state.ts";
 import { ageText, formatTable, printable } from "../table.ts";
 
 interface Common {
@@ -49,8 +50,39 @@ async function list(options: Common & { limit: number; remediation?: string }): 
   process.stdout.write(rows.length === 0 ? "no records\n" : formatTable(["SEQ", "AT", "TYPE", "ABOUT", "MESSAGE"], rows));
 }
 
+/** What of a record its story tells. */
+export type StoryLine = Pick<AuditLine, "at" | "type" | "message" | "data">;
+
+/**
+ * What an episode's own object tells of its story, in order: where the trail is out of reach, as on a cluster, where it is a
+ * file of the pod that led.
+ */
+export function recordedStory({ spec, status }: Remediation): StoryLine[] {
+  const lines: StoryLine[] = [];
+  const say = (at: string | undefined, type: StoryLine["type"], message: string, data?: StoryLine["data"]): void => {
+    if (at !== undefined) lines.push({ at, type, message, ...(data === undefined ? {} : { data }) });
+  };
+  say(spec.startedAt, "Signal", `${spec.signal.name} fires on ${spec.signalTarget.name}`);
+  for (const attempt of status.attempts) {
+    say(attempt.startedAt, "Phase", `rung ${attempt.rung + 1} begins: ${attempt.what}`);
+    for (const step of [...attempt.steps, ...attempt.undo]) {
+      say(step.intendedAt, "Intent", step.name);
+      say(step.endedAt, "Result", `${step.name} ${step.state}${step.message === undefined ? "" : `: ${step.message}`}`);
+    }
+    say(
+      attempt.endedAt,
+      "Phase",
+      `rung ${attempt.rung + 1} ends: ${attempt.outcome ?? ""}${attempt.message ? `, ${attempt.message}` : ""}`,
+    );
+  }
+  say(status.decidedAt, "Decision", "the gates, as they were asked last", { gates: status.gates });
+  say(status.page?.sentAt, "Page", status.page?.summary ?? "");
+  say(status.endedAt, "Phase", `${status.phase}${status.outcome === undefined ? "" : `, ${status.outcome}`}: ${status.message ?? ""}`);
+  return lines.toSorted((a, b) => Date.parse(a.at) - Date.parse(b.at));
+}
+
 /** The gates' verdicts that a record carries, where it is a decision. */
-function verdictsOf(line: AuditLine): readonly { gate: string; verdict: string; message: string }[] {
+function verdictsOf(line: StoryLine): readonly { gate: string; verdict: string; message: string }[] {
   const { data } = line;
   for (const value of [data?.["gates"], data?.["verdicts"]])
     if (Array.isArray(value)) return value as { gate: string; verdict: string; message: string }[];
@@ -58,7 +90,7 @@ function verdictsOf(line: AuditLine): readonly { gate: string; verdict: string; 
 }
 
 /** What is printed by `audit show`: the story of one remediation. */
-export function story(name: string, lines: readonly AuditLine[], remediation: Remediation | undefined): string {
+export function story(name: string, lines: readonly StoryLine[], remediation: Remediation | undefined): string {
   const out: string[] = [];
   const say = (text: string): void => void out.push(printable(text).trimEnd());
   say(`Remediation  ${name}`);
@@ -88,17 +120,37 @@ export function story(name: string, lines: readonly AuditLine[], remediation: Re
   return `${out.join("\n")}\n`;
 }
 
-async function show(given: string, options: Common): Promise<void> {
-  const lines = await selected(options.state, 100_000, given);
+interface Told {
+  /** `namespace/name`. */
+  readonly key: string;
+  readonly lines: readonly StoryLine[];
+  readonly remediation: Remediation | undefined;
+}
+
+/** The story of an episode that stands in a store; of one on this machine the trail tells it. */
+async function toldBy({ store, namespace: near, stateDir }: Place, given: string): Promise<Told> {
+  const trail = stateDir === undefined ? [] : await selected(stateDir, 100_000, given);
   // A name in any namespace is that of the trail's newest episode with it.
-  const key = lines.at(-1)?.remediation ?? given;
-  const { namespace, name } = splitName(key, "default");
-  const remediation = await withStore(options.state, (store) => store.get("Remediation", namespace, name)).catch((error: unknown) => {
-    // The trail tells the story without the store too.
-    if (lines.length > 0) return undefined;
-    throw error;
-  });
-  const own = lines.filter((line) => line.remediation === key);
+  const { namespace, name } = splitName(trail.at(-1)?.remediation ?? given, near);
+  const remediation = await store.get("Remediation", namespace, name);
+  const key = `${namespace}/${name}`;
+  const lines = trail.filter((line) => line.remediation === key);
+  return { key, lines: stateDir === undefined && remediation !== undefined ? recordedStory(remediation) : lines, remediation };
+}
+
+/** The trail tells the story without the store too. */
+async function toldByTrail(stateDir: string | undefined, given: string, error: unknown): Promise<Told> {
+  const trail = stateDir === undefined ? [] : await selected(stateDir, 100_000, given);
+  const key = trail.at(-1)?.remediation;
+  if (key === undefined) throw error;
+  return { key, lines: trail.filter((line) => line.remediation === key), remediation: undefined };
+}
+
+async function show(given: string, options: PlaceOptions & { readonly json?: boolean }): Promise<void> {
+  const told = await withPlace(options, (place) => toldBy(place, given)).catch((error: unknown) =>
+    toldByTrail(options.state, given, error),
+  );
+  const { key, lines: own, remediation } = told;
   if (own.length === 0 && remediation === undefined)
     throw new NightshiftError("NOT_FOUND", `neither the audit trail nor the store knows a remediation ${given}`, {
       fix: "nightshift status lists them.",
@@ -106,7 +158,7 @@ async function show(given: string, options: Common): Promise<void> {
   process.stdout.write(
     options.json === true
       ? `${JSON.stringify({ remediation: remediation ?? null, records: own }, null, 2)}\n`
-      : story(`${namespace}/${name}`, own, remediation),
+      : story(key, own, remediation),
   );
 }
 
@@ -148,15 +200,18 @@ Examples:
   $ nightshift audit list --remediation payments-leak-4c1f --json | jq '.[].message'`,
     )
     .action(list);
-  audit
+  const shown = audit
     .command("show")
     .description("tell the story of one remediation: signal, diagnosis, gates, steps, outcome")
     .argument("<name>", "name of the remediation, or namespace/name")
-    .addOption(stateOption())
-    .addOption(json())
+    .addOption(json());
+  placeOptions(shown)
     .addHelpText(
       "after",
       `
+On a cluster the Remediation itself tells it.
+${PLACE_HELP}
+
 Examples:
   $ nightshift audit show payments-leak-4c1f
   $ nightshift audit show shop/payments-leak-4c1f --json | jq .remediation.status`,

@@ -87,7 +87,7 @@ describe("what the store says", () => {
     assert.equal(status.pauses.length, 1);
     assert.deepEqual((await readStatus(store, NOW + 2 * HOUR)).pauses, []);
 
-    const report: StatusReport = { stateDir: "x", workloads: null, note: "none runs", ...status };
+    const report: StatusReport = { stateDir: "x", cluster: null, workloads: null, note: "none runs", ...status };
     const text = statusText(report, NOW, false);
     assert.match(text, /^Workloads\nnone runs\n/);
     assert.match(text, /\nNAME +POLICY +TARGET +CAUSE +PHASE +REASON +OUTCOME +AGE\nearlier +payments /);

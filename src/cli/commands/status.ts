@@ -1,15 +1,15 @@
 import { readFile } from "node:fs/promises";
-import { join, resolve } from "node:path";
-import { type Command, Option } from "commander";
+import { join } from "node:path";
+import type { Command } from "commander";
 import type { RemediationBudget } from "../../api/budget.ts";
-import { messageOf } from "../../api/errors.ts";
+import { messageOf, NightshiftError } from "../../api/errors.ts";
 import { targetKey } from "../../api/meta.ts";
 import type { Pause, RemediationPolicy } from "../../api/policy.ts";
 import { isTerminal, type Remediation } from "../../api/remediation.ts";
 import type { GateContext } from "../../decide/gate.ts";
 import type { Workload } from "../../ports/platform.ts";
 import type { Store } from "../../ports/store.ts";
-import { stateOption, withStore } from "../state.ts";
+import { type Place, PLACE_HELP, type PlaceOptions, placeOptions, withPlace } from "../place.ts";
 import { ageText, formatTable } from "../table.ts";
 
 /** How long a Nightshift that runs may take to answer (ms). */
@@ -35,7 +35,10 @@ export interface ActivePause {
 
 /** What `status --json` prints. */
 export interface StatusReport {
-  readonly stateDir: string;
+  /** Of this machine; null where a cluster is looked at. */
+  readonly stateDir: string | null;
+  /** Address of the API server; null where this machine is looked at. */
+  readonly cluster: string | null;
   /** Of the Nightshift that runs; null where none answers. */
   readonly workloads: readonly Workload[] | null;
   /** Why there are no workloads, where there are none. */
@@ -46,15 +49,22 @@ export interface StatusReport {
   readonly pauses: readonly ActivePause[];
 }
 
-/** Everything that the store says, newest episodes last. `now` in milliseconds since the epoch. */
+/**
+ * Everything that the store says of a namespace, or of all, newest episodes last. `now` in milliseconds since the epoch.
+ * Limits of the whole cluster that the user may not read are left out: members of a team often may not.
+ */
 export async function readStatus(
-  store: Store,
+  store: Pick<Store, "list">,
   now: number,
+  namespace?: string,
 ): Promise<Pick<StatusReport, "remediations" | "policies" | "openCircuits" | "pauses">> {
   const [remediations, policies, budgets] = await Promise.all([
-    store.list("Remediation"),
-    store.list("RemediationPolicy"),
-    store.list("RemediationBudget"),
+    store.list("Remediation", namespace),
+    store.list("RemediationPolicy", namespace),
+    store.list("RemediationBudget").catch((error: unknown) => {
+      if (error instanceof NightshiftError && error.code === "FORBIDDEN") return [];
+      throw error;
+    }),
   ]);
   const byAge = remediations.toSorted((a, b) => Date.parse(a.spec.startedAt) - Date.parse(b.spec.startedAt));
   return { remediations: byAge, policies, openCircuits: await circuits(byAge, policies, now), pauses: pauses(policies, budgets, now) };
@@ -213,30 +223,49 @@ export function statusText(report: StatusReport, now: number, all: boolean): str
   return sections.join("\n");
 }
 
+async function reportOf(
+  { store, namespace, stateDir, cluster }: Place,
+  options: PlaceOptions & { readonly allNamespaces?: boolean; readonly server?: string },
+  now: number,
+): Promise<StatusReport> {
+  const isAll = options.allNamespaces === true || (stateDir !== undefined && options.namespace === undefined);
+  const stored = await readStatus(store, now, isAll ? undefined : namespace);
+  const running =
+    stateDir === undefined
+      ? {
+          workloads: null,
+          note: `${cluster ?? "a cluster"}, ${isAll ? "all namespaces" : `namespace ${namespace}`}: kubectl get pods shows them`,
+        }
+      : await askServer(options.server, stateDir);
+  return { stateDir: stateDir ?? null, cluster: cluster ?? null, ...running, ...stored };
+}
+
 /** Adds `status` to the program. */
 export function register(program: Command): void {
-  program
+  const status = program
     .command("status")
     .description("show what is going on: workloads, remediations, policies, open circuits, pauses")
     .option("--all", "all remediations, not only live ones and the newest 20")
     .option("--server <url>", "address of the Nightshift that runs, for the workloads (default: as it noted in the state directory)")
-    .addOption(stateOption())
-    .addOption(new Option("--json", "print one JSON document"))
+    .option("-A, --all-namespaces", "of all namespaces (on this machine always, but with --namespace)")
+    .option("--json", "print one JSON document");
+  placeOptions(status)
     .addHelpText(
       "after",
       `
-Workloads come from the Nightshift that runs; everything else from its state directory, also when none runs.
+Workloads come from the Nightshift that runs on this machine; everything else from its state directory, also when none
+runs, or from the cluster's API server, as what the kubeconfig's user may read.
+${PLACE_HELP}
 
 Examples:
   $ nightshift status
   $ nightshift status --json | jq '.remediations[] | select(.status.phase == "AwaitingApproval") | .metadata.name'
+  $ nightshift status --context production -n shop
   $ watch nightshift status --state /var/lib/nightshift`,
     )
-    .action(async (options: { all?: boolean; server?: string; state: string; json?: boolean }) => {
-      const stateDir = resolve(options.state);
+    .action(async (options: PlaceOptions & { all?: boolean; allNamespaces?: boolean; server?: string; json?: boolean }) => {
       const now = Date.now();
-      const stored = await withStore(stateDir, (store) => readStatus(store, now));
-      const report: StatusReport = { stateDir, ...(await askServer(options.server, stateDir)), ...stored };
+      const report = await withPlace(options, (place) => reportOf(place, options, now));
       process.stdout.write(options.json === true ? `${JSON.stringify(report, null, 2)}\n` : statusText(report, now, options.all === true));
     });
 }

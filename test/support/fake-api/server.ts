@@ -44,6 +44,8 @@ export interface FakeApiOptions {
   /** How often a watch is sent a bookmark (ms). Default 1000; the real one: about a minute. */
   readonly bookmarkMs?: number;
   readonly now?: () => number;
+  /** Who asks, as a SelfSubjectReview says it. */
+  readonly user?: string;
 }
 
 /**
@@ -62,6 +64,7 @@ export class FakeApi {
   delivery: Delivery = {};
   readonly #types: readonly ResourceType[];
   readonly #bookmarkMs: number;
+  readonly #user: string | undefined;
   /** Lists that are being paged through, by their token. */
   readonly #snapshots = new Map<string, { readonly version: string; readonly objects: readonly KubeObject[] }>();
   #server: Server | undefined;
@@ -71,6 +74,7 @@ export class FakeApi {
   private constructor(options: FakeApiOptions) {
     this.#types = options.types;
     this.#bookmarkMs = options.bookmarkMs ?? 1_000;
+    this.#user = options.user;
     this.storage = new Storage(options.now);
   }
 
@@ -142,7 +146,7 @@ export class FakeApi {
         throw new Refusal(refuse, reason, `injected: ${refuse}`, details);
       }
       if (request.verb === "watch") return this.#watch(request, response);
-      const { status, body } = this.#answer(request);
+      const { status, body } = request.plural === "selfsubjectreviews" ? this.#whoAsks() : this.#answer(request);
       if (fault === "reset-after") return void incoming.socket.resetAndDestroy();
       request.status = status;
       const text = JSON.stringify(body);
@@ -158,6 +162,10 @@ export class FakeApi {
       response.writeHead(refusal.code, { "content-type": "application/json" });
       response.end(JSON.stringify(refusal.status));
     }
+  }
+
+  #whoAsks(): { readonly status: number; readonly body: object } {
+    return { status: 201, body: { kind: "SelfSubjectReview", status: { userInfo: { username: this.#user } } } };
   }
 
   async #parse(incoming: IncomingMessage): Promise<FakeRequest> {
