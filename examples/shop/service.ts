@@ -49,11 +49,12 @@ function startMetrics() {
     unit: "s",
     advice: { explicitBucketBoundaries: DURATION_BOUNDS },
   });
+  const active = meter.createUpDownCounter("http.server.active_requests", { unit: "{request}" });
   meter.createObservableGauge("process.memory.usage", { unit: "By" }).addCallback((result) => result.observe(process.memoryUsage.rss()));
   meter
     .createObservableGauge("v8js.memory.heap.used", { unit: "By" })
     .addCallback((result) => result.observe(process.memoryUsage().heapUsed));
-  return { duration, stop: () => provider.shutdown() };
+  return { duration, active, stop: () => provider.shutdown() };
 }
 
 async function readJson(request: IncomingMessage): Promise<unknown> {
@@ -94,8 +95,11 @@ export function serve(service: Service): void {
     const began = performance.now();
     const path = new URL(request.url ?? "/", "http://localhost").pathname;
     // Probes say nothing about what customers see.
-    if (path !== "/healthz")
+    if (path !== "/healthz") {
+      const what = { "http.request.method": request.method ?? "", "url.scheme": "http" };
+      metrics.active.add(1, what);
       response.once("close", () => {
+        metrics.active.add(-1, what);
         const whole = response.writableFinished;
         metrics.duration.record((performance.now() - began) / 1_000, {
           "http.request.method": request.method ?? "",
@@ -104,6 +108,7 @@ export function serve(service: Service): void {
           ...(whole ? {} : { "error.type": "client_closed_request" }),
         });
       });
+    }
     void answer(request, path)
       .catch((error: unknown): Answer => ({ status: 500, body: { error: error instanceof Error ? error.message : String(error) } }))
       .then(({ status, body }) => response.writeHead(status, { "content-type": "application/json" }).end(JSON.stringify(body)));

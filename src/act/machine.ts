@@ -3,6 +3,7 @@ import type { TargetRef } from "../api/meta.ts";
 import type { Artifact, Attempt, BlockReason, Remediation, StepRecord } from "../api/remediation.ts";
 import { sameTarget } from "../api/meta.ts";
 import { timeMs, timestamp } from "../api/time.ts";
+import type { Telemetry } from "../observe/telemetry.ts";
 import type { Decision } from "../decide/gate.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Effect, EffectResult, EffectType, Platform, Replica, Workload } from "../ports/platform.ts";
@@ -14,6 +15,7 @@ import type { Stopwatches } from "./stopwatches.ts";
 /** What the step machine needs of the loop. */
 export interface MachineDeps {
   readonly platform: Platform;
+  readonly telemetry: Telemetry;
   readonly clock: Clock;
   /** Stores the episode durably and returns it as stored. Rejects with `CONFLICT` when another writer was first. */
   save(remediation: Remediation): Promise<Remediation>;
@@ -308,7 +310,7 @@ class StepRun {
       this.#remediation = this.#withStep({ ...this.#step, state: "Skipped", message: interference });
       return this.#abandon("Cancelled", interference);
     }
-    const seen = this.#definition.poll?.(context) ?? { state: "Done" as const, message: "" };
+    const seen = this.#definition.poll?.(context, this.#deps.telemetry) ?? { state: "Done" as const, message: "" };
     if (seen.state === "Done") return this.#settle("Done", seen.message);
     if (seen.state === "Failed") return this.#fail(seen.message);
     if (!this.#timeUp()) return { next: "Wait", ms: POLL_MS, remediation: this.#remediation, message: seen.message };

@@ -1,5 +1,6 @@
 import type { TargetRef } from "../api/meta.ts";
 import type { Attempt, Remediation, StepRecord } from "../api/remediation.ts";
+import type { Telemetry } from "../observe/telemetry.ts";
 import type { Effect, EffectResult, Replica, Workload } from "../ports/platform.ts";
 
 /** What a step may look at. A snapshot: nothing here waits. */
@@ -34,7 +35,7 @@ export interface StepDefinition {
   /** The effect, for a step that changes the world. Deterministic: the same record gives the same effect, also after a crash. */
   effect?(context: StepContext): Effect;
   /** For a step that only waits. Asked until it is `Done` or `Failed`, or the step's time is up. */
-  poll?(context: StepContext): Poll;
+  poll?(context: StepContext, telemetry: Telemetry): Poll;
   /** For a step that tells people something. */
   notification?(context: StepContext): string;
   /** What the end of the step's time means. Default `Fail`. */

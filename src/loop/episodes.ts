@@ -103,6 +103,7 @@ export class Episodes {
     this.#stopwatches = new Stopwatches(this.#clock);
     this.#machine = {
       platform: this.#platform,
+      telemetry: options.world.telemetry,
       clock: this.#clock,
       stopping: options.stopping,
       stopwatches: this.#stopwatches,

@@ -291,6 +291,39 @@ describe("requests to a workload", () => {
   });
 });
 
+describe("what a replica says of its answers", () => {
+  const workload = { kind: "Workload", namespace: "shop", name: "payments" };
+
+  it("is up to when it was heard of, and when it answered last", () => {
+    const { store, time } = setup();
+    const at = (s: number, total: number, replica: string): void => {
+      time.now = START + s * 1_000;
+      store.recordRequests(workload, "Otlp", { t: time.now, total, failed: 0, replica });
+    };
+    at(0, 0, "a");
+    assert.deepEqual(store.answers("a"), { heardAt: START, answeredAt: undefined });
+    at(10, 3, "a");
+    at(20, 0, "a");
+    assert.deepEqual(store.answers("a"), { heardAt: START + 20_000, answeredAt: START + 10_000 });
+    assert.equal(store.answers("b"), undefined);
+    store.recordRequests(workload, "Router", { t: time.now, total: 9, failed: 0 });
+    assert.equal(store.answers("a")?.answeredAt, START + 10_000);
+    store.forgetReplica("a");
+    assert.equal(store.answers("a"), undefined);
+  });
+
+  it("is bounded, and not believed from a future that our clock was set back from", () => {
+    const { store, time } = setup({ maxSeries: 2 });
+    for (const replica of ["a", "b", "c"]) store.recordRequests(workload, "Otlp", { t: START, total: 1, failed: 0, replica });
+    assert.deepEqual(
+      ["a", "b", "c"].map((replica) => store.answers(replica) !== undefined),
+      [false, true, true],
+    );
+    time.now -= 5 * MINUTE;
+    assert.equal(store.answers("c"), undefined);
+  });
+});
+
 describe("latencies", () => {
   it("quantiles are within the promised error, also after a merge and over the wire", () => {
     fc.assert(

@@ -1,7 +1,7 @@
 import type { TargetRef } from "../api/meta.ts";
 import type { Clock } from "../ports/clock.ts";
 import { LatencyHistogram } from "./latency.ts";
-import type { RequestStats, Sample, Telemetry } from "./telemetry.ts";
+import type { Answers, RequestStats, Sample, Telemetry } from "./telemetry.ts";
 
 /** Why something that was observed is not kept. */
 export const REFUSALS = [
@@ -35,6 +35,8 @@ export interface RequestReading {
   readonly total: number;
   /** At most `total`. */
   readonly failed: number;
+  /** Uid of the replica that answered them, where the source knows. */
+  readonly replica?: string;
   /** Their latencies, where the source has them. It is merged, not kept: the caller may go on using it. */
   readonly latency?: LatencyHistogram;
 }
@@ -224,6 +226,8 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
   readonly #clock: Clock;
   readonly #replicas = new Map<string, Map<string, Map<string, Series>>>();
   readonly #requests = new Map<string, Record<RequestSource, RequestSpan[]>>();
+  /** By replica, least recently heard of first. */
+  readonly #answers = new Map<string, Answers>();
   readonly #refused = new Map<Refusal, number>();
   #series = 0;
   #room = 0;
@@ -317,12 +321,14 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
       span.latency.merge(latency);
     }
     if (spans.length > this.limits.maxRequestSpans) spans.shift();
+    if (reading.replica !== undefined) this.#noteAnswers(reading.replica, t, total > 0);
     return undefined;
   }
 
   forgetReplica(replicaUid: string): void {
     for (const sets of this.#replicas.get(replicaUid)?.values() ?? []) for (const series of sets.values()) this.#release(series);
     this.#replicas.delete(replicaUid);
+    this.#answers.delete(replicaUid);
   }
 
   replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[] {
@@ -350,6 +356,21 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
     const router = statsSince(sources.Router, from);
     if (router !== undefined && router.seenAt >= now - this.limits.routerFreshMs) return router;
     return statsSince(sources.Otlp, from) ?? router;
+  }
+
+  answers(replicaUid: string): Answers | undefined {
+    const known = this.#answers.get(replicaUid);
+    // As for readings: a time from the future says that our own clock was set back.
+    return known === undefined || known.heardAt > this.#clock.now() + this.limits.maxFutureMs ? undefined : known;
+  }
+
+  #noteAnswers(replicaUid: string, t: number, some: boolean): void {
+    const known = this.#answers.get(replicaUid);
+    const answeredAt = some ? Math.max(known?.answeredAt ?? t, t) : known?.answeredAt;
+    this.#answers.delete(replicaUid);
+    this.#answers.set(replicaUid, { heardAt: Math.max(known?.heardAt ?? t, t), answeredAt });
+    const [oldest] = this.#answers.keys();
+    if (this.#answers.size > this.limits.maxSeries && oldest !== undefined) this.#answers.delete(oldest);
   }
 
   /**
@@ -421,6 +442,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
       }
       if (metrics.size === 0) this.#replicas.delete(uid);
     }
+    for (const [uid, { heardAt }] of this.#answers) if (heardAt < oldest) this.#answers.delete(uid);
     for (const [key, sources] of this.#requests) {
       for (const spans of Object.values(sources)) {
         const kept = spans.findIndex((span) => span.seenAt >= oldest);

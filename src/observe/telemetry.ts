@@ -18,6 +18,14 @@ export interface RequestStats {
   readonly seenAt: number;
 }
 
+/** What a replica says of the requests that it answered. */
+export interface Answers {
+  /** Up to when it has said so (ms). */
+  readonly heardAt: number;
+  /** When it said last that it had answered some (ms); undefined where it never did. */
+  readonly answeredAt: number | undefined;
+}
+
 /** What the loop reads of everything that was observed: in memory, bounded, never waiting. */
 export interface Telemetry {
   /**
@@ -28,4 +36,6 @@ export interface Telemetry {
   replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[];
   /** Requests to a workload from `since` (ms) on; undefined when nothing was heard of it since then. */
   requests(workload: TargetRef, since: number): RequestStats | undefined;
+  /** What a replica itself said of the requests that it answered; undefined, or no such method, where nothing is known. */
+  answers?(replicaUid: string): Answers | undefined;
 }

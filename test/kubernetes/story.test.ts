@@ -150,6 +150,8 @@ describe("the story: payments leaks on a real kubelet", { skip: lacking({ nodes:
       240_000,
     );
     const foundAt = Date.now();
+    await cluster.kubectl(["wait", "-n", "shop", "--for=condition=Ready", "--timeout=60s", "rp/payments-leak"]);
+    t.diagnostic((await cluster.kubectl(["get", "remediationpolicies", "-n", "shop"])).trimEnd());
     await cluster.kubectl(["wait", "-n", "shop", "--for=condition=Complete", "--timeout=240s", `rem/${first?.metadata.name}`]);
     const healedAt = Date.now();
     await delay(10_000);
@@ -173,6 +175,10 @@ describe("the story: payments leaks on a real kubelet", { skip: lacking({ nodes:
       "the others stay",
     );
     assert.ok(now.every((pod) => pod.status.containerStatuses?.every((status) => status.restartCount === 0)));
+    // Not its whole time: the pod itself said that it was asked nothing any more.
+    const waited = episode.status.attempts[0]?.steps.find(({ type }) => type === "awaitInFlight");
+    t.diagnostic(`in flight: ${waited?.message ?? ""}`);
+    assert.match(waited?.message ?? "", /^no request is in flight: http.server.active_requests was 0 at /);
     const [artifact] = episode.status.artifacts;
     assert.equal(artifact?.type, "HeapSnapshot");
     const bytes = readFileSync(artifact?.path ?? "");

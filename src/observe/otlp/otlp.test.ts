@@ -293,6 +293,10 @@ for (const encoding of ["protobuf", "json"] as const)
       // 503 is another attribute set, first seen in a later collection of a replica that is known: all 75 are new.
       assert.deepEqual([stats?.total, stats?.failed, stats?.seenAt], [175, 75, START + 10_000]);
       assert.ok(Math.abs((stats?.p99Ms ?? 0) - 19.9) / 19.9 < 2 * LATENCY_RELATIVE_ERROR, String(stats?.p99Ms));
+      assert.deepEqual(store.answers("uid-1"), { heardAt: START + 10_000, answeredAt: START + 10_000 });
+      time.now += 10_000;
+      send([duration([requests(20, 1_100), requests(20, 75, 503)])]);
+      assert.deepEqual(store.answers("uid-1"), { heardAt: START + 20_000, answeredAt: START + 10_000 });
     });
 
     it("the first point counts in full when the process began after the receiver did", () => {

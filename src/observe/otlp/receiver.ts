@@ -21,6 +21,9 @@ export type OtlpEncoding = "protobuf" | "json";
 /** Duration of the requests that a server answered, by OpenTelemetry's semantic conventions. */
 export const REQUEST_DURATION = "http.server.request.duration";
 
+/** Requests that a server has taken and not answered yet, by the same conventions. */
+export const ACTIVE_REQUESTS = "http.server.active_requests";
+
 /** Why a point of a request is not kept; those of the store besides. */
 export type PointRefusal =
   | Refusal
@@ -250,6 +253,7 @@ export class OtlpReceiver {
       t: point.t,
       total: increase.amount,
       failed: failed ? increase.amount : 0,
+      replica: uid,
       ...(latency === undefined ? {} : { latency }),
     });
   }
