@@ -679,6 +679,22 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
       await refused(stated("Node", "n2", { unschedulable: true, podCIDR: "10.9.0.0/24" }), "nodes", /nothing in a node's spec/);
     });
 
+    test("may be that a revision was healthy", async () => {
+      for (const [kind, path] of [
+        ["ReplicaSet", apps("replicasets", "r")],
+        ["ControllerRevision", apps("controllerrevisions", "cr")],
+      ] as const) {
+        const { metadata } = await admin("GET", path);
+        const annotations = { "nightshift.dev/epoch": "7", "nightshift.dev/healthy-since": "2026-11-02T03:14:00Z" };
+        const { name, uid, resourceVersion } = metadata;
+        const body = { apiVersion: "apps/v1", kind, metadata: { name, uid, resourceVersion, annotations } };
+        const apply = (): Promise<Stored> =>
+          operator("PATCH", `${path}?fieldManager=nightshift&force=true`, body, "application/apply-patch+yaml");
+        await apply();
+        await assert.rejects(apply(), (error) => error instanceof ApiError && error.status === 409, "it has changed since it was read");
+      }
+    });
+
     test("carries the epoch, and cannot give it up", async () => {
       const by = { "nightshift.dev/scaled-by": "e2" };
       await refused(stated("Deployment", "stated", { replicas: 3 }, { ...by, "nightshift.dev/epoch": null }), WITHOUT_EPOCH);
@@ -686,7 +702,7 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
     });
 
     test("makes nothing that is not there", async () => {
-      await refused(stated("Deployment", "absent", { replicas: 3, template: template() }), "rbac");
+      await refused(stated("Deployment", "absent", { selector: { matchLabels: { app: "w" } }, template: template() }), "rbac");
       await refused(stated("Node", "absent", {}), "rbac");
     });
   });

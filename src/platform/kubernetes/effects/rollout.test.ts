@@ -133,6 +133,23 @@ describe("Rollback", () => {
     assert.deepEqual(world.kube.writes, []);
   });
 
+  it("goes together with what is stated of the same workload", async () => {
+    const { world, undo, before, deployment } = setUp();
+    const restart = (id: string): Effect => ({ id, type: "RolloutRestart", workload: undo.workload });
+    await world.apply(restart("a"));
+    await world.apply({ ...undo, id: "b" });
+    // What was stated of the template went with it, and is not stated again.
+    assert.deepEqual(deployment()?.spec.template, before);
+    await world.apply({ id: "c", type: "Scale", workload: undo.workload, replicas: 4 });
+    assert.deepEqual(deployment()?.spec.template, before);
+    assert.partialDeepStrictEqual(deployment()?.metadata.annotations, {
+      [MARKS.restartedBy]: "a",
+      [MARKS.rolledBackBy]: "b",
+      [MARKS.scaledBy]: "c",
+      [MARKS.effect]: "c",
+    });
+  });
+
   it("fails where the revision is gone, or is the present one", async () => {
     const { world, undo } = setUp();
     await assert.rejects(world.apply({ ...undo, revision: "payments-b2" }), /is at payments-b2 already/);
