@@ -1,0 +1,103 @@
+import { sameTarget } from "../../../api/meta.ts";
+import type { Attempt, Remediation, StepRecord } from "../../../api/remediation.ts";
+import { timeMs } from "../../../api/time.ts";
+import type { Mutation } from "../effects.ts";
+import type { Truth } from "./rule.ts";
+
+/** How long news of a change may be under way to an operator that hears of the API server (ms): the most that faults delay them, and some more. */
+export const NEWS_MS = 30_000;
+
+/** The step that an effect belongs to, as it is stored. */
+export interface StoredStep {
+  readonly remediation: Remediation;
+  readonly attempt: Attempt;
+  readonly step: StepRecord;
+  readonly undoes: boolean;
+}
+
+/** The step of a write, as the API server has it. An effect's id is `namespace/name/attempt/step`, and more for what takes one back. */
+export function stepOf(truth: Pick<Truth, "api">, effectId: string): StoredStep | undefined {
+  const [namespace = "", name = "", number = ""] = effectId.split("/");
+  const remediation = truth.api.get("Remediation", namespace, name);
+  const attempt = remediation?.status.attempts[Number(number)];
+  if (remediation === undefined || attempt === undefined) return undefined;
+  for (const [list, undoes] of [
+    [attempt.steps, false],
+    [attempt.undo, true],
+  ] as const) {
+    const step = list.find((each) => each.effectId === effectId);
+    if (step !== undefined) return { remediation, attempt, step, undoes };
+  }
+  return undefined;
+}
+
+/** Writes that take something away or change it, and are not the taking back of another. */
+const ACTS: ReadonlySet<string> = new Set([
+  "detach",
+  "removeFromTraffic",
+  "delete",
+  "scale",
+  "rolloutRestart",
+  "rollback",
+  "runJob",
+  "markStopped",
+]);
+
+/** Whether a write acts on the world, other than by putting back what was there. */
+export function isAct({ verb, effect }: Mutation): boolean {
+  return ACTS.has(verb) && effect.type !== "RemoveReplacement" && effect.type !== "ScaleBack" && effect.type !== "RestoreTraffic";
+}
+
+/** Whether a write takes a pod out of service. */
+export function takesDown(mutation: Mutation): boolean {
+  return isAct(mutation) && (mutation.verb === "removeFromTraffic" || mutation.verb === "delete");
+}
+
+/** Whether a write is the first of its attempt. */
+export function isFirstOfAttempt(truth: Pick<Truth, "mutations">, mutation: Mutation): boolean {
+  const prefix = attemptOf(mutation.effect.id);
+  return truth.mutations.every((other) => other === mutation || attemptOf(other.effect.id) !== prefix);
+}
+
+function attemptOf(effectId: string): string {
+  return effectId.split("/").slice(0, 3).join("/");
+}
+
+/** Whether an episode is over a whole workload. */
+export function isWorkloadLevel({ spec }: Remediation): boolean {
+  return sameTarget(spec.remediationTarget, spec.workload);
+}
+
+export function keyOf({ metadata }: { readonly metadata: { readonly namespace: string; readonly name: string } }): string {
+  return `${metadata.namespace}/${metadata.name}`;
+}
+
+/** `namespace/name` of an episode's policy. */
+export function policyKeyOf({ metadata, spec }: Remediation): string {
+  return `${metadata.namespace}/${spec.policy.name}`;
+}
+
+/** How long a step has been under way, by the clock of who wrote it (ms). */
+export function sinceIntent(step: StepRecord, wallMs: number): number {
+  return step.intendedAt === undefined ? 0 : Math.max(0, wallMs - timeMs(step.intendedAt));
+}
+
+/** Moments by key, each the newest or the first. */
+export class Moments {
+  readonly #at = new Map<string, number>();
+
+  /** Something is so at `now`. */
+  seen(key: string, now: number): void {
+    this.#at.set(key, now);
+  }
+
+  /** Something holds, or does not: `since` tells from when on it has without a break. */
+  holds(key: string, holds: boolean, now: number): void {
+    if (!holds) this.#at.delete(key);
+    else if (!this.#at.has(key)) this.#at.set(key, now);
+  }
+
+  since(key: string): number | undefined {
+    return this.#at.get(key);
+  }
+}

@@ -1,0 +1,453 @@
+// Each rule holds in a world in which it is kept, and is found broken in one in which it is not.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { resolve } from "node:path";
+import { describe, it } from "node:test";
+import { SimTruth } from "../../../../test/support/sim-truth.ts";
+import { policy } from "../../../../test/support/harness.ts";
+import { API_VERSION } from "../../../api/meta.ts";
+import type { ServiceDependency } from "../../../api/dependency.ts";
+import { RULES } from "./index.ts";
+import type { Rule } from "./rule.ts";
+
+const rule = (name: string): Rule => RULES.find((each) => each.name === name)!;
+const ONE = "default/payments-0/0/0";
+const DOWN = { verb: "delete" as const };
+
+it("are those of the architecture, each with its own name", () => {
+  const text = readFileSync(resolve(import.meta.dirname, "../../../../docs/architecture.md"), "utf8");
+  const named = [...text.matchAll(/^- ([SL]\d+) /gm)].map((match) => match[1]);
+  assert.deepEqual(
+    RULES.map(({ name }) => name),
+    named,
+  );
+});
+
+describe("S1", () => {
+  it("holds for one that acts and another that waits", () => {
+    const t = new SimTruth(rule("S1"));
+    t.episode({ phase: "Verifying" });
+    t.episode({ phase: "Blocked" });
+    assert.deepEqual(t.broken, []);
+  });
+  it("is broken by two that act on one workload", () => {
+    const t = new SimTruth(rule("S1"));
+    t.episode({ phase: "Verifying" });
+    t.episode({ phase: "Executing" });
+    assert.match(t.broken[0] ?? "", /both act on Deployment\/default\/payments/);
+  });
+  it("is broken by two that act on one root cause, and by two for one signal", () => {
+    const t = new SimTruth(rule("S1"));
+    t.episode({ phase: "Executing" });
+    t.episode({ phase: "Executing" }, { workload: { kind: "Deployment", namespace: "default", name: "orders" } });
+    assert.match(t.broken[0] ?? "", /both act on k/);
+    const signal = { ...t.api.list("Remediation")[0]!.spec.signal };
+    t.episode({ phase: "Blocked" }, { signal });
+    assert.match(t.broken.at(-1) ?? "", /both live for/);
+  });
+});
+
+describe("S2", () => {
+  it("holds for the writes of one effect, and marks that are written again", () => {
+    const t = new SimTruth(rule("S2"));
+    for (const verb of ["markStopped", "markStopped", "delete"]) t.mutate(ONE, verb, { pod: t.pod() });
+    t.mutate("default/payments-0/1/0", "delete", { pod: t.pod() });
+    assert.deepEqual(t.broken, []);
+  });
+  it("is broken by a write that takes place twice", () => {
+    const t = new SimTruth(rule("S2"));
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    assert.match(t.broken[0] ?? "", /took effect twice/);
+  });
+});
+
+describe("S3", () => {
+  const takeDown = (t: SimTruth, index: number): void => {
+    const name = `payments-${index}`;
+    const pod = t.pod(index);
+    t.episode({ attempts: [t.attempt({ name }, {})] });
+    t.mutate(`default/${name}/0/0`, DOWN.verb, { pod, change: () => t.world.deletePod(pod) });
+    t.check();
+  };
+  it("holds for one of four where one is allowed", async () => {
+    const t = new SimTruth(rule("S3"));
+    t.policy();
+    await t.pass(100_000);
+    takeDown(t, 0);
+    assert.deepEqual(t.broken, []);
+  });
+  it("is broken by a second one, through us", async () => {
+    const t = new SimTruth(rule("S3"));
+    t.policy();
+    await t.pass(100_000);
+    takeDown(t, 0);
+    takeDown(t, 1);
+    assert.match(t.broken[0] ?? "", /2 of 4 replicas of payments unavailable \(2 through us\), policy payments allows 1/);
+  });
+  it("is broken by one beside another that has been down for long, and not by one beside another that has just gone", async () => {
+    for (const known of [true, false]) {
+      const t = new SimTruth(rule("S3"));
+      t.policy();
+      await t.pass(100_000);
+      t.world.fallIll(t.pod(3), { fault: 0, kind: "Hang", since: 0, ms: 0, rate: 0 });
+      t.check();
+      if (known) await t.pass(60_000);
+      takeDown(t, 0);
+      assert.equal(t.broken.length, known ? 1 : 0);
+    }
+  });
+  it("is broken where the platform team allows less, and where a PodDisruptionBudget does", async () => {
+    const t = new SimTruth(rule("S3"));
+    t.policy({ budgets: [{ maxUnavailable: 3 }] });
+    t.api.create<"RemediationBudget">({
+      apiVersion: API_VERSION,
+      kind: "RemediationBudget",
+      metadata: { name: "platform", namespace: "default" },
+      spec: { budgets: [{ maxUnavailable: "10%", timeZone: "UTC", whenRoundsToZero: "Block" }] },
+    });
+    await t.pass(100_000);
+    takeDown(t, 0);
+    assert.match(t.broken[0] ?? "", /RemediationBudget platform allows 0/);
+    const p = new SimTruth(rule("S3"));
+    p.policy({ budgets: [{ maxUnavailable: 3 }] });
+    Object.assign(p.payments.spec, { minAvailable: 4 });
+    await p.pass(100_000);
+    takeDown(p, 0);
+    Object.assign(p.payments.spec, { minAvailable: undefined });
+    assert.match(p.broken[0] ?? "", /PodDisruptionBudget payments allows 0/);
+  });
+});
+
+describe("S4", () => {
+  const begin = (t: SimTruth): void => {
+    t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+    t.mutate(ONE, "delete", { pod: t.pod() });
+  };
+  it("holds while the alert fires, and shortly after", async () => {
+    const t = new SimTruth(rule("S4"));
+    t.policy({ maxSignalAge: "10s" });
+    t.firing.set(`0|${t.pod().name}|payments`, t.now);
+    await t.pass(1_000);
+    t.firing.clear();
+    await t.pass(60_000);
+    begin(t);
+    assert.deepEqual(t.broken, []);
+  });
+  it("is broken by an action on what never was, and on what was long ago", async () => {
+    const never = new SimTruth(rule("S4"));
+    never.policy();
+    begin(never);
+    assert.match(never.broken[0] ?? "", /never held/);
+    const t = new SimTruth(rule("S4"));
+    t.policy({ maxSignalAge: "10s" });
+    t.firing.set(`0|${t.pod().name}|payments`, t.now);
+    await t.pass(1_000);
+    t.firing.clear();
+    await t.pass(200_000);
+    begin(t);
+    assert.match(t.broken[0] ?? "", /was over for/);
+  });
+  it("is broken by an action on a metric that nobody sends", async () => {
+    const t = new SimTruth(rule("S4"));
+    t.policy({ signals: [{ name: "ill", trend: {} }] });
+    t.telemetryGapSince = t.now;
+    await t.pass(90_000);
+    t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] }, { signal: { ...sig, condition: "trend" } });
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    assert.match(t.broken[0] ?? "", /nothing was measured/);
+  });
+});
+const sig = {
+  name: "ill",
+  condition: "alert",
+  source: "Kubernetes",
+  startsAt: "2026-01-01T00:00:00Z",
+  receivedAt: "2026-01-01T00:00:00Z",
+  fingerprint: "x",
+};
+
+describe("S5", () => {
+  const dependency: ServiceDependency = {
+    apiVersion: API_VERSION,
+    kind: "ServiceDependency",
+    metadata: { name: "d", namespace: "default" },
+    spec: { from: { name: "payments" }, to: { name: "orders" }, unhealthyAbove: "10%", window: "30s" },
+  };
+  for (const [how, errors, seconds, broken] of [
+    ["is broken while orders fails", 0.5, 200, 1],
+    ["holds while orders is well", 0, 200, 0],
+    ["holds where orders has just begun to fail", 0.5, 20, 0],
+  ] as const)
+    it(how, async () => {
+      const t = new SimTruth(rule("S5"), { dependencies: [dependency] });
+      t.policy();
+      await t.pass(10_000);
+      t.world.workloads[1]!.errors = errors;
+      t.check();
+      await t.pass(seconds * 1_000);
+      t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] }, { signal: { ...sig, condition: "errorRate" } });
+      t.mutate(ONE, "delete", { pod: t.pod() });
+      assert.equal(t.broken.length, broken);
+    });
+});
+
+describe("S6", () => {
+  const strike = (t: SimTruth): void => {
+    const attempt = { ...t.attempt({ name: "x" }, {}), outcome: "Ineffective" as const, endedAt: new Date(t.now).toISOString() };
+    const episode = t.episode({ attempts: [t.attempt({ name: "x" }, {})] });
+    t.change(episode, { attempts: [attempt], phase: "Failed" });
+  };
+  it("holds for as many attempts as are allowed, and after the circuit's time", async () => {
+    const t = new SimTruth(rule("S6"));
+    t.policy({ attempts: { max: 2, window: "10m", reset: "5m" } });
+    strike(t);
+    strike(t);
+    await t.pass(301_000);
+    strike(t);
+    assert.deepEqual(t.broken, []);
+  });
+  it("is broken by one more", () => {
+    const t = new SimTruth(rule("S6"));
+    t.policy({ attempts: { max: 2, window: "10m" } });
+    for (let i = 0; i < 3; i++) strike(t);
+    assert.match(t.broken[0] ?? "", /another attempt after 2/);
+  });
+  it("is broken by a second page for an incident, and not by one that is delivered twice, nor after it was healed", () => {
+    const t = new SimTruth(rule("S6"));
+    t.policy();
+    t.page();
+    t.page();
+    assert.deepEqual(t.broken, []);
+    t.page({ remediation: "default/payments-1" });
+    assert.match(t.broken[0] ?? "", /paged for default\/payments-0 and again for default\/payments-1/);
+    const healed = t.episode({ phase: "Verifying" });
+    t.change(healed, { phase: "Succeeded", outcome: "Remediated" });
+    t.page({ remediation: "default/payments-2" });
+    assert.equal(t.broken.length, 1);
+  });
+});
+
+describe("S7", () => {
+  it("is broken by a write of an episode that only observes", () => {
+    const t = new SimTruth(rule("S7"));
+    t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] }, { mode: "Observe" });
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    assert.match(t.broken[0] ?? "", /only observes/);
+  });
+  it("is broken by a write long after the policy was lowered to it, and not by one right after", async () => {
+    for (const seconds of [1, 60]) {
+      const t = new SimTruth(rule("S7"));
+      t.policy({ mode: "Observe" });
+      t.check();
+      await t.pass(seconds * 1_000);
+      t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+      t.mutate(ONE, "delete", { pod: t.pod() });
+      assert.equal(t.broken.length, seconds === 60 ? 1 : 0);
+    }
+  });
+});
+
+describe("S8", () => {
+  for (const [state, required, broken] of [
+    ["Done", true, 0],
+    ["Failed", true, 1],
+    ["Failed", false, 0],
+    [undefined, true, 1],
+  ] as const)
+    it(`${broken === 1 ? "is broken" : "holds"} where a ${required ? "required" : "voluntary"} capture is ${state ?? "not answered"}`, () => {
+      const t = new SimTruth(rule("S8"));
+      const answer = { effectId: ONE, node: "node-0", startedAt: "2026-01-01T00:00:00Z" };
+      t.episode({
+        attempts: [
+          t.attempt({ name: "payments-0" }, { type: "capture", params: { required }, state: state === "Done" ? "Done" : "Skipped" }, {}),
+        ],
+        captures: state === undefined ? [] : [{ ...answer, state }],
+      });
+      t.mutate("default/payments-0/0/1", "delete", { pod: t.pod() });
+      assert.equal(t.broken.length, broken);
+    });
+});
+
+describe("S9", () => {
+  const intent = (t: SimTruth): void => t.record({ type: "Intent", at: t.now, message: "", data: { effectId: ONE } });
+  it("holds for a step whose intent is stored and on the trail", () => {
+    const t = new SimTruth(rule("S9"));
+    t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+    intent(t);
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    assert.deepEqual(t.broken, []);
+  });
+  it("is broken without a record on the trail, without a step, and by a step that is over", () => {
+    const t = new SimTruth(rule("S9"));
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    const episode = t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    intent(t);
+    t.change(episode, { attempts: [t.attempt({ name: "payments-0" }, { state: "Done" })] });
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    t.change(episode, { attempts: [t.attempt({ name: "payments-0" }, { state: "Failed", message: "it cannot be known whether it was" })] });
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    assert.equal(t.broken.length, 4);
+    [/without a step/, /without its intent/, /is Done/, /was tried again/].forEach((pattern, i) =>
+      assert.match(t.broken[i] ?? "", pattern),
+    );
+  });
+  it("is broken by an episode that ends without a step's result", () => {
+    const t = new SimTruth(rule("S9"));
+    t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})], phase: "Failed", endedAt: "2026-01-01T00:00:00Z" });
+    t.end();
+    assert.match(t.broken[0] ?? "", /has no result/);
+  });
+});
+
+describe("S10", () => {
+  it("holds for who leads", () => {
+    const t = new SimTruth(rule("S10"));
+    t.episode();
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    assert.deepEqual(t.broken, []);
+  });
+  it("is broken by who was deposed, in the cluster and on record", () => {
+    const t = new SimTruth(rule("S10"));
+    const episode = t.episode();
+    t.leaderEpoch = 2;
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    t.change(episode, { phase: "Verifying" });
+    assert.equal(t.broken.length, 2);
+  });
+});
+
+describe("S11", () => {
+  for (const [how, seconds, broken] of [
+    ["holds where what was held back still holds", 0, 0],
+    ["is broken by an episode that begins long after its fault has gone", 300, 1],
+  ] as const)
+    it(how, async () => {
+      const t = new SimTruth(rule("S11"));
+      t.policy({ maxSignalAge: "10s" });
+      t.firing.set(`0|${t.pod().name}|payments`, t.now);
+      await t.pass(1_000);
+      const episode = t.episode({ phase: "Blocked", reason: "CircuitOpen" });
+      if (seconds > 0) t.firing.clear();
+      await t.pass(seconds * 1_000);
+      t.change(episode, { phase: "Executing", attempts: [t.attempt({ name: "payments-0" }, {})] });
+      assert.equal(t.broken.length, broken);
+    });
+});
+
+describe("S12", () => {
+  const marks: Record<string, (t: SimTruth) => void> = {
+    pod: (t) => void (t.pod().marked = true),
+    workload: (t) => void (t.payments.marked = true),
+    node: (t) => void (t.pod().node.marked = true),
+    namespace: (t) => void (t.world.namespaceMarked = true),
+  };
+  for (const [what, mark] of Object.entries(marks))
+    it(`is broken by a write to what is marked, by ${what}, and not by one that could not know yet`, async () => {
+      for (const seconds of [1, 60]) {
+        const t = new SimTruth(rule("S12"));
+        mark(t);
+        t.check();
+        await t.pass(seconds * 1_000);
+        t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+        t.mutate(ONE, "delete", { pod: t.pod() });
+        assert.equal(t.broken.length, seconds === 60 ? 1 : 0);
+        t.mutate(ONE, "restoreTraffic", { pod: t.pod() });
+        assert.equal(t.broken.length, seconds === 60 ? 1 : 0, "what was done may be taken back");
+      }
+    });
+});
+
+describe("S13", () => {
+  it("is broken by who has heard nothing of the API server for minutes", () => {
+    const t = new SimTruth(rule("S13"));
+    t.mutate(ONE, "delete", { pod: t.pod(), viewAgeMs: 100_000 });
+    assert.deepEqual(t.broken, []);
+    t.mutate(ONE, "delete", { pod: t.pod(), viewAgeMs: 300_000 });
+    assert.match(t.broken[0] ?? "", /has heard nothing/);
+  });
+  it("is broken by a burst after an outage, and not by two episodes at another time", async () => {
+    for (const outage of [false, true]) {
+      const t = new SimTruth(rule("S13"));
+      t.policy({ cooldown: "1m" });
+      await t.pass(1_000);
+      if (outage) t.outageEndedAt = t.now + 60_000;
+      t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+      await t.pass(5_000);
+      t.episode({ attempts: [t.attempt({ name: "payments-1" }, {})] });
+      assert.equal(t.broken.length, outage ? 1 : 0);
+    }
+  });
+});
+
+describe("L1", () => {
+  it("is broken by an episode that does not end, and by writes when everything is over", async () => {
+    const t = new SimTruth(rule("L1"));
+    const episode = t.episode({ phase: "Blocked" });
+    await t.pass(600_000);
+    t.end();
+    assert.match(t.broken[0] ?? "", /is still Blocked/);
+    t.change(episode, { phase: "Cancelled" });
+    t.end();
+    assert.equal(t.broken.length, 1);
+    t.writes.push({ at: t.now, what: "update" });
+    t.end();
+    assert.match(t.broken[1] ?? "", /writes when everything was over/);
+  });
+});
+
+describe("L2", () => {
+  const hang = { id: 0, kind: "PodHang" as const, at: 60_000, for: 600_000, workload: "payments" };
+  const made = (): SimTruth =>
+    new SimTruth(rule("L2"), { faults: [hang], policies: [policy({ signals: [{ name: "probe", probe: { failingFor: "10s" } }] })] });
+  it("is broken by a fault of which nothing is on record", () => {
+    const t = made();
+    t.end();
+    assert.match(t.broken[0] ?? "", /nothing on record/);
+  });
+  it("holds for a decision in time, and for an episode", async () => {
+    const decided = made();
+    await decided.pass(100_000);
+    decided.record({ type: "Decision", at: decided.now, policy: "default/payments", message: "no action" });
+    decided.end();
+    assert.deepEqual(decided.broken, []);
+    const acted = made();
+    await acted.pass(100_000);
+    acted.episode();
+    acted.end();
+    assert.deepEqual(acted.broken, []);
+  });
+});
+
+describe("L3", () => {
+  it("is broken by a pod that is out of traffic, or let go, in the end", () => {
+    const t = new SimTruth(rule("L3"));
+    t.end();
+    assert.deepEqual(t.broken, []);
+    t.pod(0).removed = true;
+    t.pod(1).owned = false;
+    t.end();
+    assert.equal(t.broken.length, 2);
+  });
+});
+
+describe("L4", () => {
+  const page = { state: "Sent" as const, dedupKey: "default/payments/Deployment/default/payments/Alert", summary: "", tries: 1 };
+  it("holds for a page that arrived, and for an escalation of an incident that was paged before", () => {
+    const t = new SimTruth(rule("L4"));
+    t.page();
+    t.episode({ phase: "Escalated", page });
+    t.episode({ phase: "Escalated" });
+    t.end();
+    assert.deepEqual(t.broken, []);
+  });
+  it("is broken by one that waits, one that never arrived, and an escalation that nobody was told of", () => {
+    const t = new SimTruth(rule("L4"));
+    t.episode({ phase: "Escalated", page: { ...page, state: "Pending" } });
+    t.episode({ phase: "Escalated", page });
+    t.episode({ phase: "Escalated" });
+    t.end();
+    assert.equal(t.broken.length, 3);
+  });
+});

@@ -1,0 +1,56 @@
+import { targetKey } from "../../../api/meta.ts";
+import type { Remediation } from "../../../api/remediation.ts";
+import { durationMs } from "../../../api/units.ts";
+import { policyKeyOf } from "./facts.ts";
+import type { Rule } from "./rule.ts";
+
+const subjectOf = (remediation: Remediation): string => `${policyKeyOf(remediation)} ${targetKey(remediation.spec.workload)}`;
+
+/** It gives up in time, and says so once. */
+export const s06Strikes: Rule = {
+  name: "S6",
+  doc: "After `attempts.max` without success inside the window no further attempt begins until `attempts.reset` has passed, and one incident is paged once.",
+  watch: (truth) => {
+    const strikes = new Map<string, number[]>();
+    /** Episode that was paged, by incident, since its workload was last healed. */
+    const paged = new Map<string, string>();
+    // Stored times are by the operators' clocks: where those jump, hours are no measure.
+    const clocksJump = truth.scenario.faults.some(({ kind }) => kind === "ClockJump");
+    return {
+      stored({ object, before }) {
+        if (object.kind !== "Remediation" || object.spec.mode === "Observe") return undefined;
+        const was = before?.kind === "Remediation" ? before.status : undefined;
+        const subject = subjectOf(object);
+        const policy = truth.api.get("RemediationPolicy", object.metadata.namespace, object.spec.policy.name);
+        const known = strikes.get(subject) ?? [];
+        strikes.set(subject, known);
+        let broken: string | undefined;
+        if (policy !== undefined && !clocksJump && object.status.attempts.length > (was?.attempts.length ?? 0)) {
+          const { max, window, reset } = policy.spec.attempts;
+          const within = known.filter((at, i) => i + max <= known.length && (known[i + max - 1] ?? 0) - at < durationMs(window));
+          const opened = within.length === 0 ? undefined : known.at(-1);
+          // A second for the network, and for the rounding of stored times.
+          if (opened !== undefined && truth.now < opened + durationMs(reset ?? window) - 2_000)
+            broken = `${object.metadata.name} begins another attempt after ${max} without success`;
+        }
+        object.status.attempts.forEach((attempt, i) => {
+          if (attempt.outcome === undefined || was?.attempts[i]?.outcome === attempt.outcome) return;
+          if (attempt.outcome === "Effective") known.length = 0;
+          else if (attempt.outcome !== "Cancelled" && attempt.endedAt !== undefined) known.push(truth.now);
+        });
+        if (object.status.outcome === "Remediated" && was?.outcome !== "Remediated")
+          for (const key of paged.keys())
+            if (key.startsWith(`${policyKeyOf(object)}/${targetKey(object.spec.workload)}/`)) paged.delete(key);
+        return broken;
+      },
+      paged({ page }) {
+        if (page.severity !== "Page") return undefined;
+        const first = paged.get(page.dedupKey);
+        paged.set(page.dedupKey, page.remediation);
+        return first === undefined || first === page.remediation
+          ? undefined
+          : `the incident ${page.dedupKey} was paged for ${first} and again for ${page.remediation}`;
+      },
+    };
+  },
+};

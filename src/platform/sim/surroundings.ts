@@ -1,0 +1,141 @@
+import { API_VERSION } from "../../api/meta.ts";
+import type { CaptureRecord, Remediation } from "../../api/remediation.ts";
+import { timestamp } from "../../api/time.ts";
+import { NightshiftError } from "../../api/errors.ts";
+import type { Page, Receiver } from "../../record/paging.ts";
+import type { ApiServer } from "./api-server.ts";
+import type { Job } from "./effects.ts";
+import type { Faults } from "./faults.ts";
+import type { SimProcess } from "./process.ts";
+import type { SimRandom } from "./random.ts";
+import type { Scenario } from "./scenario.ts";
+import type { Simulation } from "./simulation.ts";
+import { NAMESPACE, type SimWorld } from "./world.ts";
+
+/** A page as it arrived. */
+export interface Delivered {
+  readonly page: Page;
+  /** By the true clock (ms since the epoch). */
+  readonly at: number;
+}
+
+/** Everybody whom the operators have to do with and who is no part of the cluster: node agents, jobs, people on call. */
+export class Surroundings {
+  readonly pages: Delivered[] = [];
+  readonly jobs = new Map<string, Job>();
+  readonly #scenario: Scenario;
+  readonly #simulation: Simulation;
+  readonly #world: SimWorld;
+  readonly #api: ApiServer;
+  readonly #random: SimRandom;
+  readonly #faults: () => Faults;
+  /** Captures that an agent has taken up, by effect id. */
+  readonly #captures = new Set<string>();
+  readonly #asked = new Set<string>();
+
+  constructor(options: {
+    readonly scenario: Scenario;
+    readonly simulation: Simulation;
+    readonly world: SimWorld;
+    readonly api: ApiServer;
+    readonly random: SimRandom;
+    readonly faults: () => Faults;
+  }) {
+    this.#scenario = options.scenario;
+    this.#simulation = options.simulation;
+    this.#world = options.world;
+    this.#api = options.api;
+    this.#random = options.random;
+    this.#faults = options.faults;
+    options.api.onChange(({ object }) => {
+      if (object.kind !== "Remediation") return;
+      this.#capture(object);
+      this.#approve(object);
+    });
+  }
+
+  /** Receivers, as a process reaches them. */
+  receivers(process: SimProcess): readonly Receiver[] {
+    return [
+      {
+        name: "oncall",
+        send: (page) =>
+          new Promise<void>((resolve, reject) => {
+            this.#simulation.schedule(20 + this.#random.next() * 200, () => {
+              // It may have told the person, and failed to say so.
+              const fails = this.#faults().strikes("ReceiverDown");
+              if (!fails || this.#random.chance(0.3)) this.pages.push({ page, at: this.#simulation.now });
+              process.after(5, () => (fails ? reject(new NightshiftError("PAGE_NOT_DELIVERED", "HTTP 503")) : resolve()));
+            });
+          }),
+      },
+    ];
+  }
+
+  /** Runs a job to its end. */
+  startJob(id: string): void {
+    const job: Job = { state: "Running" };
+    this.jobs.set(id, job);
+    this.#simulation.schedule(2_000 + this.#random.next() * 20_000, () => {
+      job.state = this.#random.chance(0.15) ? "Failed" : "Complete";
+    });
+  }
+
+  /** The agent on a node sees that a capture is wanted, takes it and answers. */
+  #capture({ metadata, status }: Remediation): void {
+    const step = status.attempts.at(-1)?.steps.find(({ type, state }) => type === "capture" && state === "Intended");
+    if (step === undefined || this.#captures.has(step.effectId)) return;
+    this.#captures.add(step.effectId);
+    this.#simulation.schedule(500 + this.#random.next() * 15_000, () => {
+      const current = this.#api.get("Remediation", metadata.namespace, metadata.name);
+      if (current === undefined) return;
+      const target = step.target ?? current.spec.remediationTarget;
+      const alive = this.#world.pod(target.uid)?.phase === "Running";
+      const now = timestamp(this.#simulation.now);
+      const failed = !alive || this.#faults().strikes("CaptureFails");
+      const record: CaptureRecord = {
+        effectId: step.effectId,
+        state: failed ? "Failed" : "Done",
+        node: this.#world.pod(target.uid)?.node.name ?? "node-0",
+        startedAt: now,
+        endedAt: now,
+        ...(failed
+          ? { message: "the process is gone" }
+          : {
+              artifact: {
+                type: "HeapSnapshot",
+                path: `s3://captures/${step.effectId}`,
+                bytes: 1_000,
+                sha256: "0".repeat(64),
+                replica: { ...target, namespace: target.namespace },
+                capturedAt: now,
+              },
+            }),
+      };
+      this.#api.update<"Remediation">({ ...current, status: { ...current.status, captures: [...current.status.captures, record] } });
+    });
+  }
+
+  /** A person answers what is asked. */
+  #approve({ metadata, spec, status }: Remediation): void {
+    if (status.phase !== "AwaitingApproval" || this.#asked.has(metadata.name)) return;
+    this.#asked.add(metadata.name);
+    const { afterMs, approves, denies } = this.#scenario.approver;
+    const fate = this.#random.next();
+    if (fate >= approves + denies) return;
+    this.#simulation.schedule(afterMs * (0.5 + this.#random.next()), () => {
+      this.#api.create<"RemediationApproval">({
+        apiVersion: API_VERSION,
+        kind: "RemediationApproval",
+        metadata: { name: `${metadata.name.slice(0, 240)}-answer`, namespace: NAMESPACE },
+        spec: {
+          remediation: metadata.name,
+          ...(spec.remediationTarget.uid === undefined ? {} : { targetUid: spec.remediationTarget.uid }),
+          decision: fate < approves ? "Approved" : "Denied",
+          by: "somebody@example.com",
+          at: timestamp(this.#simulation.now),
+        },
+      });
+    });
+  }
+}

@@ -1,0 +1,63 @@
+import type { TargetRef } from "../../api/meta.ts";
+import type { RequestStats, Sample, Telemetry } from "../../observe/telemetry.ts";
+import type { SimProcess } from "./process.ts";
+import type { Measurement } from "./traffic.ts";
+
+/** How long readings are kept (ms). */
+const KEEP_MS = 3_600_000;
+const KEEP_REQUESTS_MS = 900_000;
+
+/** What one operator has heard by OTLP since it leads. It dies with its process. */
+export class SimTelemetry implements Telemetry {
+  readonly #process: SimProcess;
+  readonly #series = new Map<string, Sample[]>();
+  readonly #requests = new Map<string, { readonly t: number; readonly total: number; readonly failed: number }[]>();
+  /** When it was last heard of (ms, by the process's clock). */
+  heardAt = -Infinity;
+
+  constructor(process: SimProcess) {
+    this.#process = process;
+  }
+
+  /** Takes a measurement in, with its times by the clock of this process. */
+  take(measurement: Measurement, skewMs: number): void {
+    const now = this.#process.now();
+    this.heardAt = now;
+    const t = Math.floor(measurement.at + skewMs);
+    for (const [uid, { v }] of measurement.memory) {
+      const series = this.#series.get(uid) ?? [];
+      if ((series.at(-1)?.t ?? -Infinity) < t) series.push({ t, v });
+      while ((series[0]?.t ?? now) < now - KEEP_MS) series.shift();
+      this.#series.set(uid, series);
+    }
+    for (const uid of this.#series.keys()) if ((this.#series.get(uid)?.at(-1)?.t ?? now) < now - KEEP_MS) this.#series.delete(uid);
+    for (const [name, { total, failed }] of measurement.requests) {
+      const all = this.#requests.get(name) ?? [];
+      all.push({ t, total, failed });
+      while ((all[0]?.t ?? now) < now - KEEP_REQUESTS_MS) all.shift();
+      this.#requests.set(name, all);
+    }
+  }
+
+  replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[] {
+    const series = metric === "memory" ? (this.#series.get(replicaUid) ?? []) : [];
+    let first = series.length;
+    while (first > 0 && (series[first - 1]?.t ?? 0) >= since) first -= 1;
+    return first === 0 ? series : series.slice(first);
+  }
+
+  requests(workload: TargetRef, since: number): RequestStats | undefined {
+    let total = 0;
+    let failed = 0;
+    let seenAt: number | undefined;
+    const all = this.#requests.get(workload.name) ?? [];
+    for (let i = all.length - 1; i >= 0; i--) {
+      const each = all[i];
+      if (each === undefined || each.t < since) break;
+      total += each.total;
+      failed += each.failed;
+      seenAt ??= each.t;
+    }
+    return seenAt === undefined ? undefined : { total, failed, seenAt };
+  }
+}

@@ -1,0 +1,72 @@
+import type { Sample } from "../../observe/telemetry.ts";
+import type { SimRandom } from "./random.ts";
+import type { Simulation } from "./simulation.ts";
+import { isServing, LIMIT_BYTES, type Pod, type SimWorkload, type SimWorld } from "./world.ts";
+
+/** What was measured at one moment. */
+export interface Measurement {
+  /** By the true clock (ms since the epoch). */
+  readonly at: number;
+  /** How long since the last one (ms). */
+  readonly spanMs: number;
+  /** Requests to each workload since then, by name. */
+  readonly requests: ReadonlyMap<string, { readonly total: number; readonly failed: number }>;
+  /** Memory of each pod, by uid. */
+  readonly memory: ReadonlyMap<string, Sample>;
+}
+
+/** Requests on their way through the service graph, and what they and the pods can be measured by. */
+export class Traffic {
+  readonly #simulation: Simulation;
+  readonly #world: SimWorld;
+  readonly #random: SimRandom;
+
+  constructor(simulation: Simulation, world: SimWorld, random: SimRandom) {
+    this.#simulation = simulation;
+    this.#world = world;
+    this.#random = random;
+  }
+
+  /** Share of the requests to a workload that fail now, what it calls included. */
+  errorRate(workload: SimWorkload, path: readonly SimWorkload[] = []): number {
+    if (path.includes(workload)) return 0;
+    let succeeded = 1 - this.ownErrorRate(workload);
+    for (const name of workload.spec.calls) {
+      const called = this.#world.workload(name);
+      if (called !== undefined) succeeded *= 1 - this.errorRate(called, [...path, workload]);
+    }
+    return 1 - succeeded;
+  }
+
+  /** The same, but for what it does itself. */
+  ownErrorRate(workload: SimWorkload): number {
+    const serving = workload.pods.filter((pod) => isServing(pod));
+    if (serving.length === 0) return 1;
+    const failing = serving.reduce((sum, pod) => sum + (pod.illness?.kind === "Errors" ? pod.illness.rate : 0), 0) / serving.length;
+    return 1 - (1 - failing) * (1 - workload.errors);
+  }
+
+  measure(spanMs: number): Measurement {
+    const at = this.#simulation.now;
+    const requests = new Map<string, { total: number; failed: number }>();
+    const memory = new Map<string, Sample>();
+    for (const workload of this.#world.workloads) {
+      const { rps, name } = workload.spec;
+      if (rps > 0) {
+        const total = Math.round((rps * spanMs) / 1000);
+        const rate = this.errorRate(workload);
+        requests.set(name, { total, failed: Math.min(total, Math.round(total * rate)) });
+      }
+      for (const pod of workload.pods)
+        if (pod.phase === "Running")
+          memory.set(pod.uid, { t: at, v: Math.round(LIMIT_BYTES * this.memoryShare(pod, this.#random.next())) });
+    }
+    return { at, spanMs, requests, memory };
+  }
+
+  /** Share of its limit that a pod uses; `noise` from 0 to 1. */
+  memoryShare({ illness }: Pod, noise: number): number {
+    const grown = illness?.kind === "Leak" ? (0.7 * (this.#simulation.now - illness.since)) / illness.ms : 0;
+    return Math.min(1, 0.3 + 0.02 * noise + Math.max(0, grown));
+  }
+}

@@ -1,0 +1,527 @@
+import { DO_NOT_REMEDIATE, type TargetRef } from "../../api/meta.ts";
+import type { Busy, Markable, Replica, Workload } from "../../ports/platform.ts";
+import type { WorkloadSpec } from "./scenario.ts";
+import type { SimRandom } from "./random.ts";
+import type { Simulation } from "./simulation.ts";
+
+/** The namespace that every simulated workload is in. */
+export const NAMESPACE = "default";
+/** Memory limit of every pod. */
+export const LIMIT_BYTES = 512 * 2 ** 20;
+/** How long after its node was lost a pod is deleted: Kubernetes' default toleration (ms). */
+const NODE_LOST_MS = 300_000;
+/** How long a controller takes to see a change (ms). */
+const CONTROLLER_MS = 150;
+/** How often the autoscaler looks (ms). */
+const AUTOSCALER_MS = 60_000;
+
+/** What a pod suffers from. */
+export interface Illness {
+  readonly fault: number;
+  readonly kind: "Hang" | "Errors" | "Leak" | "CrashLoop";
+  readonly since: number;
+  /** Leak: how long until the limit is reached. CrashLoop: from one crash to the next (ms). */
+  readonly ms: number;
+  /** Errors: share of its requests that fail. */
+  readonly rate: number;
+}
+
+/** A pod as it truly is. */
+export interface Pod {
+  readonly uid: string;
+  readonly name: string;
+  readonly workload: SimWorkload;
+  readonly node: SimNode;
+  readonly revision: number;
+  readonly createdAt: number;
+  startedAt: number;
+  phase: "Pending" | "Running" | "Stopping";
+  ready: boolean;
+  everReady: boolean;
+  readyChangedAt: number;
+  restarts: number;
+  illness: Illness | undefined;
+  /** Its ReplicaSet has it: false for a pod that was let go. */
+  owned: boolean;
+  /** The labels by which its Services select it were taken off. */
+  removed: boolean;
+  deletionCost: number;
+  /** What effects wrote on it: their ids, by what they did. */
+  readonly effects: Map<string, string>;
+  /** Uid of the pod whose place it takes. */
+  replaces: string | undefined;
+  marked: boolean;
+  /** Changes with every write. */
+  version: number;
+  /** Since when it has (not) served (ms). */
+  servingChangedAt: number;
+  serving: boolean;
+}
+
+/** A workload as it truly is. */
+export interface SimWorkload {
+  readonly spec: WorkloadSpec;
+  readonly uid: string;
+  readonly ref: TargetRef & { readonly uid: string };
+  pods: Pod[];
+  desired: number;
+  floor: number;
+  revision: number;
+  /** Revisions whose pods never become ready. */
+  readonly bad: Set<number>;
+  /** The newest revision that was wholly available, by revision it is older than. */
+  readonly healthy: number[];
+  rollingOut: boolean;
+  marked: boolean;
+  /** Who owns `spec.replicas` and the template in Git. */
+  gitOps: string | undefined;
+  /** Illnesses that new pods get, too. */
+  readonly sticky: Illness[];
+  /** Share of requests that fail whatever the pods do. */
+  errors: number;
+  slowStartMs: number;
+  readonly effects: Map<string, string>;
+  /** Replicas before an effect scaled it. */
+  scaledFrom: number | undefined;
+  scaledTo: number | undefined;
+  version: number;
+  nextPod: number;
+}
+
+export interface SimNode {
+  readonly name: string;
+  up: boolean;
+  marked: boolean;
+}
+
+/** The cluster as it truly is: workloads, pods and nodes, and Kubernetes' own controllers. Changes by nobody else than these and the methods' callers. */
+export class SimWorld {
+  readonly workloads: SimWorkload[] = [];
+  readonly nodes: SimNode[] = [];
+  readonly #simulation: Simulation;
+  readonly #random: SimRandom;
+  readonly #dirty = new Set<SimWorkload>();
+  readonly #reconciling = new Set<SimWorkload>();
+  namespaceMarked = false;
+  /** Counts the changes. */
+  version = 0;
+
+  constructor(options: {
+    readonly simulation: Simulation;
+    readonly random: SimRandom;
+    readonly workloads: readonly WorkloadSpec[];
+    readonly nodes: number;
+  }) {
+    this.#simulation = options.simulation;
+    this.#random = options.random;
+    for (let i = 0; i < Math.max(1, options.nodes); i++) this.nodes.push({ name: `node-${i}`, up: true, marked: false });
+    for (const spec of options.workloads) this.#add(spec);
+    const scale = (): void => {
+      this.#autoscale();
+      this.#simulation.schedule(AUTOSCALER_MS, scale);
+    };
+    if (this.workloads.some(({ spec }) => spec.autoscaler !== undefined)) this.#simulation.schedule(AUTOSCALER_MS, scale);
+  }
+
+  /** What changed since the last call. */
+  takeChanged(): readonly SimWorkload[] {
+    const changed = [...this.#dirty];
+    this.#dirty.clear();
+    return changed;
+  }
+
+  workload(name: string | undefined): SimWorkload | undefined {
+    return this.workloads.find(({ spec }) => spec.name === name);
+  }
+
+  workloadOf(ref: TargetRef): SimWorkload | undefined {
+    return this.workloads.find(({ uid, spec }) => (ref.uid === undefined ? spec.name === ref.name : uid === ref.uid));
+  }
+
+  pod(uid: string | undefined): Pod | undefined {
+    for (const { pods } of this.workloads) for (const pod of pods) if (pod.uid === uid) return pod;
+    return undefined;
+  }
+
+  /** Something of a workload has changed: its controller and everybody who watches hears of it. */
+  changed(workload: SimWorkload, pod?: Pod): void {
+    this.version += 1;
+    workload.version += 1;
+    if (pod !== undefined) pod.version += 1;
+    const now = this.#simulation.now;
+    for (const each of workload.pods) {
+      const serving = isServing(each);
+      if (serving !== each.serving) {
+        each.serving = serving;
+        each.servingChangedAt = now;
+      }
+    }
+    this.#dirty.add(workload);
+    if (this.#reconciling.has(workload)) return;
+    this.#reconciling.add(workload);
+    this.#simulation.schedule(CONTROLLER_MS * (0.5 + this.#random.next()), () => {
+      this.#reconciling.delete(workload);
+      this.#reconcile(workload);
+    });
+  }
+
+  /** Everything is announced anew: a mark on a node or on the namespace is seen with every workload. */
+  allChanged(): void {
+    for (const workload of this.workloads) this.changed(workload);
+  }
+
+  // ---- pods ----------------------------------------------------------------------------------------------------
+
+  /** Deletes a pod; it ends after its grace period. */
+  deletePod(pod: Pod, graceMs?: number): void {
+    if (pod.phase === "Stopping") return;
+    pod.phase = "Stopping";
+    this.changed(pod.workload, pod);
+    const grace = Math.min(graceMs ?? Infinity, pod.workload.spec.graceMs) * (0.3 + 0.7 * this.#random.next());
+    this.#endPod(pod, grace);
+  }
+
+  #endPod(pod: Pod, after: number): void {
+    this.#simulation.schedule(after, () => {
+      // Its kubelet must confirm it.
+      if (!pod.node.up) return this.#endPod(pod, 10_000);
+      pod.workload.pods = pod.workload.pods.filter((other) => other !== pod);
+      this.changed(pod.workload);
+    });
+  }
+
+  /** Its readiness changes. */
+  setReady(pod: Pod, ready: boolean): void {
+    if (pod.ready === ready || !pod.workload.pods.includes(pod)) return;
+    pod.ready = ready;
+    pod.everReady ||= ready;
+    pod.readyChangedAt = this.#simulation.now;
+    this.changed(pod.workload, pod);
+  }
+
+  /** Its container ends and is started again by its kubelet. */
+  restartContainer(pod: Pod): void {
+    if (pod.phase !== "Running" || !pod.node.up) return;
+    pod.restarts += 1;
+    pod.startedAt = this.#simulation.now;
+    if (pod.illness?.kind !== "CrashLoop") pod.illness = undefined;
+    this.setReady(pod, false);
+    this.#becomeReady(pod);
+  }
+
+  /** A pod falls ill. */
+  fallIll(pod: Pod, illness: Illness): void {
+    if (!pod.workload.pods.includes(pod) || pod.phase !== "Running") return;
+    pod.illness = illness;
+    if (illness.kind === "Hang") this.setReady(pod, false);
+    if (illness.kind === "Leak") {
+      const restarts = pod.restarts;
+      this.#simulation.schedule(illness.ms, () => {
+        if (pod.illness === illness && pod.restarts === restarts) this.restartContainer(pod);
+      });
+    }
+    if (illness.kind === "CrashLoop") this.#crashLoop(pod, illness);
+    this.changed(pod.workload, pod);
+  }
+
+  /** An illness ends by itself, and nobody gets it any more. */
+  cure(fault: number): void {
+    for (const workload of this.workloads) {
+      for (let i = workload.sticky.length - 1; i >= 0; i--) if (workload.sticky[i]?.fault === fault) workload.sticky.splice(i, 1);
+      for (const pod of workload.pods) {
+        if (pod.illness?.fault !== fault) continue;
+        const { kind } = pod.illness;
+        pod.illness = undefined;
+        if (kind === "Hang" && pod.phase === "Running" && pod.node.up) this.setReady(pod, true);
+        this.changed(workload, pod);
+      }
+    }
+  }
+
+  /** Whatever is ill becomes well, and what was marked is not any more. */
+  healAll(): void {
+    for (const workload of this.workloads) {
+      workload.sticky.length = 0;
+      workload.errors = 0;
+      workload.slowStartMs = 0;
+      workload.bad.clear();
+      for (const pod of workload.pods) {
+        const never = pod.phase === "Running" && !pod.ready && !pod.everReady;
+        const hung = pod.illness?.kind === "Hang" || never;
+        pod.illness = undefined;
+        if (hung && pod.node.up) this.setReady(pod, true);
+      }
+    }
+    for (const node of this.nodes) this.setNode(node, true);
+    this.allChanged();
+  }
+
+  #crashLoop(pod: Pod, illness: Illness): void {
+    if (pod.illness !== illness || !pod.workload.pods.includes(pod)) return;
+    this.restartContainer(pod);
+    this.#simulation.schedule(illness.ms, () => this.#crashLoop(pod, illness));
+  }
+
+  #becomeReady(pod: Pod): void {
+    const { spec, bad, slowStartMs } = pod.workload;
+    const { restarts } = pod;
+    this.#simulation.schedule(spec.startMs * (0.7 + 0.6 * this.#random.next()) + slowStartMs, () => {
+      if (pod.phase === "Stopping" || pod.restarts !== restarts || !pod.workload.pods.includes(pod)) return;
+      if (!pod.node.up) return;
+      pod.phase = "Running";
+      if (!bad.has(pod.revision) && pod.illness?.kind !== "Hang") this.setReady(pod, true);
+      else this.changed(pod.workload, pod);
+      for (const illness of pod.workload.sticky)
+        this.#simulation.schedule(5_000 + this.#random.next() * 20_000, () => {
+          if (pod.workload.sticky.includes(illness) && pod.illness === undefined)
+            this.fallIll(pod, { ...illness, since: this.#simulation.now });
+        });
+    });
+  }
+
+  #create(workload: SimWorkload, name?: string): Pod {
+    const now = this.#simulation.now;
+    const up = this.nodes.filter((node) => node.up);
+    const pod: Pod = {
+      uid: this.#random.uuid(),
+      name: name ?? `${workload.spec.name}-${workload.revision}-${(workload.nextPod++).toString(36).padStart(3, "0")}`,
+      workload,
+      node: this.#random.pick(up.length > 0 ? up : this.nodes),
+      revision: workload.revision,
+      createdAt: now,
+      startedAt: now,
+      phase: "Pending",
+      ready: false,
+      everReady: false,
+      readyChangedAt: now,
+      restarts: 0,
+      illness: undefined,
+      owned: true,
+      removed: false,
+      deletionCost: 0,
+      effects: new Map(),
+      replaces: undefined,
+      marked: false,
+      version: 1,
+      serving: false,
+      servingChangedAt: now,
+    };
+    workload.pods.push(pod);
+    this.changed(workload, pod);
+    this.#becomeReady(pod);
+    return pod;
+  }
+
+  // ---- nodes ---------------------------------------------------------------------------------------------------
+
+  setNode(node: SimNode, up: boolean): void {
+    if (node.up === up) return;
+    node.up = up;
+    for (const workload of this.workloads)
+      for (const pod of workload.pods) {
+        if (pod.node !== node) continue;
+        if (up) {
+          // Its kubelet has started everything on it anew.
+          if (pod.phase === "Pending") this.#becomeReady(pod);
+          else if (pod.phase === "Running") this.restartContainer(pod);
+          continue;
+        }
+        this.setReady(pod, false);
+        this.#simulation.schedule(NODE_LOST_MS, () => {
+          if (!node.up && workload.pods.includes(pod)) this.deletePod(pod);
+        });
+      }
+  }
+
+  // ---- controllers ---------------------------------------------------------------------------------------------
+
+  /** Another template: its pods replace those of the old one. */
+  rollOut(workload: SimWorkload, bad = false): void {
+    if (!workload.rollingOut && !workload.bad.has(workload.revision)) workload.healthy.push(workload.revision);
+    workload.revision = Math.max(workload.revision, ...workload.pods.map((pod) => pod.revision)) + 1;
+    if (bad) workload.bad.add(workload.revision);
+    workload.rollingOut = true;
+    this.changed(workload);
+  }
+
+  /** Sets how many replicas it should have. */
+  scale(workload: SimWorkload, replicas: number): void {
+    if (workload.desired === replicas) return;
+    workload.desired = replicas;
+    this.changed(workload);
+  }
+
+  #reconcile(workload: SimWorkload): void {
+    if (workload.spec.kind === "StatefulSet") this.#reconcileSet(workload);
+    else this.#reconcileDeployment(workload);
+  }
+
+  #reconcileDeployment(workload: SimWorkload): void {
+    const owned = workload.pods.filter((pod) => pod.owned && pod.phase !== "Stopping");
+    const old = owned.filter((pod) => pod.revision !== workload.revision);
+    const current = owned.filter((pod) => pod.revision === workload.revision);
+    if (workload.rollingOut && old.length === 0 && current.length >= workload.desired && current.every((pod) => pod.ready)) {
+      workload.rollingOut = false;
+      this.changed(workload);
+      return;
+    }
+    // maxSurge 1, maxUnavailable 0.
+    const most = workload.desired + (old.length > 0 ? 1 : 0);
+    if (owned.length < most && current.length < workload.desired) {
+      const missing = Math.min(most - owned.length, workload.desired - current.length);
+      for (let i = 0; i < missing; i++) this.#create(workload);
+      return;
+    }
+    const ready = owned.filter((pod) => pod.ready).length;
+    const victim =
+      old.length > 0
+        ? (old.find((pod) => !pod.ready) ?? (ready > workload.desired ? old[0] : undefined))
+        : current.length > workload.desired
+          ? surplus(current)
+          : undefined;
+    if (victim !== undefined) this.deletePod(victim);
+  }
+
+  #reconcileSet(workload: SimWorkload): void {
+    const { pods, spec, desired } = workload;
+    const nameOf = (ordinal: number): string => `${spec.name}-${ordinal}`;
+    for (let ordinal = 0; ordinal < desired; ordinal++)
+      if (!pods.some((pod) => pod.name === nameOf(ordinal))) {
+        this.#create(workload, nameOf(ordinal));
+        return;
+      }
+    const beyond = pods.filter((pod) => pod.phase !== "Stopping" && Number(pod.name.slice(spec.name.length + 1)) >= desired);
+    const [last] = beyond.toSorted((a, b) => b.name.localeCompare(a.name));
+    if (last !== undefined) return this.deletePod(last);
+    if (!workload.rollingOut) return;
+    const old = pods.filter((pod) => pod.revision !== workload.revision && pod.phase !== "Stopping");
+    if (old.length === 0 && pods.every((pod) => pod.ready)) {
+      workload.rollingOut = false;
+      this.changed(workload);
+    } else if (old.length > 0 && pods.every((pod) => pod.ready || old.includes(pod))) {
+      const next = old.find((pod) => !pod.ready) ?? old.at(-1);
+      if (next !== undefined && pods.every((pod) => pod.ready || pod === next)) this.deletePod(next);
+    }
+  }
+
+  #autoscale(): void {
+    for (const workload of this.workloads) {
+      const { autoscaler } = workload.spec;
+      if (autoscaler === undefined || this.#random.next() < 0.6) continue;
+      const least = Math.max(autoscaler.min, workload.floor);
+      this.scale(workload, Math.min(autoscaler.max, Math.max(least, workload.desired + this.#random.int(-1, 1))));
+    }
+  }
+
+  #add(spec: WorkloadSpec): void {
+    const uid = this.#random.uuid();
+    const workload: SimWorkload = {
+      spec,
+      uid,
+      ref: { kind: spec.kind, namespace: NAMESPACE, name: spec.name, uid },
+      pods: [],
+      desired: spec.replicas,
+      floor: spec.autoscaler?.min ?? 0,
+      revision: 1,
+      bad: new Set(),
+      healthy: [],
+      rollingOut: false,
+      marked: false,
+      gitOps: undefined,
+      sticky: [],
+      errors: 0,
+      slowStartMs: 0,
+      effects: new Map(),
+      scaledFrom: undefined,
+      scaledTo: undefined,
+      version: 1,
+      nextPod: 0,
+    };
+    this.workloads.push(workload);
+    for (let i = 0; i < spec.replicas; i++) {
+      const pod = this.#create(workload, spec.kind === "StatefulSet" ? `${spec.name}-${i}` : undefined);
+      pod.phase = "Running";
+      pod.ready = pod.everReady = true;
+    }
+    this.changed(workload);
+  }
+
+  // ---- what can be seen ----------------------------------------------------------------------------------------
+
+  /** The workload as the API server shows it now. */
+  describe(workload: SimWorkload): Workload {
+    const { spec, ref, desired, marked, gitOps } = workload;
+    const enclosing: Markable[] = [{ ref: { kind: "Namespace", namespace: "", name: NAMESPACE }, ...marksOf(this.namespaceMarked) }];
+    const healthy = workload.healthy.findLast((revision) => revision !== workload.revision);
+    const busy: Busy | undefined = workload.rollingOut
+      ? { reason: "RolloutInProgress", message: `${spec.kind} ${spec.name} is rolling out revision ${workload.revision}` }
+      : undefined;
+    return {
+      ref,
+      desired,
+      replicas: workload.pods.map((pod) => this.#replica(pod)),
+      ...marksOf(marked),
+      enclosing,
+      ...(spec.minAvailable === undefined
+        ? {}
+        : { minAvailable: { count: Math.min(spec.minAvailable, desired), source: `PodDisruptionBudget ${spec.name}` } }),
+      renewedBy: spec.kind === "StatefulSet" ? "Eviction" : "Replacement",
+      rollsOut: true,
+      ...(busy === undefined ? {} : { busy }),
+      revision: String(workload.revision),
+      ...(healthy === undefined ? {} : { lastHealthy: { revision: String(healthy), why: `revision ${healthy} was wholly available` } }),
+      ...(spec.autoscaler === undefined
+        ? {}
+        : { maxReplicas: { count: spec.autoscaler.max, source: `HorizontalPodAutoscaler ${spec.name}` } }),
+      ...(gitOps === undefined
+        ? {}
+        : {
+            gitOps: [
+              { field: "replicas", path: "spec.replicas", owner: gitOps },
+              { field: "template", path: "spec.template", owner: gitOps },
+            ],
+          }),
+    };
+  }
+
+  #replica(pod: Pod): Replica {
+    const startedBy = pod.effects.get("claimed");
+    return {
+      ref: { kind: "Pod", namespace: NAMESPACE, name: pod.name, uid: pod.uid },
+      workload: pod.workload.ref,
+      phase: pod.phase === "Pending" ? "Starting" : pod.phase,
+      ready: pod.ready,
+      everReady: pod.everReady,
+      ...(pod.ready || !pod.everReady ? {} : { unreadySince: pod.readyChangedAt }),
+      inTraffic: pod.ready && !pod.removed && pod.phase === "Running",
+      startedAt: pod.startedAt,
+      restarts: pod.restarts,
+      memory: { limitBytes: LIMIT_BYTES },
+      ...marksOf(pod.marked),
+      ...(startedBy === undefined ? {} : { startedBy }),
+      ...(pod.replaces === undefined ? {} : { replaces: pod.replaces }),
+      detached: !pod.owned,
+      ...(pod.node.marked ? { around: [{ ref: { kind: "Node", namespace: "", name: pod.node.name }, ...marksOf(true) }] } : {}),
+    };
+  }
+}
+
+/** It gets requests and can answer them. */
+export function isServing(pod: Pod): boolean {
+  return pod.phase === "Running" && pod.ready && !pod.removed;
+}
+
+/** The pod that a ReplicaSet with one too many lets go. */
+function surplus(pods: readonly Pod[]): Pod | undefined {
+  return pods.toSorted(
+    (a, b) =>
+      Number(a.ready) - Number(b.ready) || a.deletionCost - b.deletionCost || b.createdAt - a.createdAt || (a.name < b.name ? -1 : 1),
+  )[0];
+}
+
+const NOT_MARKED = { labels: {}, annotations: {} };
+const MARKED = { labels: {}, annotations: { [DO_NOT_REMEDIATE]: "true" } };
+
+function marksOf(marked: boolean): Pick<Markable, "labels" | "annotations"> {
+  return marked ? MARKED : NOT_MARKED;
+}
