@@ -145,12 +145,20 @@ const attemptSchema = z.strictObject({
 });
 
 const pageSchema = z.strictObject({
-  state: z.enum(["Pending", "Sent", "NoReceiver"]).meta({ description: "`NoReceiver`: nobody is configured to be told." }),
+  state: z.enum(["Pending", "Sent", "NoReceiver", "Resolving", "Resolved"]).meta({
+    description:
+      "`NoReceiver`: nobody is configured to be told. `Resolving`: the incident is over, and the receivers are yet to be told so; `Resolved`: they were.",
+  }),
   dedupKey: z.string().meta({ description: "The same for every delivery of the same incident." }),
   summary: z.string().meta({ description: "One line." }),
-  tries: z.int().min(0).meta({ description: "Deliveries that were tried." }),
+  tries: z.int().min(0).meta({ description: "Deliveries that were tried; from zero again once the incident is over." }),
+  confirmedBy: z
+    .array(z.string())
+    .optional()
+    .meta({ description: "Receivers that have confirmed it while others have not: they are not told again." }),
   nextTryAt: time.optional().meta({ description: "When it is tried again." }),
-  sentAt: time.optional().meta({ description: "When a receiver confirmed it." }),
+  sentAt: time.optional().meta({ description: "When all receivers had confirmed it." }),
+  resolvedAt: time.optional().meta({ description: "When the incident was seen to be over." }),
   lastError: z.string().optional().meta({ description: "Why the last try failed." }),
 });
 
@@ -263,6 +271,16 @@ export type StormRecord = z.output<typeof stormSchema>;
 export type PageRecord = z.output<typeof pageSchema>;
 export type SignalRecord = z.output<typeof signalRecordSchema>;
 export type DiagnosisRecord = z.output<typeof diagnosisRecordSchema>;
+
+/** Whether somebody is yet to be told of an episode, or of its end. */
+export function owesPage(status: Pick<RemediationStatus, "page" | "storm">): boolean {
+  return [status.page, status.storm?.page].some((page) => page?.state === "Pending" || page?.state === "Resolving");
+}
+
+/** Whether somebody was paged, and the incident is not over yet. */
+export function isOpenIncident(status: Pick<RemediationStatus, "page" | "storm">): boolean {
+  return status.page?.state === "Sent" || status.storm?.page?.state === "Sent";
+}
 
 /** Whether an episode is over. */
 export function isTerminal(remediation: Remediation): boolean {

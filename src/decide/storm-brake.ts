@@ -65,7 +65,7 @@ export function stormOf(context: GateContext): Storm | undefined {
 }
 
 /** Whether an episode stands for a storm that is still on, as its own last decision said. */
-function isHeld({ status }: Remediation): boolean {
+export function standsForStorm({ status }: Remediation): boolean {
   return (
     status.phase === "Blocked" && status.reason === "StormBrake" && status.storm !== undefined && status.storm.releasedAt === undefined
   );
@@ -88,7 +88,9 @@ function storms(context: GateContext): Remediation[] {
  * Returns its record; its page, or that of an earlier episode of it, is the page for this one too.
  */
 export function sameStorm(domain: string, remediations: readonly Remediation[], now: number): Remediation | undefined {
-  return remediations.find((other) => other.status.storm?.domain === domain && (isHeld(other) || releaseOf(other) > now - RELEASE_MS));
+  return remediations.find(
+    (other) => other.status.storm?.domain === domain && (standsForStorm(other) || releaseOf(other) > now - RELEASE_MS),
+  );
 }
 
 /** After a storm: when the next of its domain may be begun (ms), where that is not now. */
@@ -126,7 +128,7 @@ export const stormBrake: Gate = {
     const holder = standsForOne
       ? undefined
       : storms(context).find(
-          (other) => other !== self && isHeld(other) && context.domains.some(({ key }) => key === other.status.storm?.domain),
+          (other) => other !== self && standsForStorm(other) && context.domains.some(({ key }) => key === other.status.storm?.domain),
         );
     if (holder !== undefined)
       return block(`a storm in ${holder.status.storm?.domain ?? ""} is on: remediation ${nameOf(holder)} stands for it`);

@@ -38,7 +38,7 @@ export function remediationConditions(remediation: Remediation, now: number): Co
   if (status.page !== undefined)
     findings.push({
       type: "Paged",
-      status: status.page.state === "Sent" ? "True" : "False",
+      status: ["Sent", "Resolving", "Resolved"].includes(status.page.state) ? "True" : "False",
       reason: status.page.state,
       message: status.page.lastError ?? status.page.summary,
     });

@@ -8,7 +8,9 @@ import { API_VERSION, targetKey } from "../api/meta.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
 import {
   type Attempt,
+  isOpenIncident,
   isTerminal,
+  owesPage,
   type Phase,
   type PageRecord,
   type Remediation,
@@ -21,7 +23,7 @@ import { timeMs, timestamp } from "../api/time.ts";
 import { durationMs } from "../api/units.ts";
 import type { Decision } from "../decide/gate.ts";
 import { isOthersWork } from "../decide/in-progress.ts";
-import { sameStorm } from "../decide/storm-brake.ts";
+import { sameStorm, standsForStorm } from "../decide/storm-brake.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Platform, Workload } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
@@ -31,7 +33,7 @@ import { MAX_DELAY_MS } from "../record/receivers.ts";
 import { objectKey } from "./cache.ts";
 import { remediationConditions } from "./conditions.ts";
 import { Lock } from "./lock.ts";
-import { isPaged, type Pager } from "./pager.ts";
+import { dedupKey, healedAt, isPaged, type Pager } from "./pager.ts";
 import type { Requeue } from "./queue.ts";
 import type { Recorder } from "./recorder.ts";
 import { policyKey, recordedSignal, type World } from "./world.ts";
@@ -47,6 +49,8 @@ const RESOLVE_GRACE_MS = 10_000;
  * fault, and a rest after an episode is that episode's: when it is over, what still fires begins another.
  */
 const NO_EPISODE: ReadonlySet<string> = new Set(["StaleSignal", "RecentlyRemediated"]);
+/** How often an incident that somebody was paged for is looked at, whether it is over (ms). */
+const INCIDENT_MS = 2_000;
 /** Reasons that a person gave: nobody is paged for a fault that somebody has said to leave alone. */
 const SAID_BY_PEOPLE: ReadonlySet<string> = new Set(["Paused", "Unmanaged"]);
 
@@ -821,9 +825,68 @@ export class Episodes {
   /** Tries what is to be told and was not confirmed yet: the episode's own page, and that of the storm that it stands for. */
   async #page(remediation: Remediation): Promise<Requeue> {
     const { page, storm } = remediation.status;
-    if (page?.state === "Pending") return this.#deliver(remediation, page, (next) => ({ page: next }));
-    if (storm?.page?.state !== "Pending") return {};
-    return this.#deliver(remediation, storm.page, (next) => ({ storm: { ...storm, page: next } }));
+    if (page?.state === "Pending" || page?.state === "Resolving") return this.#deliver(remediation, page, (next) => ({ page: next }));
+    const stormPage = storm?.page;
+    if (storm !== undefined && (stormPage?.state === "Pending" || stormPage?.state === "Resolving"))
+      return this.#deliver(remediation, stormPage, (next) => ({ storm: { ...storm, page: next } }));
+    if (page?.state === "Sent" && this.#incidentOver(remediation)) return this.#close(remediation, page, { page: this.#pager.over(page) });
+    if (storm !== undefined && stormPage?.state === "Sent" && this.#stormOver(remediation))
+      return this.#close(remediation, stormPage, { storm: { ...storm, page: this.#pager.over(stormPage) } });
+    return isOpenIncident(remediation.status) ? { after: INCIDENT_MS } : {};
+  }
+
+  async #close(remediation: Remediation, page: PageRecord, closed: Pick<RemediationStatus, "page" | "storm">): Promise<Requeue> {
+    this.#goneSince.delete(incidentKey(remediation));
+    await this.#saveWith({ ...remediation, status: { ...remediation.status, ...closed } }, [
+      this.#recorder.about(remediation, "Page", `the incident is over: ${page.summary}`, { state: "Resolving", dedupKey: page.dedupKey }),
+    ]);
+    return { after: 0 };
+  }
+
+  /**
+   * Whether what somebody was paged for is over: healed by an episode since, or by itself or a person. The latter shows in
+   * that the signal has been gone, with data at hand, for the policy's cooldown: one that flaps is one incident.
+   */
+  #incidentOver(remediation: Remediation): boolean {
+    const { status } = remediation;
+    if (!isTerminal(remediation)) return false;
+    const all = this.#world.remediations.list();
+    if (healedAt(remediation, all) >= timeMs(status.endedAt ?? "")) return true;
+    const key = incidentKey(remediation);
+    const now = this.#clock.monotonic();
+    const policy = this.#world.policyOf(remediation);
+    const incident = dedupKey(remediation);
+    if (
+      policy === undefined ||
+      this.#platform.staleness?.() !== undefined ||
+      all.some((other) => !isTerminal(other) && dedupKey(other) === incident) ||
+      this.#stillFires(remediation, policy)
+    ) {
+      this.#goneSince.delete(key);
+      return false;
+    }
+    const since = this.#goneSince.get(key) ?? now;
+    this.#goneSince.set(key, since);
+    const rest = Math.max(RESOLVE_GRACE_MS, durationMs(policy.spec.verify.stableFor), durationMs(policy.spec.cooldown));
+    return now - since >= rest;
+  }
+
+  /** Whether the signal of an episode that is over fires on its workload, or may. A workload that is gone has none. */
+  #stillFires(remediation: Remediation, policy: RemediationPolicy): boolean {
+    const workload = this.#world.workload(remediation.spec.workload);
+    if (workload === undefined) return false;
+    const { signals, missing } = this.#world.detectFor(remediation, policy, workload);
+    return missing.length > 0 || signals.some((s) => s.state === "Firing" && s.name === remediation.spec.signal.name);
+  }
+
+  #stormOver({ status }: Remediation): boolean {
+    const { storm } = status;
+    const ended = timeMs(storm?.releasedAt ?? status.endedAt ?? "");
+    // Another episode may stand for it by now, or in a moment.
+    const goesOn = this.#world.remediations
+      .list()
+      .some((other) => standsForStorm(other) && other.status.storm?.domain === storm?.domain && other.status.storm?.since === storm?.since);
+    return !goesOn && this.#clock.now() - ended >= RESOLVE_GRACE_MS;
   }
 
   async #deliver(
@@ -831,11 +894,23 @@ export class Episodes {
     page: PageRecord,
     kept: (next: PageRecord) => Pick<RemediationStatus, "page" | "storm">,
   ): Promise<Requeue> {
-    const key = objectKey(remediation);
-    const wait = page.nextTryAt === undefined ? 0 : this.#pageDueIn(key, page.nextTryAt);
+    const wait = page.nextTryAt === undefined ? 0 : this.#pageDueIn(objectKey(remediation), page.nextTryAt);
     if (wait > 0) return { after: wait };
-    const next = await this.#pager.deliver(remediation, page, this.#world.policyOf(remediation));
-    const said = next.state === "Sent" ? `paged: ${page.summary}` : `not paged: ${next.lastError ?? ""}`;
+    const over = page.state === "Resolving";
+    // The next incident of the same key must not be closed by the late word about this one.
+    const isNewer = (other: PageRecord | undefined): boolean =>
+      other?.dedupKey === page.dedupKey && !["Resolving", "Resolved"].includes(other.state);
+    const superseded = over && this.#world.remediations.list().some(({ status }) => isNewer(status.page) || isNewer(status.storm?.page));
+    const next: PageRecord = superseded
+      ? { ...page, state: "Resolved" }
+      : await this.#pager.deliver(remediation, page, this.#world.policyOf(remediation));
+    const said = superseded
+      ? `receivers were not told that this is over, as it began again: ${page.summary}`
+      : next.state === "Sent"
+        ? `paged: ${page.summary}`
+        : next.state === "Resolved"
+          ? `told that it is over: ${page.summary}`
+          : `not ${over ? "told that it is over" : "paged"}: ${next.lastError ?? ""}`;
     await this.#saveWith({ ...remediation, status: { ...remediation.status, ...kept(next) } }, [
       this.#recorder.about(remediation, "Page", said, { state: next.state, dedupKey: next.dedupKey, tries: next.tries }),
     ]);
@@ -914,7 +989,7 @@ export class Episodes {
   }
 
   #forget(key: string, remediation: Remediation): void {
-    if (remediation.status.page?.state === "Pending" || remediation.status.storm?.page?.state === "Pending") return;
+    if (owesPage(remediation.status)) return;
     for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#folds, this.#asked, this.#pageDue]) map.delete(key);
     this.#stopwatches.forget(key);
   }
@@ -970,6 +1045,8 @@ export class Episodes {
     ];
   }
 }
+
+const incidentKey = (remediation: Remediation): string => `${objectKey(remediation)}|incident`;
 
 function withConditions(remediation: Remediation, now: number): Remediation {
   return { ...remediation, status: { ...remediation.status, conditions: remediationConditions(remediation, now) } };

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { NightshiftError } from "../api/errors.ts";
+import type { Receiver } from "../record/paging.ts";
 import { Harness } from "../../test/support/harness.ts";
 
 async function ill(spec: Record<string, unknown> = {}, replicas = 3): Promise<{ h: Harness; replica: string }> {
@@ -439,6 +440,97 @@ describe("paging", () => {
     await h.pass(60_000);
     assert.equal(h.pages.length, 1);
     assert.equal(page(), "Sent");
+    await h.stop();
+  });
+
+  const paged = async (spec: Record<string, unknown> = {}) => {
+    const { h, replica } = await ill({ attempts: { max: 1 }, maxSignalAge: "24h", ...spec });
+    h.platform.failing.set("StartReplacement", "fork failed");
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.pages.length === 1));
+    return { h, replica };
+  };
+
+  it("the receivers are told that it is over once the signal has been gone for the cooldown; then another fault is another page", async () => {
+    const { h, replica } = await paged({ cooldown: "1m", escalation: { blockedFor: "1m" } });
+    await h.pass(120_000);
+    h.fire("Ill", { replica }, "resolved");
+    await h.pass(30_000);
+    h.fire("Ill", { replica });
+    await h.pass(50_000);
+    h.fire("Ill", { replica }, "resolved");
+    await h.pass(55_000);
+    assert.equal(h.resolved.length, 0, "a signal that flaps is one incident");
+    assert.ok(await h.until(() => h.resolved.length > 0, 30_000));
+    assert.equal(h.resolved[0]?.dedupKey, h.pages[0]?.dedupKey);
+    await h.pass(60_000);
+    assert.deepEqual([h.resolved.length, h.pages.length], [1, 1]);
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.pages.length === 2, 300_000));
+    await h.stop();
+  });
+
+  it("that it is over is tried until the receiver confirms, also over a restart, and not without data", async () => {
+    const { h, replica } = await paged();
+    h.receiverFails = new NightshiftError("NOT_DELIVERED", "503");
+    h.fire("Ill", { replica }, "resolved");
+    const state = (): string | undefined => h.remediations().find((r) => r.status.page !== undefined)?.status.page?.state;
+    assert.ok(await h.until(() => state() === "Resolving"));
+    await h.stop();
+    h.receiverFails = undefined;
+    await h.start();
+    assert.ok(await h.until(() => state() === "Resolved", 600_000));
+    assert.equal(h.resolved.length, 1);
+    await h.stop();
+  });
+
+  it("an alert that has not been heard of since a start is no end of its incident", async () => {
+    const { h } = await paged();
+    await h.stop();
+    h.alerts.clear();
+    await h.start();
+    await h.pass(120_000);
+    assert.deepEqual(h.resolved, []);
+    await h.stop();
+  });
+
+  it("where it heals, the receivers are told at once", async () => {
+    const { h, replica } = await ill({ budgets: [{ maxUnavailable: 0 }], escalation: { blockedFor: "5s" }, maxSignalAge: "24h" });
+    resolveWhenReplaced(h, replica);
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.pages.length === 1));
+    const policy = await h.store.get("RemediationPolicy", "default", "payments");
+    assert.ok(policy);
+    await h.store.update({
+      ...policy,
+      spec: { ...policy.spec, budgets: [{ maxUnavailable: 1, timeZone: "UTC", whenRoundsToZero: "Block" }] },
+    });
+    assert.ok(await h.until(() => h.ended()));
+    await h.pass(3_000);
+    assert.deepEqual([h.only().status.outcome, h.resolved.length, h.pages.length], ["Remediated", 1, 1]);
+    await h.stop();
+  });
+
+  it("a receiver that has confirmed is not told again because another has not", async () => {
+    const { h, replica } = await ill();
+    h.platform.failing.set("StartReplacement", "fork failed");
+    const told: string[] = [];
+    let fails = true;
+    const receiver = (name: string): Receiver => ({
+      name,
+      send: async () => {
+        told.push(name);
+        if (name === "b" && fails) throw new NightshiftError("NOT_DELIVERED", "503");
+      },
+    });
+    await h.start({}, { receivers: [receiver("a"), receiver("b")] });
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => told.length >= 3));
+    fails = false;
+    assert.ok(await h.until(() => h.remediations().some((r) => r.status.page?.state === "Sent"), 600_000));
+    assert.equal(told.filter((name) => name === "a").length, 1);
     await h.stop();
   });
 });

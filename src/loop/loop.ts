@@ -1,6 +1,6 @@
 import { messageOf } from "../api/errors.ts";
 import { targetKey, type TargetRef } from "../api/meta.ts";
-import { isTerminal, type Phase } from "../api/remediation.ts";
+import { isOpenIncident, isTerminal, owesPage, type Phase } from "../api/remediation.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
 import type { Alert, Signal } from "../api/signal.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
@@ -117,9 +117,7 @@ export class Loop {
         message: `nightshift began on platform ${platform.name} with ${this.#world.policies.list().length} policies`,
       },
     ]);
-    const unfinished = this.#world.remediations
-      .list()
-      .filter((r) => !isTerminal(r) || r.status.page?.state === "Pending" || r.status.storm?.page?.state === "Pending");
+    const unfinished = this.#world.remediations.list().filter((r) => !isTerminal(r) || owesPage(r.status));
     // A crash can have come between storing a decision and its record: what is taken up again is put on record again.
     await this.#recorder.write(
       unfinished.map((r) =>
@@ -139,6 +137,10 @@ export class Loop {
     this.#unsubscribe.push(alerts.onChange((changed) => this.#onAlerts(changed)));
     this.#unsubscribe.push(platform.onChange((workload) => this.#onWorkload(workload)));
     for (const remediation of unfinished) {
+      this.#world.takeUp(remediation);
+      this.#queue.add(objectKey(remediation));
+    }
+    for (const remediation of this.#world.remediations.list().filter((r) => isTerminal(r) && isOpenIncident(r.status))) {
       this.#world.takeUp(remediation);
       this.#queue.add(objectKey(remediation));
     }

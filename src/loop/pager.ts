@@ -16,21 +16,34 @@ export function dedupKey(remediation: Remediation): string {
   return `${policyKey(remediation)}/${targetKey(remediation.spec.workload)}/${remediation.spec.diagnosis.cause}`;
 }
 
-/** Whether a person was told of this incident already, and nothing has healed it since. */
+/** Whether the incident of a page is over. */
+const isOver = (page: PageRecord | undefined): boolean => page?.state === "Resolving" || page?.state === "Resolved";
+
+/** When an episode that healed the same workload under the same policy ended last (ms); 0 where none did. */
+export function healedAt(remediation: Remediation, all: readonly Remediation[]): number {
+  return Math.max(
+    0,
+    ...all
+      .filter(
+        (other) =>
+          other.status.outcome === "Remediated" &&
+          policyKey(other) === policyKey(remediation) &&
+          targetKey(other.spec.workload) === targetKey(remediation.spec.workload),
+      )
+      .map((other) => timeMs(other.status.endedAt ?? "")),
+  );
+}
+
+/** Whether a person was told of this incident already, and it is not over since. */
 export function isPaged(remediation: Remediation, all: readonly Remediation[]): boolean {
   const key = dedupKey(remediation);
-  const related = all.filter(
-    (other) => policyKey(other) === policyKey(remediation) && targetKey(other.spec.workload) === targetKey(remediation.spec.workload),
-  );
-  const healedAt = Math.max(
-    0,
-    ...related.filter((other) => other.status.outcome === "Remediated").map((other) => timeMs(other.status.endedAt ?? "")),
-  );
-  return related.some(
+  const healed = healedAt(remediation, all);
+  return all.some(
     (other) =>
       other.metadata.uid !== remediation.metadata.uid &&
       other.status.page?.dedupKey === key &&
-      timeMs(other.status.endedAt ?? other.status.decidedAt ?? other.spec.startedAt) > healedAt,
+      !isOver(other.status.page) &&
+      timeMs(other.status.endedAt ?? other.status.decidedAt ?? other.spec.startedAt) > healed,
   );
 }
 
@@ -61,17 +74,35 @@ export class Pager {
     return { state: "Pending", dedupKey: dedupKey(remediation), summary, tries: 0 };
   }
 
-  /** Tries a pending page once; returns what is to be stored. Where one receiver of several fails, all are told again: under the same key that is one page. */
+  /**
+   * Tries a page once, or the word that its incident is over; returns what is to be stored. Where one receiver of several
+   * fails, it alone is told again.
+   */
   async deliver(remediation: Remediation, page: PageRecord, policy: RemediationPolicy | undefined): Promise<PageRecord> {
-    const receivers = this.#receiversOf(policy);
-    if (receivers.length === 0) return { ...page, state: "NoReceiver", lastError: "no receiver is configured: nobody was told" };
-    const { failed, retryAfterMs } = await this.#send(receivers, this.#page(remediation, page.dedupKey, "Page", page.summary));
+    const over = page.state === "Resolving";
+    const all = this.#receiversOf(policy).filter((receiver) => !over || receiver.resolve !== undefined);
+    if (all.length === 0 && !over) return { ...page, state: "NoReceiver", lastError: "no receiver is configured: nobody was told" };
+    const { nextTryAt: _next, lastError: _error, confirmedBy = [], ...rest } = page;
+    const left = all.filter((receiver) => !confirmedBy.includes(receiver.name));
+    const told = this.#page(remediation, page.dedupKey, "Page", over ? `over: ${page.summary}` : page.summary);
+    const { failed, confirmed, retryAfterMs } = await this.#send(left, told, over ? "resolve" : "send");
     const tries = page.tries + 1;
-    if (failed === undefined) {
-      const { nextTryAt: _next, lastError: _error, ...rest } = page;
-      return { ...rest, state: "Sent", tries, sentAt: timestamp(this.#clock.now()) };
-    }
-    return { ...page, tries, lastError: failed, nextTryAt: timestamp(this.#clock.now() + nextTry(tries, retryAfterMs, this.#random)) };
+    const now = this.#clock.now();
+    if (failed === undefined)
+      return over ? { ...rest, state: "Resolved", tries } : { ...rest, state: "Sent", tries, sentAt: timestamp(now) };
+    const kept = [...confirmedBy, ...confirmed];
+    return {
+      ...rest,
+      tries,
+      ...(kept.length === 0 ? {} : { confirmedBy: kept }),
+      lastError: failed,
+      nextTryAt: timestamp(now + nextTry(tries, retryAfterMs, this.#random)),
+    };
+  }
+
+  /** A page whose incident is over: its receivers are yet to be told. */
+  over(page: PageRecord): PageRecord {
+    return { ...page, state: "Resolving", tries: 0, resolvedAt: timestamp(this.#clock.now()) };
   }
 
   /** How long after so many failed tries the next one comes (ms). */
@@ -83,7 +114,7 @@ export class Pager {
   async notify(remediation: Remediation, key: string, message: string, policy: RemediationPolicy | undefined): Promise<void> {
     const receivers = this.#receiversOf(policy);
     if (receivers.length === 0) throw new NightshiftError("NO_RECEIVER", "no receiver is configured", { fix: "Add one under receivers." });
-    const { failed } = await this.#send(receivers, this.#page(remediation, key, "Info", message));
+    const { failed } = await this.#send(receivers, this.#page(remediation, key, "Info", message), "send");
     if (failed !== undefined) throw new NightshiftError("NOT_DELIVERED", failed);
   }
 
@@ -118,17 +149,26 @@ export class Pager {
     };
   }
 
-  async #send(receivers: readonly Receiver[], page: Page): Promise<{ failed: string | undefined; retryAfterMs: number | undefined }> {
-    const results = await Promise.allSettled(receivers.map((receiver) => receiver.send(page, this.#stopping)));
+  async #send(
+    receivers: readonly Receiver[],
+    page: Page,
+    how: "send" | "resolve",
+  ): Promise<{ failed: string | undefined; confirmed: string[]; retryAfterMs: number | undefined }> {
+    const results = await Promise.allSettled(receivers.map(async (receiver) => receiver[how]?.(page, this.#stopping)));
     const failures: string[] = [];
+    const confirmed: string[] = [];
     let retryAfterMs: number | undefined;
     results.forEach((result, i) => {
+      const name = receivers[i]?.name ?? "";
       this.#metrics.page(result.status === "fulfilled" ? "Sent" : "Failed");
-      if (result.status === "fulfilled") return;
-      failures.push(`${receivers[i]?.name ?? ""}: ${messageOf(result.reason)}`);
+      if (result.status === "fulfilled") {
+        confirmed.push(name);
+        return;
+      }
+      failures.push(`${name}: ${messageOf(result.reason)}`);
       const wanted = (result.reason as { retryAfterMs?: unknown } | undefined)?.retryAfterMs;
       if (typeof wanted === "number") retryAfterMs = Math.max(retryAfterMs ?? 0, wanted);
     });
-    return { failed: failures.length === 0 ? undefined : failures.join("; "), retryAfterMs };
+    return { failed: failures.length === 0 ? undefined : failures.join("; "), confirmed, retryAfterMs };
   }
 }

@@ -20,4 +20,6 @@ export interface Receiver {
   readonly name: string;
   /** Resolves once the receiver has confirmed it; rejects with a `NightshiftError` otherwise. */
   send(page: Page, signal: AbortSignal): Promise<void>;
+  /** Tells it that the incident of the page is over; resolves and rejects as `send`. A receiver without it keeps no incidents. */
+  resolve?(page: Page, signal: AbortSignal): Promise<void>;
 }

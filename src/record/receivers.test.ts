@@ -7,8 +7,18 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import * as fc from "fast-check";
-import type { Page } from "./paging.ts";
-import { DeliveryError, nextTry, retryAfter, SlackReceiver, WebhookReceiver } from "./receivers.ts";
+import type { Page, Receiver } from "./paging.ts";
+import {
+  AlertmanagerReceiver,
+  DeliveryError,
+  nextTry,
+  OpsgenieReceiver,
+  PagerDutyReceiver,
+  type ReceiverOptions,
+  retryAfter,
+  SlackReceiver,
+  WebhookReceiver,
+} from "./receivers.ts";
 
 const PAGE: Page = {
   dedupKey: "shop/payments-leak/Workload/shop/payments/MemoryLeak",
@@ -24,6 +34,7 @@ const never = new AbortController().signal;
 
 interface Got {
   readonly method: string;
+  readonly path: string;
   readonly headers: IncomingHttpHeaders;
   readonly body: string;
 }
@@ -35,7 +46,7 @@ async function serve(t: TestContext, answer: (res: ServerResponse) => void): Pro
     const chunks: Buffer[] = [];
     req.on("data", (chunk: Buffer) => chunks.push(chunk));
     req.on("end", () => {
-      got.push({ method: req.method ?? "", headers: req.headers, body: Buffer.concat(chunks).toString() });
+      got.push({ method: req.method ?? "", path: req.url ?? "", headers: req.headers, body: Buffer.concat(chunks).toString() });
       answer(res);
     });
   });
@@ -59,7 +70,7 @@ describe("a webhook", () => {
     assert.equal(got.length, 1);
     assert.equal(got[0]?.method, "POST");
     assert.match(String(got[0]?.headers["content-type"]), /^application\/json/);
-    assert.deepEqual(JSON.parse(got[0]?.body ?? ""), { version: "1", ...PAGE, at: "2026-06-01T03:14:00.000Z" });
+    assert.deepEqual(JSON.parse(got[0]?.body ?? ""), { version: "1", event: "Trigger", ...PAGE, at: "2026-06-01T03:14:00.000Z" });
   });
 
   it("everything but a 2xx is no confirmation, and redirects are not followed", async (t) => {
@@ -192,5 +203,116 @@ describe("trying again", () => {
     assert.equal(retryAfter("Mon, 01 Jun 2026 00:00:30 GMT", now), 30_000);
     assert.equal(retryAfter("Mon, 01 Jun 2020 00:00:30 GMT", now), 0);
     for (const odd of ["", "-5", "soon"]) assert.ok((retryAfter(odd, now) ?? 0) >= 0, odd);
+  });
+});
+
+const KINDS: readonly [string, new (options: ReceiverOptions) => Required<Receiver>][] = [
+  ["a webhook", WebhookReceiver],
+  ["Slack", SlackReceiver],
+  ["PagerDuty", PagerDutyReceiver],
+  ["Opsgenie", OpsgenieReceiver],
+  ["Alertmanager", AlertmanagerReceiver],
+];
+
+function fileWith(t: TestContext, token: string): string {
+  const dir = mkdtempSync(join(tmpdir(), "nightshift-receiver-"));
+  t.after(() => rmSync(dir, { recursive: true, force: true }));
+  writeFileSync(join(dir, "token"), `${token}\n`);
+  return join(dir, "token");
+}
+
+for (const [what, Receiver] of KINDS)
+  describe(`${what}, for a page and for its end`, () => {
+    for (const how of ["send", "resolve"] as const) {
+      it(`${how}: confirms by a 2xx; fails, hangs, and answers 429 with Retry-After`, async (t) => {
+        const token = fileWith(t, "s3cr3t-token");
+        const well = await serve(t, answering(202, {}, "{}"));
+        await new Receiver({ name: "on-call", url: well.url, tokenFile: token })[how](PAGE, never);
+        assert.equal(well.got.length, 1);
+        const fails = await serve(t, answering(500, {}, "s3cr3t-token"));
+        await assert.rejects(new Receiver({ name: "on-call", url: fails.url, tokenFile: token })[how](PAGE, never), (error: unknown) => {
+          assert.ok(error instanceof DeliveryError);
+          assert.match(error.message, /answered 500/);
+          assert.doesNotMatch(`${error.toString()} ${JSON.stringify(error)}`, /s3cr3t/);
+          return true;
+        });
+        const hangs = await serve(t, () => {});
+        await assert.rejects(
+          new Receiver({ name: "on-call", url: hangs.url, tokenFile: token, timeoutMs: 100 })[how](PAGE, never),
+          /no answer in 100 ms/,
+        );
+        const busy = await serve(t, answering(429, { "retry-after": "30" }));
+        await assert.rejects(
+          new Receiver({ name: "on-call", url: busy.url, tokenFile: token })[how](PAGE, never),
+          (error: unknown) => error instanceof DeliveryError && error.retryAfterMs === 30_000,
+        );
+      });
+    }
+  });
+
+describe("PagerDuty", () => {
+  it("gets a trigger and a resolve of one dedup_key, with the routing key in the body and nowhere else", async (t) => {
+    const { url, got } = await serve(t, answering(202));
+    const receiver = new PagerDutyReceiver({ name: "pd", url: `${url}/v2/enqueue`, tokenFile: fileWith(t, "R0UT1NG") });
+    await receiver.send(PAGE, never);
+    await receiver.send({ ...PAGE, severity: "Info", summary: "x".repeat(2_000) }, never);
+    await receiver.resolve(PAGE, never);
+    const [trigger, info, resolve] = got.map(({ body }) => JSON.parse(body) as Record<string, Record<string, unknown>>);
+    assert.ok(got.every(({ headers, path }) => headers.authorization === undefined && path === "/v2/enqueue"));
+    assert.partialDeepStrictEqual(trigger, {
+      routing_key: "R0UT1NG",
+      event_action: "trigger",
+      dedup_key: PAGE.dedupKey,
+      payload: { summary: PAGE.summary, source: PAGE.target, severity: "critical", timestamp: "2026-06-01T03:14:00.000Z" },
+    });
+    assert.equal(info?.["payload"]?.["severity"], "info");
+    assert.equal(String(info?.["payload"]?.["summary"]).length, 1_024);
+    assert.deepEqual(resolve, { routing_key: "R0UT1NG", event_action: "resolve", dedup_key: PAGE.dedupKey });
+  });
+
+  it("keys too long for it stay apart, and the same", async (t) => {
+    const { url, got } = await serve(t, answering(202));
+    const receiver = new PagerDutyReceiver({ name: "pd", url, tokenFile: fileWith(t, "k") });
+    for (const last of ["a", "b", "a"]) await receiver.send({ ...PAGE, dedupKey: `${"k".repeat(400)}${last}` }, never);
+    const [a, b, again] = got.map(({ body }) => (JSON.parse(body) as { dedup_key: string }).dedup_key);
+    assert.ok(a !== undefined && a.length <= 255);
+    assert.notEqual(a, b);
+    assert.equal(a, again);
+  });
+});
+
+describe("Opsgenie", () => {
+  it("gets an alert by its alias, and the alias closed", async (t) => {
+    const { url, got } = await serve(t, answering(202));
+    const receiver = new OpsgenieReceiver({ name: "og", url, tokenFile: fileWith(t, "K3Y") });
+    await receiver.send({ ...PAGE, summary: "s".repeat(200) }, never);
+    await receiver.resolve(PAGE, never);
+    const bodies = got.map(({ body }) => JSON.parse(body) as Record<string, unknown>);
+    assert.deepEqual(
+      got.map(({ headers, path }) => [headers.authorization, path]),
+      [
+        ["GenieKey K3Y", "/v2/alerts"],
+        ["GenieKey K3Y", `/v2/alerts/${encodeURIComponent(PAGE.dedupKey)}/close?identifierType=alias`],
+      ],
+    );
+    assert.partialDeepStrictEqual(bodies[0], { alias: PAGE.dedupKey, priority: "P1", source: "Nightshift" });
+    assert.equal(String(bodies[0]?.["message"]).length, 130);
+  });
+});
+
+describe("Alertmanager", () => {
+  it("gets an alert with the same labels to the end, and its end", async (t) => {
+    const { url, got } = await serve(t, answering(200));
+    const receiver = new AlertmanagerReceiver({ name: "am", url: `${url}/am/` });
+    await receiver.send(PAGE, never);
+    await receiver.resolve({ ...PAGE, summary: "over: it", target: "Process/shop/payments-3", at: PAGE.at + 60_000 }, never);
+    const [fires, ends] = got.map(({ body }) => (JSON.parse(body) as { labels: object; startsAt?: string; endsAt: string }[])[0]);
+    assert.ok(got.every(({ path }) => path === "/am/api/v2/alerts"));
+    assert.deepEqual(fires?.labels, { alertname: "NightshiftEscalation", severity: "page", policy: PAGE.policy, incident: PAGE.dedupKey });
+    assert.deepEqual(ends?.labels, fires?.labels);
+    assert.deepEqual(
+      [fires?.startsAt, fires?.endsAt, ends?.endsAt],
+      ["2026-06-01T03:14:00.000Z", "2026-06-08T03:14:00.000Z", "2026-06-01T03:15:00.000Z"],
+    );
   });
 });

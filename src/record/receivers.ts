@@ -1,3 +1,4 @@
+import { createHash } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { NightshiftError } from "../api/errors.ts";
 import { timestamp } from "../api/time.ts";
@@ -49,6 +50,9 @@ export interface ReceiverOptions {
   readonly timeoutMs?: number | undefined;
 }
 
+/** `Trigger`: somebody is needed. `Resolve`: not any more. */
+type PageEvent = "Trigger" | "Resolve";
+
 /** POSTs JSON; any 2xx is a confirmation, everything else is none. Redirects are not followed. */
 abstract class HttpReceiver implements Receiver {
   readonly name: string;
@@ -60,19 +64,37 @@ abstract class HttpReceiver implements Receiver {
   }
 
   /** What the receiver gets. */
-  protected abstract payload(page: Page): unknown;
+  protected abstract payload(page: Page, event: PageEvent, token: string | undefined): unknown;
 
-  async send(page: Page, signal: AbortSignal): Promise<void> {
-    const { url, headers, secrets } = await this.#address();
+  /** Where it goes, of the configured URL. */
+  protected path(base: URL, _page: Page, _event: PageEvent): URL {
+    return base;
+  }
+
+  /** How the token is shown; undefined where it is part of the payload. */
+  protected authorization(token: string): string | undefined {
+    return `Bearer ${token}`;
+  }
+
+  send(page: Page, signal: AbortSignal): Promise<void> {
+    return this.#post(page, "Trigger", signal);
+  }
+
+  resolve(page: Page, signal: AbortSignal): Promise<void> {
+    return this.#post(page, "Resolve", signal);
+  }
+
+  async #post(page: Page, event: PageEvent, signal: AbortSignal): Promise<void> {
+    const { url, headers, secrets, token } = await this.#address();
     const limitMs = this.#options.timeoutMs ?? TIME_LIMIT_MS;
     const limit = AbortSignal.timeout(limitMs);
     let response: Response;
     try {
-      response = await fetch(url, {
+      response = await fetch(this.path(url, page, event), {
         method: "POST",
         redirect: "manual",
         headers: { ...headers, "content-type": "application/json; charset=utf-8", "user-agent": "nightshift" },
-        body: JSON.stringify(this.payload(page)),
+        body: JSON.stringify(this.payload(page, event, token)),
         signal: AbortSignal.any([signal, limit]),
       });
     } catch (error) {
@@ -95,7 +117,7 @@ abstract class HttpReceiver implements Receiver {
     );
   }
 
-  async #address(): Promise<{ url: URL; headers: Record<string, string>; secrets: string[] }> {
+  async #address(): Promise<{ url: URL; headers: Record<string, string>; secrets: string[]; token: string | undefined }> {
     const { urlFile, tokenFile } = this.#options;
     const text = urlFile === undefined ? (this.#options.url ?? "") : await this.#secret(urlFile, "URL");
     if (!URL.canParse(text) || !/^https?:/i.test(text))
@@ -110,14 +132,16 @@ abstract class HttpReceiver implements Receiver {
       url.username = "";
       url.password = "";
     }
+    let token: string | undefined;
     if (tokenFile !== undefined) {
-      const token = await this.#secret(tokenFile, "token");
+      token = await this.#secret(tokenFile, "token");
       if (!/^[\x21-\x7e]+$/.test(token))
         throw this.#failed("its token has characters that no HTTP header may have", `Correct ${tokenFile}.`);
-      headers["authorization"] = `Bearer ${token}`;
+      const authorization = this.authorization(token);
+      if (authorization !== undefined) headers["authorization"] = authorization;
       secrets.push(token);
     }
-    return { url, headers, secrets };
+    return { url, headers, secrets, token };
   }
 
   async #secret(path: string, what: string): Promise<string> {
@@ -193,13 +217,14 @@ const MAX_DETAIL = 1_000;
 
 /**
  * A generic webhook. It gets a POST with
- * `{"version": "1", "dedupKey", "severity": "Page"|"Info", "summary", "remediation", "policy", "target", "details": [...], "at"}`;
+ * `{"version": "1", "event": "Trigger"|"Resolve", "dedupKey", "severity": "Page"|"Info", "summary", "remediation", "policy", "target", "details": [...], "at"}`;
  * `dedupKey` is the same for every delivery of one incident, `at` is RFC 3339.
  */
 export class WebhookReceiver extends HttpReceiver {
-  protected override payload(page: Page): unknown {
+  protected override payload(page: Page, event: PageEvent): unknown {
     return {
       version: "1",
+      event,
       ...page,
       details: page.details.slice(0, MAX_DETAILS).map((line) => cut(line, MAX_DETAIL)),
       at: timestamp(page.at),
@@ -212,8 +237,8 @@ const escapeSlack = (text: string): string => text.replaceAll("&", "&amp;").repl
 
 /** A Slack incoming webhook, or anything that takes its format: `text` for notifications, `blocks` for the message. */
 export class SlackReceiver extends HttpReceiver {
-  protected override payload(page: Page): unknown {
-    const title = page.severity === "Page" ? "Nightshift needs a person" : "Nightshift";
+  protected override payload(page: Page, event: PageEvent): unknown {
+    const title = event === "Resolve" ? "Resolved" : page.severity === "Page" ? "Nightshift needs a person" : "Nightshift";
     // Limits of Slack's blocks: 150 characters in a header, 3000 in a section, 2000 in a field. Escaping may take five for one.
     const field = (name: string, value: string) => ({ type: "mrkdwn", text: `*${name}*\n${escapeSlack(cut(value, 380))}` });
     let details = "";
@@ -239,5 +264,122 @@ export class SlackReceiver extends HttpReceiver {
         { type: "context", elements: [{ type: "mrkdwn", text: `${timestamp(page.at)} · ${escapeSlack(cut(page.dedupKey, 380))}` }] },
       ],
     };
+  }
+}
+
+/** PagerDuty's bound of a `dedup_key`, the narrowest of those that keys have to fit into. */
+const MAX_KEY = 255;
+
+/** The key of an incident, as short as its receiver wants it: the same for the same incident. */
+function shortKey(dedupKey: string): string {
+  if (dedupKey.length <= MAX_KEY) return dedupKey;
+  const digest = createHash("sha256").update(dedupKey).digest("hex");
+  return `${dedupKey.slice(0, MAX_KEY - digest.length - 1)}#${digest}`;
+}
+
+const detailsOf = (page: Page): string =>
+  page.details
+    .slice(0, MAX_DETAILS)
+    .map((line) => cut(line, MAX_DETAIL))
+    .join("\n");
+
+/**
+ * PagerDuty, by its Events API v2 (https://developer.pagerduty.com/docs/events-api-v2): `trigger` and `resolve` under one
+ * `dedup_key`. The token is the integration's routing key. What is no page comes with severity `info`.
+ */
+export class PagerDutyReceiver extends HttpReceiver {
+  constructor(options: ReceiverOptions) {
+    super(options.urlFile === undefined ? { ...options, url: options.url ?? "https://events.pagerduty.com/v2/enqueue" } : options);
+  }
+
+  protected override authorization(): undefined {
+    return undefined;
+  }
+
+  protected override payload(page: Page, event: PageEvent, token: string | undefined): unknown {
+    const head = { routing_key: token, event_action: event === "Trigger" ? "trigger" : "resolve", dedup_key: shortKey(page.dedupKey) };
+    if (event === "Resolve") return head;
+    return {
+      ...head,
+      client: "Nightshift",
+      payload: {
+        // Its bound is 1024 characters.
+        summary: cut(page.summary, 1_024),
+        source: cut(page.target, 1_024),
+        severity: page.severity === "Page" ? "critical" : "info",
+        timestamp: timestamp(page.at),
+        group: page.policy,
+        custom_details: { policy: page.policy, remediation: page.remediation, target: page.target, details: detailsOf(page) },
+      },
+    };
+  }
+}
+
+/**
+ * Opsgenie, by its Alert API v2 (https://docs.opsgenie.com/docs/alert-api): an alert is created, and closed, under one
+ * `alias`. The token is the integration's API key. What is no page comes with priority P5.
+ */
+export class OpsgenieReceiver extends HttpReceiver {
+  constructor(options: ReceiverOptions) {
+    super(options.urlFile === undefined ? { ...options, url: options.url ?? "https://api.opsgenie.com" } : options);
+  }
+
+  protected override authorization(token: string): string {
+    return `GenieKey ${token}`;
+  }
+
+  protected override path(base: URL, page: Page, event: PageEvent): URL {
+    const alerts = `${base.href.replace(/\/+$/, "")}/v2/alerts`;
+    return new URL(event === "Trigger" ? alerts : `${alerts}/${encodeURIComponent(shortKey(page.dedupKey))}/close?identifierType=alias`);
+  }
+
+  protected override payload(page: Page, event: PageEvent): unknown {
+    if (event === "Resolve") return { source: "Nightshift", note: cut(page.summary, 1_000) };
+    return {
+      // Bounds of its fields: 130, 512 and 15000 characters.
+      message: cut(page.summary, 130),
+      alias: shortKey(page.dedupKey),
+      description: cut(`${page.summary}\n\n${detailsOf(page)}`, 15_000),
+      source: "Nightshift",
+      priority: page.severity === "Page" ? "P1" : "P5",
+      tags: ["nightshift"],
+      details: { policy: page.policy, remediation: page.remediation, target: page.target },
+    };
+  }
+}
+
+/** How long an alert stays in Alertmanager where nobody says that it is over (ms): it is sent once, and not again every minute. */
+const ALERT_LASTS_MS = 7 * 86_400_000;
+
+/**
+ * Alertmanager, by its API v2 (`POST /api/v2/alerts`): an alert `NightshiftEscalation` that its routes send on, with the
+ * labels `severity` (`page` or `info`), `policy` and `incident` (the key of the incident). The URL is
+ * Alertmanager's own. The alert ends when the incident does, or after seven days.
+ */
+export class AlertmanagerReceiver extends HttpReceiver {
+  protected override path(base: URL): URL {
+    return new URL(`${base.href.replace(/\/+$/, "")}/api/v2/alerts`);
+  }
+
+  protected override payload(page: Page, event: PageEvent): unknown {
+    return [
+      {
+        // What makes an alert the same: nothing here may change during an incident.
+        labels: {
+          alertname: "NightshiftEscalation",
+          severity: page.severity === "Page" ? "page" : "info",
+          policy: page.policy,
+          incident: page.dedupKey,
+        },
+        annotations: {
+          summary: cut(page.summary, MAX_DETAIL),
+          description: detailsOf(page),
+          target: page.target,
+          remediation: page.remediation,
+        },
+        ...(event === "Trigger" ? { startsAt: timestamp(page.at) } : {}),
+        endsAt: timestamp(event === "Trigger" ? page.at + ALERT_LASTS_MS : page.at),
+      },
+    ];
   }
 }

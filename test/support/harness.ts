@@ -45,6 +45,8 @@ export class Harness {
   readonly telemetry = new FakeTelemetry(this.clock);
   readonly records: AuditRecord[] = [];
   readonly pages: Page[] = [];
+  /** Pages of which the receiver was told that they are over. */
+  readonly resolved: Page[] = [];
   readonly errors: string[] = [];
   readonly alerts = new Map<string, Alert>();
   /** Set to make the audit trail, or the receiver, fail. */
@@ -71,6 +73,10 @@ export class Harness {
       send: async (page) => {
         if (this.receiverFails !== undefined) throw this.receiverFails;
         this.pages.push(page);
+      },
+      resolve: async (page) => {
+        if (this.receiverFails !== undefined) throw this.receiverFails;
+        this.resolved.push(page);
       },
     };
     this.loop = new Loop({

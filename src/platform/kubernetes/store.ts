@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { messageOf, NightshiftError } from "../../api/errors.ts";
 import { API_VERSION, CLUSTER_SCOPED, KINDS, type Kind } from "../../api/meta.ts";
-import { TERMINAL_PHASES, type Remediation } from "../../api/remediation.ts";
+import { owesPage, TERMINAL_PHASES, type Remediation } from "../../api/remediation.ts";
 import type { Resource, ResourceOf } from "../../api/resources.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Random } from "../../ports/random.ts";
@@ -396,7 +396,7 @@ export class KubernetesStore implements Store {
   async #takeOverOnce(raw: RawResource, namespace: string, name: string): Promise<void> {
     const { resourceVersion } = raw.metadata;
     const status = raw.status as Partial<Remediation["status"]> | undefined;
-    if (status?.phase !== undefined && TERMINAL_PHASES.has(status.phase) && status.page?.state !== "Pending") {
+    if (status?.phase !== undefined && TERMINAL_PHASES.has(status.phase) && !owesPage(status)) {
       // How it ended counts all the same, for strikes and rests.
       const known = this.#cache.get("Remediation", resourceKey("Remediation", namespace, name));
       if (known?.metadata.resourceVersion !== resourceVersion) await this.#refresh("Remediation", namespace, name);
