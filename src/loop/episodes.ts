@@ -4,7 +4,7 @@ import { plan, rungName } from "../act/plan.ts";
 import { Stopwatches } from "../act/stopwatches.ts";
 import { health } from "../act/verify.ts";
 import { messageOf, NightshiftError } from "../api/errors.ts";
-import { API_VERSION, targetKey } from "../api/meta.ts";
+import { API_VERSION, sameTarget, targetKey } from "../api/meta.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
 import {
   type Attempt,
@@ -51,6 +51,13 @@ const RESOLVE_GRACE_MS = 10_000;
 const NO_EPISODE: ReadonlySet<string> = new Set(["StaleSignal", "RecentlyRemediated"]);
 /** How often an incident that somebody was paged for is looked at, whether it is over (ms). */
 const INCIDENT_MS = 2_000;
+/**
+ * After an episode in which nothing was done, and whose fault goes on, another for the same rests for the policy's cooldown,
+ * and for this at least (ms): one that only observes, has no plan or no target would follow the last at every look.
+ */
+const IDLE_REST_MS = 60_000;
+/** Ends after which the next episode is about something else: a fault that comes back, another target, another policy. */
+const NEXT_IS_ANOTHER: ReadonlySet<string> = new Set(["SignalResolved", "TargetChanged", "PolicyDeleted"]);
 /** Reasons that a person gave: nobody is paged for a fault that somebody has said to leave alone. */
 const SAID_BY_PEOPLE: ReadonlySet<string> = new Set(["Paused", "Unmanaged"]);
 
@@ -73,6 +80,8 @@ export class Episodes {
   readonly #fresh = new Map<string, string>();
   /** When the signal of a waiting episode was first seen gone (monotonic ms). */
   readonly #goneSince = new Map<string, number>();
+  /** Since when there is no data of the signal of a waiting episode (monotonic ms). */
+  readonly #missingSince = new Map<string, number>();
   /** Episodes that are stored and whose decision is being put on record. */
   readonly #beginning = new Set<string>();
   readonly #folds = new Map<string, { count: number; at: number }>();
@@ -204,6 +213,7 @@ export class Episodes {
     if (twin !== undefined && isNew) this.#fold(twin);
     // Of all that a storm holds one has the episode, and the others wait for their turn without one.
     const held = decision.reason === "StormBrake" && decision.storm === undefined;
+    if (this.#restsIdle(signal, diagnosis, policy)) return { done: this.#recorder.write(records) };
     if (busy || held || twin !== undefined || NO_EPISODE.has(decision.reason ?? "")) {
       const key = `${objectKey(policy)}|${signal.fingerprint}`;
       return { done: this.#recorder.write([...records, ...this.#decisionRecord(key, decision, policy, diagnosis, undefined)]) };
@@ -251,6 +261,24 @@ export class Episodes {
     const paged = spec.mode === "Observe" || all.some(({ status }) => status.storm?.page !== undefined && status.storm.since === since);
     const page: PageRecord = { state: "Pending", dedupKey: `storm/${domain}/${since}`, summary: message, tries: 0 };
     return { domain, message, since, ...(paged ? {} : { page }) };
+  }
+
+  /** Whether an episode of the same fault has just ended in which nothing was done. See `IDLE_REST_MS`. */
+  #restsIdle(signal: Signal, diagnosis: Diagnosis, policy: RemediationPolicy): boolean {
+    const now = this.#clock.now();
+    const rest = Math.max(IDLE_REST_MS, durationMs(policy.spec.cooldown));
+    return this.#world.remediations.list().some(
+      ({ metadata, spec, status }) =>
+        status.endedAt !== undefined &&
+        status.attempts.length === 0 &&
+        spec.signal.fingerprint === signal.fingerprint &&
+        spec.mode === policy.spec.mode &&
+        metadata.namespace === policy.metadata.namespace &&
+        sameTarget(spec.remediationTarget, diagnosis.remediationTarget) &&
+        !NEXT_IS_ANOTHER.has(status.reason ?? "") &&
+        // The clock may have been set back: an end in the future is taken as now.
+        now - Math.min(timeMs(status.endedAt), now) < rest,
+    );
   }
 
   /** Whether another episode is at it, so that there need be none: one that waits for people's work does begin, and is handed to a person in time. */
@@ -415,10 +443,14 @@ export class Episodes {
     const workload =
       this.#world.workload(remediation.spec.signalTarget) ??
       this.#world.platform.workloads().find((w) => w.replicas.some((r) => r.ref.uid === remediation.spec.signalTarget.uid));
-    const detection = workload === undefined ? undefined : this.#world.detectFor(remediation, policy, workload);
+    // Of its own signal alone: that there is no data of another says nothing of this fault.
+    const { name } = remediation.spec.signal;
+    const own = { ...policy, spec: { ...policy.spec, signals: policy.spec.signals.filter((each) => each.name === name) } };
+    const detection = workload === undefined ? undefined : this.#world.detectFor(remediation, own, workload);
     const signal = detection === undefined ? undefined : this.#world.currentSignal(remediation, detection);
-    if (signal === undefined) return this.#signalGone(key, remediation, workload, detection?.missing ?? []);
+    if (signal === undefined) return this.#signalGone(key, remediation, workload, policy, detection?.missing ?? []);
     this.#goneSince.delete(key);
+    this.#missingSince.delete(key);
     const diagnosis = this.#world.diagnose(signal, policy);
     if (
       targetKey(diagnosis.remediationTarget) !== targetKey(remediation.spec.remediationTarget) ||
@@ -507,11 +539,19 @@ export class Episodes {
     if (storm === undefined)
       return known === undefined || known.releasedAt !== undefined ? known : { ...known, releasedAt: timestamp(this.#clock.now()) };
     if (known !== undefined && known.releasedAt === undefined) return known;
-    return this.#stormRecord(remediation, storm);
+    const next = this.#stormRecord(remediation, storm);
+    // The same storm, held again: that it was paged must not be lost, or who stands for it next pages once more.
+    return known?.page !== undefined && known.domain === next.domain && known.since === next.since ? { ...next, page: known.page } : next;
   }
 
   /** The signal is not seen. Gone is only what was looked for with data at hand; everything else is missing data. */
-  async #signalGone(key: string, remediation: Remediation, workload: Workload | undefined, missing: readonly string[]): Promise<Requeue> {
+  async #signalGone(
+    key: string,
+    remediation: Remediation,
+    workload: Workload | undefined,
+    policy: RemediationPolicy,
+    missing: readonly string[],
+  ): Promise<Requeue> {
     const target = remediation.spec.signalTarget;
     if (
       workload === undefined ||
@@ -522,12 +562,19 @@ export class Episodes {
       return this.#end(remediation, "Succeeded", "SelfRecovered", "TargetGone", `${target.name} is gone before anything was done`);
     if (missing.length > 0) {
       const message = missing.join("; ");
+      const { blockedFor } = policy.spec.escalation;
+      // Nobody can tell whether the fault goes on, and waiting for ever is no answer.
+      const since = this.#missingSince.get(key) ?? this.#clock.monotonic();
+      this.#missingSince.set(key, since);
+      if (this.#clock.monotonic() - since >= durationMs(blockedFor))
+        return this.#escalate(remediation, "NoData", `no data for ${blockedFor}: ${message}`, "Inconclusive");
       if (remediation.status.reason !== "NoData" || remediation.status.phase !== "Blocked")
         await this.#saveWith({ ...remediation, status: { ...remediation.status, phase: "Blocked", reason: "NoData", message } }, [
           this.#recorder.about(remediation, "Decision", `no action: NoData: ${message}`, { action: "Block", reason: "NoData" }),
         ]);
       return { after: RECONSIDER_MS };
     }
+    this.#missingSince.delete(key);
     const now = this.#clock.monotonic();
     const since = this.#goneSince.get(key) ?? now;
     this.#goneSince.set(key, since);
@@ -990,7 +1037,8 @@ export class Episodes {
 
   #forget(key: string, remediation: Remediation): void {
     if (owesPage(remediation.status)) return;
-    for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#folds, this.#asked, this.#pageDue]) map.delete(key);
+    for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#missingSince, this.#folds, this.#asked, this.#pageDue])
+      map.delete(key);
     this.#stopwatches.forget(key);
   }
 

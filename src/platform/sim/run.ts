@@ -1,4 +1,4 @@
-import { isTerminal } from "../../api/remediation.ts";
+import { isOpenIncident, isTerminal, owesPage } from "../../api/remediation.ts";
 import { durationMs } from "../../api/units.ts";
 import type { Loop } from "../../loop/loop.ts";
 import type { AuditRecord } from "../../record/audit.ts";
@@ -202,7 +202,7 @@ class Run implements Truth {
     // As long as it takes, but no longer than it may.
     const bound = simulation.elapsed + boundMs(this.scenario);
     while (!simulation.ended && simulation.elapsed < bound && !this.#isOver()) await simulation.runUntil(simulation.elapsed + 5_000, after);
-    if (this.#isOver()) await simulation.runUntil(simulation.elapsed + QUIET_MS, after);
+    await simulation.runUntil(simulation.elapsed + QUIET_MS, after);
     if (this.#violations.length === 0 || this.#options.keepGoing === true)
       for (const { rule, checks } of this.#checks) for (const message of checks.ended?.() ?? []) this.#found(rule, message);
     for (const [kind, n] of this.#faults.counts) count(this.#coverage.fault, kind, n);
@@ -226,7 +226,7 @@ class Run implements Truth {
   #isOver(): boolean {
     return (
       this.#violations.length === 0 &&
-      this.api.list("Remediation").every((r) => isTerminal(r) && r.status.page?.state !== "Pending") &&
+      this.api.list("Remediation").every((r) => isTerminal(r) && !owesPage(r.status) && !isOpenIncident(r.status)) &&
       this.monitoring.firing().size === 0
     );
   }
@@ -307,7 +307,14 @@ export function boundMs(scenario: Scenario): number {
   const each = scenario.policies.map(({ spec }) => {
     const ladder = spec.ladder.reduce((sum, rung) => sum + durationMs(rung.timeout), 0);
     const verify = spec.ladder.length * durationMs(spec.verify.timeout);
-    return ladder + verify + durationMs(spec.approval.timeout) + durationMs(spec.escalation.blockedFor) + durationMs(spec.maxSignalAge);
+    return (
+      ladder +
+      verify +
+      durationMs(spec.approval.timeout) +
+      durationMs(spec.escalation.blockedFor) +
+      durationMs(spec.maxSignalAge) +
+      durationMs(spec.cooldown)
+    );
   });
   return SLACK_MS + each.reduce((longest, ms) => Math.max(longest, ms), 0);
 }

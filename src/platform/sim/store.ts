@@ -1,5 +1,5 @@
 import { NightshiftError } from "../../api/errors.ts";
-import { TERMINAL_PHASES, type Remediation } from "../../api/remediation.ts";
+import { owesPage, TERMINAL_PHASES, type Remediation } from "../../api/remediation.ts";
 import type { Kind } from "../../api/meta.ts";
 import type { ResourceOf } from "../../api/resources.ts";
 import { sleep } from "../../ports/clock.ts";
@@ -164,5 +164,5 @@ export class SimStore implements Store {
 }
 
 function isOver({ status }: Remediation): boolean {
-  return TERMINAL_PHASES.has(status.phase) && status.page?.state !== "Pending";
+  return TERMINAL_PHASES.has(status.phase) && !owesPage(status);
 }

@@ -22,6 +22,8 @@ export interface Delivered {
 /** Everybody whom the operators have to do with and who is no part of the cluster: node agents, jobs, people on call. */
 export class Surroundings {
   readonly pages: Delivered[] = [];
+  /** Of which incidents it was said that they are over. */
+  readonly resolved: Delivered[] = [];
   readonly jobs = new Map<string, Job>();
   readonly #scenario: Scenario;
   readonly #simulation: Simulation;
@@ -59,17 +61,21 @@ export class Surroundings {
     return [
       {
         name: "oncall",
-        send: (page) =>
-          new Promise<void>((resolve, reject) => {
-            this.#simulation.schedule(20 + this.#random.next() * 200, () => {
-              // It may have told the person, and failed to say so.
-              const fails = this.#faults().strikes("ReceiverDown");
-              if (!fails || this.#random.chance(0.3)) this.pages.push({ page, at: this.#simulation.now });
-              process.after(5, () => (fails ? reject(new NightshiftError("PAGE_NOT_DELIVERED", "HTTP 503")) : resolve()));
-            });
-          }),
+        send: (page) => this.#tell(process, () => void this.pages.push({ page, at: this.#simulation.now })),
+        resolve: (page) => this.#tell(process, () => void this.resolved.push({ page, at: this.#simulation.now })),
       },
     ];
+  }
+
+  #tell(process: SimProcess, arrives: () => void): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#simulation.schedule(20 + this.#random.next() * 200, () => {
+        // It may have told the person, and failed to say so.
+        const fails = this.#faults().strikes("ReceiverDown");
+        if (!fails || this.#random.chance(0.3)) arrives();
+        process.after(5, () => (fails ? reject(new NightshiftError("PAGE_NOT_DELIVERED", "HTTP 503")) : resolve()));
+      });
+    });
   }
 
   /** Runs a job to its end. */

@@ -1,5 +1,4 @@
 import { durationMs } from "../../../api/units.ts";
-import { EPOCH_MS } from "../simulation.ts";
 import type { FaultKind } from "../scenario.ts";
 import type { Rule } from "./rule.ts";
 
@@ -34,8 +33,19 @@ export const l2NotDropped: Rule = {
   name: "L2",
   doc: "A persistent fault that a policy covers is acted on or escalated, never dropped silently: of each replica that hangs for long, an episode or a decision is on record, and it acted, observed, was answered or paged.",
   watch: (truth) => {
-    /** Pods that a fault has made ill and that no longer are, by fault. */
+    /** When one pod was first seen to hang by a fault, and last without a break (ms since the epoch). */
+    const hung = new Map<number, { readonly uid: string; readonly from: number; until: number }>();
     return {
+      checked() {
+        for (const { pods } of truth.world.workloads)
+          for (const { uid, illness, everReady, phase } of pods) {
+            if (illness?.kind !== "Hang" || !everReady || phase !== "Running") continue;
+            const known = hung.get(illness.fault);
+            if (known?.uid === uid) known.until = truth.now;
+            else if (known === undefined) hung.set(illness.fault, { uid, from: truth.now, until: truth.now });
+          }
+        return undefined;
+      },
       ended() {
         const { scenario } = truth;
         if (scenario.faults.some(({ kind }) => BLINDS.has(kind))) return [];
@@ -45,8 +55,9 @@ export const l2NotDropped: Rule = {
             const probe = spec.signals.find((signal) => signal.probe !== undefined)?.probe;
             if (probe === undefined || !spec.targets.some(({ name }) => name === fault.workload)) return [];
             const long = durationMs(probe.failingFor) + SLACK_MS;
-            if (fault.for < long) return [];
-            const from = EPOCH_MS + fault.at;
+            const seen = hung.get(fault.id);
+            if (seen === undefined || seen.until - seen.from < long) return [];
+            const { from } = seen;
             const until = from + long;
             const told = truth.records.some(
               ({ at, record }) =>

@@ -11,6 +11,7 @@ export const l4Pages: Rule = {
         const { page, phase } = remediation.status;
         const arrived = (dedupKey: string): boolean =>
           truth.pages.some((each) => each.page.severity === "Page" && each.page.dedupKey === dedupKey);
+        if (remediation.status.storm?.page?.state === "Pending") return [`the page of a storm of ${keyOf(remediation)} still waits`];
         if (page === undefined) {
           const told = truth.pages.some(
             ({ page: other }) =>

@@ -308,13 +308,16 @@ describe("S10", () => {
     t.mutate(ONE, "delete", { pod: t.pod() });
     assert.deepEqual(t.broken, []);
   });
-  it("is broken by who was deposed, in the cluster and on record", () => {
+  it("is broken by who was deposed, in the cluster, and on the record of an episode that its successor has", () => {
     const t = new SimTruth(rule("S10"));
-    const episode = t.episode();
+    const [old, taken] = [t.episode(), t.episode()];
+    t.change(taken, { epoch: 2 });
     t.leaderEpoch = 2;
     t.mutate(ONE, "delete", { pod: t.pod() });
-    t.change(episode, { phase: "Verifying" });
-    assert.equal(t.broken.length, 2);
+    assert.equal(t.broken.length, 1);
+    t.change(old, { phase: "Verifying" });
+    assert.equal(t.broken.length, 1, "nobody has taken it over yet");
+    assert.throws(() => t.change(taken, { phase: "Verifying", epoch: 1 }), /deposed/, "the API server refuses it");
   });
 });
 
@@ -401,20 +404,30 @@ describe("L2", () => {
   const hang = { id: 0, kind: "PodHang" as const, at: 60_000, for: 600_000, workload: "payments" };
   const made = (): SimTruth =>
     new SimTruth(rule("L2"), { faults: [hang], policies: [policy({ signals: [{ name: "probe", probe: { failingFor: "10s" } }] })] });
-  it("is broken by a fault of which nothing is on record", () => {
+  const strike = async (t: SimTruth): Promise<void> => {
+    t.world.fallIll(t.pod(), { fault: 0, kind: "Hang", since: 0, ms: 0, rate: 0 });
+    t.check();
+    await t.pass(600_000);
+  };
+  it("is broken by a fault of which nothing is on record, and not by one that never struck", async () => {
+    const never = made();
+    await never.pass(600_000);
+    never.end();
+    assert.deepEqual(never.broken, []);
     const t = made();
+    await strike(t);
     t.end();
     assert.match(t.broken[0] ?? "", /nothing on record/);
   });
   it("holds for a decision in time, and for an episode", async () => {
     const decided = made();
-    await decided.pass(100_000);
     decided.record({ type: "Decision", at: decided.now, policy: "default/payments", message: "no action" });
+    await strike(decided);
     decided.end();
     assert.deepEqual(decided.broken, []);
     const acted = made();
-    await acted.pass(100_000);
     acted.episode();
+    await strike(acted);
     acted.end();
     assert.deepEqual(acted.broken, []);
   });

@@ -9,7 +9,7 @@ const subjectOf = (remediation: Remediation): string => `${policyKeyOf(remediati
 /** It gives up in time, and says so once. */
 export const s06Strikes: Rule = {
   name: "S6",
-  doc: "After `attempts.max` without success inside the window no further attempt begins until `attempts.reset` has passed, and one incident is paged once.",
+  doc: "After `attempts.max` without success inside the window no further attempt begins until `attempts.reset` has passed, and one incident is paged once, until it is over.",
   watch: (truth) => {
     const strikes = new Map<string, number[]>();
     /** Episode that was paged, by incident, since its workload was last healed. */
@@ -38,6 +38,9 @@ export const s06Strikes: Rule = {
           if (attempt.outcome === "Effective") known.length = 0;
           else if (attempt.outcome !== "Cancelled" && attempt.endedAt !== undefined) known.push(truth.now);
         });
+        // What its receivers are told is over may be paged for again.
+        for (const page of [object.status.page, object.status.storm?.page])
+          if (page?.state === "Resolving" || page?.state === "Resolved") paged.delete(page.dedupKey);
         if (object.status.outcome === "Remediated" && was?.outcome !== "Remediated")
           for (const key of paged.keys())
             if (key.startsWith(`${policyKeyOf(object)}/${targetKey(object.spec.workload)}/`)) paged.delete(key);
