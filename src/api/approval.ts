@@ -7,7 +7,10 @@ export const approvalSpecSchema = z
   .strictObject({
     remediation: objectName.meta({ description: "Name of the Remediation in the same namespace." }),
     targetUid: z.string().optional().meta({ description: "Uid of the target that the person saw; another one voids the answer." }),
-    decision: z.enum(["Approved", "Denied"]).meta({ description: "Yes or no." }),
+    decision: z.enum(["Approved", "Denied", "CircuitClosed"]).meta({
+      description:
+        "Yes or no; or `CircuitClosed`: what failed before `at` on the workload of that Remediation, under its policy, counts no more, so that its open circuit closes.",
+    }),
     by: z.string().min(1).meta({ description: "Who." }),
     at: z.iso.datetime({ offset: true }).meta({ description: "When (RFC 3339)." }),
     reason: z.string().optional().meta({ description: "Why." }),

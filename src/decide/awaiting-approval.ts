@@ -14,7 +14,7 @@ function answer(context: GateContext): RemediationApproval | undefined {
   let newest: RemediationApproval | undefined;
   for (const approval of context.approvals) {
     const { remediation, targetUid, at, decision } = approval.spec;
-    if (remediation !== self.name || approval.metadata.namespace !== self.namespace) continue;
+    if (decision === "CircuitClosed" || remediation !== self.name || approval.metadata.namespace !== self.namespace) continue;
     if (targetUid !== undefined && targetUid !== diagnosis.remediationTarget.uid) continue;
     // An approval from the future could outlive a denial that is given after it.
     if (decision === "Approved" && !(timeMs(at) <= context.now + MAX_SKEW_MS)) continue;

@@ -3,7 +3,18 @@ import { test } from "node:test";
 import * as fc from "fast-check";
 import type { Attempt, Remediation } from "../api/remediation.ts";
 import { timestamp } from "../api/time.ts";
-import { attemptOf, contextOf, episodeOf, HOUR, MINUTE, NOW, policyOf, selfEpisode, WORKLOAD } from "../../test/support/gate-context.ts";
+import {
+  approvalOf,
+  attemptOf,
+  contextOf,
+  episodeOf,
+  HOUR,
+  MINUTE,
+  NOW,
+  policyOf,
+  selfEpisode,
+  WORKLOAD,
+} from "../../test/support/gate-context.ts";
 import { circuitOpen, strikes } from "./circuit-open.ts";
 import type { GateContext } from "./gate.ts";
 
@@ -165,4 +176,19 @@ test("an episode that was handed to a person after it had acted opens it by itse
   // One that never acted (nobody answered, say) leaves it closed; a success since then closes it.
   assert.equal(circuitOpen.check(with_([escalated(at, [])])).verdict, "Pass");
   assert.equal(circuitOpen.check(with_([escalated(at, [attemptOf("Failed", at)]), healed(NOW - MINUTE)])).verdict, "Pass");
+});
+
+test("a person closes it: what failed before is forgiven, what fails after counts", () => {
+  const closed = (over: Record<string, unknown> = {}, namespace = "default"): GateContext =>
+    contextOf({
+      remediations: [selfEpisode(), ...ago(0, 1, 2)],
+      approvals: [approvalOf({ remediation: "e1", decision: "CircuitClosed", at: timestamp(NOW), ...over }, namespace)],
+    });
+  assert.equal(circuitOpen.check({ ...closed(), approvals: [] }).verdict, "Block");
+  assert.equal(circuitOpen.check(closed()).verdict, "Pass");
+  assert.equal(strikes(closed({ at: timestamp(NOW - 30 * 1_000) })).count, 1, "one came after it");
+  assert.equal(circuitOpen.check(closed({ remediation: "elsewhere" })).verdict, "Block");
+  assert.equal(circuitOpen.check(closed({}, "other")).verdict, "Block");
+  assert.equal(circuitOpen.check(closed({ decision: "Approved" })).verdict, "Block");
+  assert.equal(circuitOpen.check(closed({ at: timestamp(NOW + MINUTE) })).verdict, "Block", "not before its time");
 });

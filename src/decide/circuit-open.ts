@@ -17,12 +17,12 @@ export interface Strikes {
   readonly by?: "Strikes" | "HandedOver";
 }
 
-/** When attempts that failed, and those that helped, ended (ms), as their records say. */
+/** When attempts that failed, and those that helped, ended (ms), as their records say; that a person closed the circuit counts as the latter. */
 function results(context: GateContext): { failures: number[]; successes: number[]; handedOver: number[] } {
   const failures: number[] = [];
   const successes: number[] = [];
   const handedOver: number[] = [];
-  for (const { status } of episodesOf(context).history) {
+  for (const { status, metadata } of episodesOf(context).history) {
     const ended = status.phase === "Failed" || status.phase === "Escalated";
     for (const attempt of status.attempts) {
       const read = timeMs(attempt.endedAt ?? status.endedAt ?? attempt.startedAt);
@@ -33,6 +33,10 @@ function results(context: GateContext): { failures: number[]; successes: number[
       else if (attempt.outcome === undefined && ended) failures.push(at);
     }
     if (status.phase === "Escalated" && status.attempts.length > 0) handedOver.push(timeMs(status.endedAt ?? "") || context.now);
+    // A person has looked at it: from then on it is as if it had helped.
+    for (const { metadata: closed, spec } of context.approvals)
+      if (spec.decision === "CircuitClosed" && spec.remediation === metadata.name && closed.namespace === metadata.namespace)
+        successes.push(timeMs(spec.at));
     if (status.outcome === "Remediated" && status.endedAt !== undefined) successes.push(timeMs(status.endedAt));
   }
   return { failures, successes, handedOver };
@@ -43,7 +47,8 @@ function results(context: GateContext): { failures: number[]; successes: number[
  * and closes `attempts.reset` (default: the window) after the last such strike. An episode that was handed to a person
  * after it had acted opens it by itself: what a person was asked to look at is not tried again behind their back.
  *
- * Times in the future (the clock was set back) are taken as now. A success in the future clears only strikes in the
+ * A person closes it by a RemediationApproval with the decision `CircuitClosed` for any of its episodes; what failed before
+ * that is forgiven. Times in the future (the clock was set back) are taken as now. A success in the future clears only strikes in the
  * future: which of the others came after it cannot be told.
  */
 export function strikes(context: GateContext): Strikes {
@@ -72,7 +77,7 @@ export function strikes(context: GateContext): Strikes {
 /** Blocks once what was tried has failed too often: a person is needed. */
 export const circuitOpen: Gate = {
   name: "CircuitOpen",
-  doc: "After `attempts.max` attempts without success inside `attempts.window` the circuit opens, and also when an episode was handed to a person after it had acted: a person is paged, once, and nothing is tried until `attempts.reset` has passed.",
+  doc: "After `attempts.max` attempts without success inside `attempts.window` the circuit opens, and also when an episode was handed to a person after it had acted: a person is paged, once, and nothing is tried until `attempts.reset` has passed, or a person closes it (a RemediationApproval `CircuitClosed`).",
   onEveryStep: false,
   check(context) {
     const { policy } = context;

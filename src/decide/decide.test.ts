@@ -186,7 +186,7 @@ test("a gate that throws counts as a block under its name", () => {
   const decision = decide({ ...broken, replica }, "Start");
   assert.deepEqual([decision.action, decision.reason], ["Block", "Unmanaged"]);
   assert.match(decision.message, /the gate itself failed/);
-  const approvals = [undefined as never];
+  const approvals = [{ ...approvalOf(), metadata: undefined as never }];
   const last = decide({ ...CASES.AwaitingApproval, approvals }, "Start");
   assert.deepEqual([last.action, last.reason], ["Block", "AwaitingApproval"]);
 });

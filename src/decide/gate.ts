@@ -22,7 +22,7 @@ export interface GateContext {
   /** Every remediation that the store has, this one included. */
   readonly remediations: readonly Remediation[];
   readonly budgets: readonly RemediationBudget[];
-  /** Answers that people gave to this episode. */
+  /** Answers that people gave to this episode, and every word that a circuit is closed. */
   readonly approvals: readonly RemediationApproval[];
   /** What the target shares with others, and who is ill there; empty where the workload does not exist. */
   readonly domains: readonly FailureDomain[];

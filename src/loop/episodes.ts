@@ -524,7 +524,7 @@ export class Episodes {
       !SAID_BY_PEOPLE.has(decision.reason ?? "") &&
       // Whoever is on call knows of the storm.
       (decision.reason !== "StormBrake" || remediation.spec.mode === "Observe") &&
-      !isPaged(remediation, this.#world.remediations.list())
+      !isPaged(remediation, this.#world.remediations.list(), this.#world.approvals.list())
     ) {
       const summary = `${remediation.spec.diagnosis.summary}; not acted on for ${policy.spec.escalation.blockedFor}: ${decision.reason ?? ""}: ${decision.message}`;
       await this.#save({ ...remediation, status: { ...remediation.status, page: this.#pager.newPage(remediation, summary) } });
@@ -854,7 +854,7 @@ export class Episodes {
     message: string,
     outcome: "Escalated" | "Inconclusive" = "Escalated",
   ): RemediationStatus {
-    const paged = isPaged(remediation, this.#world.remediations.list());
+    const paged = isPaged(remediation, this.#world.remediations.list(), this.#world.approvals.list());
     const { blockedUntil: _until, ...rest } = status;
     return {
       ...rest,

@@ -401,6 +401,64 @@ describe("strikes", () => {
     await h.stop();
   });
 
+  it("a person closes the circuit: it is tried again from then on, once for all that fired meanwhile, and paged for anew", async () => {
+    const { h } = await ill({
+      verify: { stableFor: "2s", timeout: "5s" },
+      cooldown: "2s",
+      maxSignalAge: "24h",
+      attempts: { max: 2, window: "6h" },
+      escalation: { blockedFor: "24h" },
+    });
+    await h.start();
+    const fireOnNewest = (): void => h.fire("Ill", { replica: h.platform.workload("payments").replicas.at(-1)?.ref.name ?? "" });
+    const stops = (): number => h.platform.log.filter((type) => type === "Stop").length;
+    fireOnNewest();
+    h.platform.onChange(fireOnNewest);
+    assert.ok(await h.until(() => h.pages.length === 1));
+    for (let i = 0; i < 40; i++) {
+      fireOnNewest();
+      await h.pass(30_000, 10_000);
+    }
+    assert.deepEqual([stops(), h.pages.length], [2, 1]);
+    const escalated = h.remediations().find((r) => r.status.phase === "Escalated");
+    await h.store.create<"RemediationApproval">({
+      apiVersion: "nightshift.dev/v1alpha1",
+      kind: "RemediationApproval",
+      metadata: { name: "closed", namespace: "default" },
+      spec: {
+        remediation: escalated?.metadata.name ?? "",
+        decision: "CircuitClosed",
+        by: "ada",
+        at: new Date(h.clock.now()).toISOString(),
+        reason: "a fix is out",
+      },
+    });
+    await h.pass(3_000);
+    assert.ok(stops() <= 3, "one at a time");
+    await h.pass(300_000, 500);
+    assert.deepEqual([stops(), h.pages.length], [4, 2]);
+    await h.stop();
+  });
+
+  it("an alert that fires and resolves every 15 s during a recovery of 30 s gives one action, and so does one that goes on", async () => {
+    const spec = { ladder: [{ strategy: "RunJob", command: ["heal"] }], verify: { stableFor: "20s", timeout: "2m" }, cooldown: "10m" };
+    for (const lasts of [30, 480]) {
+      const { h } = await ill(spec);
+      await h.start();
+      for (let at = 0; at <= lasts; at += 15) {
+        h.fire("Ill", { workload: "payments" }, at % 30 === 0 ? "firing" : "resolved");
+        await h.pass(15_000);
+      }
+      h.fire("Ill", { workload: "payments" }, "resolved");
+      await h.pass(60_000);
+      assert.deepEqual(h.platform.log, ["RunJob"], `for ${lasts} s`);
+      const { signalsFolded, outcome } = h.only().status;
+      assert.ok(signalsFolded > 0, "what fires again while it is verified is part of the episode");
+      assert.equal(outcome, lasts === 30 ? "Remediated" : "Ineffective");
+      await h.stop();
+    }
+  });
+
   it("climbs the ladder inside one episode", async () => {
     const { h, replica } = await ill({
       ladder: [{ strategy: "Notify", message: "look" }, { strategy: "RestartPod" }],

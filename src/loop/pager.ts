@@ -1,3 +1,4 @@
+import type { RemediationApproval } from "../api/approval.ts";
 import { messageOf, NightshiftError } from "../api/errors.ts";
 import { targetKey } from "../api/meta.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
@@ -34,10 +35,25 @@ export function healedAt(remediation: Remediation, all: readonly Remediation[]):
   );
 }
 
-/** Whether a person was told of this incident already, and it is not over since. */
-export function isPaged(remediation: Remediation, all: readonly Remediation[]): boolean {
+/** When a person closed the circuit of the same workload under the same policy last (ms); 0 where nobody did. */
+function circuitClosedAt(remediation: Remediation, all: readonly Remediation[], approvals: readonly RemediationApproval[]): number {
+  const closed = approvals.filter(({ spec }) => spec.decision === "CircuitClosed");
+  if (closed.length === 0) return 0;
+  const related = new Set(
+    all
+      .filter((r) => policyKey(r) === policyKey(remediation) && targetKey(r.spec.workload) === targetKey(remediation.spec.workload))
+      .map((r) => objectKey(r)),
+  );
+  return Math.max(
+    0,
+    ...closed.filter(({ metadata, spec }) => related.has(`${metadata.namespace}/${spec.remediation}`)).map(({ spec }) => timeMs(spec.at)),
+  );
+}
+
+/** Whether a person was told of this incident already, and it is not over since, nor has a person closed its circuit. */
+export function isPaged(remediation: Remediation, all: readonly Remediation[], approvals: readonly RemediationApproval[]): boolean {
   const key = dedupKey(remediation);
-  const healed = healedAt(remediation, all);
+  const healed = Math.max(healedAt(remediation, all), circuitClosedAt(remediation, all, approvals));
   return all.some(
     (other) =>
       other.metadata.uid !== remediation.metadata.uid &&

@@ -165,7 +165,7 @@ export class World {
       self: self === undefined ? undefined : { namespace: self.metadata.namespace, name: self.metadata.name },
       remediations: this.#episodes(self),
       budgets: this.budgets.list(),
-      approvals: self === undefined ? [] : this.#approvalsOf(self),
+      approvals: this.#approvalsOf(self),
       ...this.#effects(phase, policy, self),
       ...this.#staleness(),
     };
@@ -241,10 +241,10 @@ export class World {
     return staleness === undefined ? {} : { staleness };
   }
 
-  #approvalsOf(remediation: Remediation): RemediationApproval[] {
-    return this.approvals
-      .list()
-      .filter((a) => a.metadata.namespace === remediation.metadata.namespace && a.spec.remediation === remediation.metadata.name);
+  #approvalsOf(self: Remediation | undefined): RemediationApproval[] {
+    const isAbout = ({ metadata, spec }: RemediationApproval): boolean =>
+      self !== undefined && metadata.namespace === self.metadata.namespace && spec.remediation === self.metadata.name;
+    return this.approvals.list().filter((a) => a.spec.decision === "CircuitClosed" || isAbout(a));
   }
 
   #timed<T>(room: "orient" | "decide", work: () => T): T {

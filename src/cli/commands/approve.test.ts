@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
+import { attemptOf } from "../../../test/support/gate-context.ts";
 import { remediationObject } from "../../../test/support/objects.ts";
 import { MemoryStore } from "../../../test/support/memory-store.ts";
 import type { Phase } from "../../api/remediation.ts";
@@ -70,5 +71,34 @@ describe("an answer", () => {
     const name = "x".repeat(253);
     const store = await storeWith("AwaitingApproval", name);
     await answerEpisode(store, { ...answer, name, decision: "Approved" });
+  });
+
+  it("that a circuit is closed, of an episode that waits for it or has failed, about its whole workload", async () => {
+    const attempts = [attemptOf("Ineffective", NOW)];
+    for (const [status, may] of [
+      [{ phase: "Blocked", reason: "CircuitOpen" }, true],
+      [{ phase: "Escalated", attempts }, true],
+      [{ phase: "Failed", attempts }, true],
+      [{ phase: "Blocked", reason: "BudgetExhausted" }, false],
+      [{ phase: "Escalated", attempts: [] }, false],
+      [{ phase: "Succeeded", attempts }, false],
+    ] as const) {
+      const store = new MemoryStore();
+      const object = remediationObject(answer.name);
+      await store.create<"Remediation">({
+        ...object,
+        status: { ...object.status, ...status, attempts: [...(status.attempts ?? [])] },
+      });
+      const given = answerEpisode(store, { ...answer, decision: "CircuitClosed", reason: "fixed" });
+      if (!may) await assert.rejects(given, { code: "NO_OPEN_CIRCUIT" }, JSON.stringify(status));
+      else
+        assert.deepEqual((await given).spec, {
+          remediation: answer.name,
+          decision: "CircuitClosed",
+          by: "ada@night",
+          at: "2026-01-01T03:14:00.000Z",
+          reason: "fixed",
+        });
+    }
   });
 });

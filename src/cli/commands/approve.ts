@@ -1,5 +1,5 @@
 import { hostname, userInfo } from "node:os";
-import type { Command } from "commander";
+import { type Command, Option } from "commander";
 import { API_VERSION, targetKey } from "../../api/meta.ts";
 import type { RemediationApproval } from "../../api/approval.ts";
 import { NightshiftError } from "../../api/errors.ts";
@@ -12,7 +12,7 @@ import { splitName } from "../state.ts";
 export interface Answer {
   readonly namespace: string;
   readonly name: string;
-  readonly decision: "Approved" | "Denied";
+  readonly decision: RemediationApproval["spec"]["decision"];
   readonly by: string;
   readonly reason?: string | undefined;
   /** Milliseconds since the epoch. */
@@ -21,8 +21,9 @@ export interface Answer {
 
 /**
  * Stores a person's answer to an episode: a yes where it waits for one, a no until it is over (a no is always in time). It is
- * for the target that the episode names now: another one voids it.
- * Throws `NOT_FOUND` (naming those that wait) or `NOT_AWAITING_APPROVAL`.
+ * for the target that the episode names now: another one voids it. That a circuit is closed can be said of an episode that
+ * waits for it, and of one that failed; it is about the whole workload.
+ * Throws `NOT_FOUND` (naming those that wait), `NOT_AWAITING_APPROVAL` or `NO_OPEN_CIRCUIT`.
  */
 export async function answerEpisode(store: Pick<Store, "get" | "list" | "create">, answer: Answer): Promise<RemediationApproval> {
   const { namespace, name, decision, by, reason, now } = answer;
@@ -34,8 +35,14 @@ export async function answerEpisode(store: Pick<Store, "get" | "list" | "create"
       fix: names.length === 0 ? "None waits for approval; nightshift status lists all." : `These wait for approval: ${names.join(", ")}.`,
     });
   }
-  const { phase, message } = remediation.status;
-  if (decision === "Denied" ? isTerminal(remediation) : phase !== "AwaitingApproval")
+  const { phase, message, reason: because, attempts } = remediation.status;
+  const failed = (phase === "Failed" || phase === "Escalated") && attempts.length > 0;
+  if (decision === "CircuitClosed" && because !== "CircuitOpen" && !failed)
+    throw new NightshiftError("NO_OPEN_CIRCUIT", `its failures opened no circuit: it is ${phase}${message ? ` (${message})` : ""}`, {
+      where: nameOf(remediation),
+      fix: "Name an episode that failed, or one that is blocked with CircuitOpen: nightshift status lists them.",
+    });
+  if (decision !== "CircuitClosed" && (decision === "Denied" ? isTerminal(remediation) : phase !== "AwaitingApproval"))
     throw new NightshiftError("NOT_AWAITING_APPROVAL", `it waits for no answer: it is ${phase}${message ? ` (${message})` : ""}`, {
       where: nameOf(remediation),
       fix: `nightshift audit show ${name} tells its story.`,
@@ -47,7 +54,7 @@ export async function answerEpisode(store: Pick<Store, "get" | "list" | "create"
     metadata: { name: `${name.slice(0, 230)}-${now.toString(36)}`, namespace },
     spec: {
       remediation: name,
-      ...(uid === undefined ? {} : { targetUid: uid }),
+      ...(uid === undefined || decision === "CircuitClosed" ? {} : { targetUid: uid }),
       decision,
       by,
       at: new Date(now).toISOString(),
@@ -81,6 +88,12 @@ export function register(program: Command): void {
     .description("answer an episode that waits for a person (mode Approve)")
     .argument("<name>", "name of the remediation, or namespace/name")
     .option("--deny", "say no: the episode ends; one that is under way stops before its next step")
+    .addOption(
+      new Option(
+        "--close-circuit",
+        "close the circuit of its workload: what failed before counts no more, and what is still ill is tried again",
+      ).conflicts("deny"),
+    )
     .option("--reason <text>", "why; it goes on record")
     .option("--by <who>", "who answers (default: on a cluster the user of the kubeconfig, else you, user@host)")
     .option("--json", "print the RemediationApproval as JSON");
@@ -98,25 +111,32 @@ Examples:
   $ nightshift approve payments-leak-4c1f
   $ nightshift approve payments-leak-4c1f --context production -n shop
   $ nightshift approve payments-leak-4c1f --deny --reason "release in ten minutes"
+  $ nightshift approve payments-leak-4c1f --close-circuit --reason "the leak is fixed in 2.3.1"
 
 Exit status:
   0  stored
   2  no such remediation, it waits for no answer, or you may not answer it`,
     )
-    .action(async (given: string, options: PlaceOptions & { deny?: boolean; reason?: string; by?: string; json?: boolean }) => {
-      const decision = options.deny === true ? "Denied" : "Approved";
-      await withPlace(options, async (place) => {
-        const { store } = place;
-        const { namespace, name } = splitName(given, place.namespace);
-        const by = options.by ?? (await place.whoAmI?.()) ?? whoAmI();
-        const stored = await answerEpisode(store, { namespace, name, decision, by, reason: options.reason, now: Date.now() });
-        const remediation = await store.get("Remediation", namespace, name);
-        const target = remediation === undefined ? "" : ` on ${targetKey(remediation.spec.remediationTarget)}`;
-        process.stdout.write(
-          options.json === true
-            ? `${JSON.stringify(stored, null, 2)}\n`
-            : `${decision.toLowerCase()}: ${namespace}/${name}${target}, by ${by}\n`,
-        );
-      });
-    });
+    .action(
+      async (
+        given: string,
+        options: PlaceOptions & { deny?: boolean; closeCircuit?: boolean; reason?: string; by?: string; json?: boolean },
+      ) => {
+        const decision = options.closeCircuit === true ? "CircuitClosed" : options.deny === true ? "Denied" : "Approved";
+        await withPlace(options, async (place) => {
+          const { store } = place;
+          const { namespace, name } = splitName(given, place.namespace);
+          const by = options.by ?? (await place.whoAmI?.()) ?? whoAmI();
+          const stored = await answerEpisode(store, { namespace, name, decision, by, reason: options.reason, now: Date.now() });
+          const remediation = await store.get("Remediation", namespace, name);
+          const { remediationTarget, workload } = remediation?.spec ?? {};
+          const about = decision === "CircuitClosed" ? workload : remediationTarget;
+          const target = about === undefined ? "" : ` on ${targetKey(about)}`;
+          const said = { Approved: "approved", Denied: "denied", CircuitClosed: "circuit closed" }[decision];
+          process.stdout.write(
+            options.json === true ? `${JSON.stringify(stored, null, 2)}\n` : `${said}: ${namespace}/${name}${target}, by ${by}\n`,
+          );
+        });
+      },
+    );
 }

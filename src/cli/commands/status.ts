@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { Command } from "commander";
+import type { RemediationApproval } from "../../api/approval.ts";
 import type { RemediationBudget } from "../../api/budget.ts";
 import { messageOf, NightshiftError } from "../../api/errors.ts";
 import { targetKey } from "../../api/meta.ts";
@@ -58,21 +59,29 @@ export async function readStatus(
   now: number,
   namespace?: string,
 ): Promise<Pick<StatusReport, "remediations" | "policies" | "openCircuits" | "pauses">> {
-  const [remediations, policies, budgets] = await Promise.all([
+  const unlessForbidden = (error: unknown): [] => {
+    if (error instanceof NightshiftError && error.code === "FORBIDDEN") return [];
+    throw error;
+  };
+  const [remediations, policies, approvals, budgets] = await Promise.all([
     store.list("Remediation", namespace),
     store.list("RemediationPolicy", namespace),
-    store.list("RemediationBudget").catch((error: unknown) => {
-      if (error instanceof NightshiftError && error.code === "FORBIDDEN") return [];
-      throw error;
-    }),
+    store.list("RemediationApproval", namespace).catch(unlessForbidden),
+    store.list("RemediationBudget").catch(unlessForbidden),
   ]);
   const byAge = remediations.toSorted((a, b) => Date.parse(a.spec.startedAt) - Date.parse(b.spec.startedAt));
-  return { remediations: byAge, policies, openCircuits: await circuits(byAge, policies, now), pauses: pauses(policies, budgets, now) };
+  return {
+    remediations: byAge,
+    policies,
+    openCircuits: await circuits(byAge, policies, approvals, now),
+    pauses: pauses(policies, budgets, now),
+  };
 }
 
 async function circuits(
   remediations: readonly Remediation[],
   policies: readonly RemediationPolicy[],
+  approvals: readonly RemediationApproval[],
   now: number,
 ): Promise<readonly OpenCircuit[]> {
   const { strikes } = await import("../../decide/circuit-open.ts");
@@ -84,7 +93,14 @@ async function circuits(
     if (policy === undefined || seen.has(key)) continue;
     seen.add(key);
     // Strikes are counted over episodes, a policy and a workload; the rest of what a gate may see is about one decision.
-    const context = { now, policy, diagnosis: { workload: spec.workload }, remediations, self: undefined } as unknown as GateContext;
+    const context = {
+      now,
+      policy,
+      diagnosis: { workload: spec.workload },
+      remediations,
+      approvals,
+      self: undefined,
+    } as unknown as GateContext;
     const { open: isOpen, count, max, closesAt } = strikes(context);
     if (isOpen && closesAt !== undefined)
       open.push({

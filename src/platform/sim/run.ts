@@ -222,7 +222,7 @@ class Run implements Truth {
     this.faultsEndedAt = this.now;
   }
 
-  /** Whether there is nothing left to do: for the policies' rests and the circuits' hours nobody waits. */
+  /** Whether there is nothing left to do: but for incidents that are yet to be closed, nobody waits for rests and for circuits' hours. */
   #isOver(): boolean {
     return (
       this.#violations.length === 0 &&
