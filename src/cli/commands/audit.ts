@@ -183,7 +183,16 @@ async function verify(options: Common & { head?: string }): Promise<void> {
 
 /** Adds `audit` and its sub-commands to the program. */
 export function register(program: Command): void {
-  const audit = program.command("audit").description("read and verify the audit trail: every decision, also those not to act");
+  const audit = program
+    .command("audit")
+    .description("read and verify the audit trail: every decision, also those not to act")
+    .addHelpText(
+      "after",
+      `
+On a cluster the trail is a file of the pod that leads, which list and verify read there:
+  $ kubectl exec -n nightshift-system $(kubectl get pod -n nightshift-system -l nightshift.dev/leader=true -o name) -- \\
+      node /app/dist/src/cli/main.js audit verify --state /var/lib/nightshift`,
+    );
   const json = (): Option => new Option("--json", "print one JSON document");
   audit
     .command("list")
