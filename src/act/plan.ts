@@ -1,8 +1,9 @@
 import { NightshiftError } from "../api/errors.ts";
 import type { TargetRef } from "../api/meta.ts";
 import type { RemediationPolicy, Rung } from "../api/policy.ts";
-import type { StepRecord } from "../api/remediation.ts";
+import type { Remediation, StepRecord } from "../api/remediation.ts";
 import { DEFAULT_STEP_TIMEOUT_MS, type Runbook, type Step, type StepType, stepType } from "../api/runbook.ts";
+import { timeMs } from "../api/time.ts";
 import { durationMs, quantityBytes } from "../api/units.ts";
 import type { EffectType, GitOpsField, Platform, Replica, Workload } from "../ports/platform.ts";
 import { EFFECTS_OF, PER_REPLICA } from "./step-facts.ts";
@@ -230,4 +231,38 @@ function stepTimeoutMs(step: Step, type: StepType): number {
   if (step.evict?.gracePeriod !== undefined) return durationMs(step.evict.gracePeriod) + DEFAULT_STEP_TIMEOUT_MS.evict;
   if (step.wait !== undefined) return durationMs(step.wait.for) + 10_000;
   return DEFAULT_STEP_TIMEOUT_MS[type];
+}
+
+/**
+ * The rung that is next in an episode; undefined where all were tried. The first is `favourite`, then the others follow in
+ * their order.
+ */
+export function nextRung(ladder: readonly Rung[], attempts: readonly { readonly rung: number }[], favourite: number): number | undefined {
+  if (attempts.length === 0) return favourite;
+  const tried = new Set(attempts.map(({ rung }) => rung));
+  const next = ladder.findIndex((_, i) => !tried.has(i));
+  return next === -1 ? undefined : next;
+}
+
+/**
+ * Where an episode begins on its ladder: where the policy says so, with the rung that healed the same root cause under it
+ * last, if the ladder still has it. `0` is the first rung.
+ */
+export function favouriteRung(
+  policy: RemediationPolicy,
+  ladder: readonly Rung[],
+  rootCauseKey: string,
+  remediations: readonly Remediation[],
+): number {
+  if (policy.spec.firstRung !== "WhatWorkedLast") return 0;
+  let latest: { readonly at: number; readonly rung: number; readonly what: string } | undefined;
+  for (const { metadata, spec, status } of remediations) {
+    if (status.outcome !== "Remediated" || spec.diagnosis.rootCauseKey !== rootCauseKey) continue;
+    if (spec.policy.name !== policy.metadata.name || metadata.namespace !== policy.metadata.namespace) continue;
+    const helped = status.attempts.findLast(({ outcome }) => outcome === "Effective");
+    const at = timeMs(status.endedAt ?? "");
+    if (helped !== undefined && (latest === undefined || at > latest.at)) latest = { at, rung: helped.rung, what: helped.what };
+  }
+  const rung = latest === undefined ? undefined : ladder[latest.rung];
+  return latest !== undefined && rung !== undefined && rungName(rung) === latest.what ? latest.rung : 0;
 }

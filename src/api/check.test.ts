@@ -148,6 +148,9 @@ describe("numbers that cannot hold together", () => {
   test("verification", () => {
     assert.deepEqual(check(policy("  verify: { stableFor: 1m, timeout: 1m }\n")), ["error NEVER_VERIFIES spec.verify.timeout"]);
     assert.deepEqual(check(policy("  verify: { stableFor: 1m, timeout: 61s }\n")), []);
+    const rung = (verify: string): string => policy(`  ladder: [{ strategy: RestartPod, verify: ${verify} }]\n`);
+    assert.deepEqual(check(rung("{ stableFor: 5m }")), ["error NEVER_VERIFIES spec.ladder[0].verify"]);
+    assert.deepEqual(check(rung("{ stableFor: 5m, timeout: 6m }")), []);
   });
   test("scaling", () => {
     const scale = (text: string): string => policy(`  ladder: [{ strategy: ScaleUp, scale: ${text} }]\n`);

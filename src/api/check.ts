@@ -255,6 +255,17 @@ function checkPolicy(policy: RemediationPolicy, all: All, now: number, report: R
 
   const stableFor = durationMs(spec.verify.stableFor);
   const verifyTimeout = durationMs(spec.verify.timeout);
+  spec.ladder.forEach(({ verify }, i) => {
+    if (verify === undefined) return;
+    const own = { ...spec.verify, ...verify };
+    if (durationMs(own.timeout) <= durationMs(own.stableFor))
+      report.error(
+        "NEVER_VERIFIES",
+        ["spec", "ladder", i, "verify"],
+        `after ${own.timeout} verification ends, and the target must be well for ${own.stableFor}`,
+        `give the rung's verify.timeout more than ${own.stableFor}`,
+      );
+  });
   if (verifyTimeout <= stableFor)
     report.error(
       "NEVER_VERIFIES",

@@ -287,6 +287,14 @@ const rungSchema = z
     strategy: strategy.optional(),
     runbook: objectName.optional().meta({ description: "Name of a Runbook in the policy's namespace." }),
     timeout: positiveDuration.default("10m").meta({ description: "Longest time for the whole rung, verification apart. Default `10m`." }),
+    verify: z
+      .strictObject({
+        stableFor: positiveDuration.optional().meta({ description: "In the place of the policy's `verify.stableFor`." }),
+        timeout: positiveDuration.optional().meta({ description: "In the place of the policy's `verify.timeout`." }),
+        maxErrorRate: percent.optional().meta({ description: "In the place of the policy's `verify.maxErrorRate`." }),
+      })
+      .optional()
+      .meta({ description: "When the target counts as well after this rung. Default: as the policy's `verify` has it." }),
     captures: z
       .array(captureSchema)
       .max(10)
@@ -381,6 +389,10 @@ export const policySpecSchema = z
       .min(1)
       .max(20)
       .meta({ description: "What to do, least disruptive first. A rung that did not help leads to the next." }),
+    firstRung: z.enum(["LeastDisruptive", "WhatWorkedLast"]).optional().meta({
+      description:
+        "Where an episode begins on the ladder: with its first rung (`LeastDisruptive`, the default), or with the one that healed the same cause of the same workload last (`WhatWorkedLast`); the others follow in their order.",
+    }),
     verify: z
       .strictObject({
         stableFor: positiveDuration

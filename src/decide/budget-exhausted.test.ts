@@ -240,3 +240,20 @@ test("property: what passes leaves no more unavailable than the smallest whole n
     }),
   );
 });
+
+test("a freeze by the clock of a place is there in both nights in which that clock is set", () => {
+  // From 22:00 in Berlin, for eight hours: UTC+1 in winter, UTC+2 in summer.
+  const freeze = { maxUnavailable: 0, schedule: "0 22 * * *", timeZone: "Europe/Berlin", duration: "8h" };
+  const at = (time: string): string => verdictOf({ ...budgets({ maxUnavailable: 1 }, freeze), now: Date.parse(time) });
+  for (const [opens, closes] of [
+    // Clocks go forward on 2026-03-29 at 01:00 UTC: eight hours of elapsed time end at 07:00 in Berlin.
+    ["2026-03-28T21:00:00Z", "2026-03-29T05:00:00Z"],
+    ["2026-03-29T20:00:00Z", "2026-03-30T04:00:00Z"],
+    // And back on 2026-10-25 at 01:00 UTC: they end at 05:00.
+    ["2026-10-24T20:00:00Z", "2026-10-25T04:00:00Z"],
+    ["2026-10-25T21:00:00Z", "2026-10-26T05:00:00Z"],
+  ] as const) {
+    const before = (time: string): string => new Date(Date.parse(time) - 1).toISOString();
+    assert.deepEqual([before(opens), opens, before(closes), closes].map(at), ["Pass", "Block", "Block", "Pass"], opens);
+  }
+});

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { abandon, advance, currentAttempt, interferenceOf, type MachineDeps, withAttempt } from "../act/machine.ts";
-import { plan, rungName } from "../act/plan.ts";
+import { favouriteRung, nextRung, plan, rungName } from "../act/plan.ts";
 import { Stopwatches } from "../act/stopwatches.ts";
 import { health } from "../act/verify.ts";
 import { messageOf, NightshiftError } from "../api/errors.ts";
@@ -222,7 +222,7 @@ export class Episodes {
     const workload = this.#world.workload(diagnosis.workload);
     let status = this.#initialStatus(decision);
     if (decision.action === "Act" && workload !== undefined) {
-      const attempt = this.#planAttempt(draft, 0, workload);
+      const attempt = this.#planAttempt(draft, this.#favourite(draft, policy), workload);
       if (attempt instanceof NightshiftError) {
         decision = { ...decision, action: "Block", message: attempt.message };
         status = this.#escalated(draft, { ...status, reason: noPlanReason(attempt) }, attempt.message);
@@ -383,8 +383,18 @@ export class Episodes {
     }
   }
 
-  /** The next attempt, or why there can be none. */
-  #planAttempt(remediation: Remediation, rungIndex: number, workload: Workload): Attempt | NightshiftError {
+  #favourite({ spec }: Remediation, policy: RemediationPolicy): number {
+    return favouriteRung(policy, spec.ladder, spec.diagnosis.rootCauseKey, this.#world.remediations.list());
+  }
+
+  /** The next attempt, or why there can be none. What worked last may be no way for this target: then it is the first rung. */
+  #planAttempt(remediation: Remediation, rung: number, workload: Workload): Attempt | NightshiftError {
+    const attempt = this.#planRung(remediation, rung, workload);
+    const isFavourite = rung > 0 && remediation.status.attempts.length === 0;
+    return isFavourite && attempt instanceof NightshiftError ? this.#planRung(remediation, 0, workload) : attempt;
+  }
+
+  #planRung(remediation: Remediation, rungIndex: number, workload: Workload): Attempt | NightshiftError {
     const rung = remediation.spec.ladder[rungIndex];
     if (rung === undefined) return new NightshiftError("PLAN_IMPOSSIBLE", `the ladder has no rung ${rungIndex}`);
     const now = this.#clock.now();
@@ -477,8 +487,8 @@ export class Episodes {
     const stormChanged = storm !== remediation.status.storm;
     if (stormChanged && storm !== undefined) remediation = { ...remediation, status: { ...remediation.status, storm } };
     if (decision.action === "Act") {
-      const last = remediation.status.attempts.at(-1);
-      const rung = last === undefined ? 0 : Math.min(last.rung + 1, remediation.spec.ladder.length - 1);
+      const { ladder } = remediation.spec;
+      const rung = nextRung(ladder, remediation.status.attempts, this.#favourite(remediation, policy)) ?? ladder.length - 1;
       return this.#beginAttempt(remediation, rung, decision, records);
     }
     if (decision.action === "Observe") {
@@ -736,7 +746,10 @@ export class Episodes {
     const verifying = this.#stopwatches.elapsed(key, "verifying", timeMs(verification.startedAt));
     const detection =
       policy === undefined || workload === undefined ? { signals: [], missing: [] } : this.#world.detectFor(remediation, policy, workload);
-    const verify = policy?.spec.verify ?? { stableFor: "30s", timeout: "5m", maxErrorRate: "5%" };
+    const verify = {
+      ...(policy?.spec.verify ?? { stableFor: "30s", timeout: "5m", maxErrorRate: "5%" }),
+      ...remediation.spec.ladder[currentAttempt(remediation).rung]?.verify,
+    };
     const stableFor = durationMs(verify.stableFor);
     const seen = health({
       remediation,
@@ -780,14 +793,14 @@ export class Episodes {
   async #climb(remediation: Remediation, why: string, how: "Failed" | "Ineffective"): Promise<Requeue> {
     const policy = this.#world.policyOf(remediation);
     if (policy === undefined) return this.#end(remediation, "Cancelled", undefined, "PolicyDeleted", "the policy was deleted");
-    const rung = currentAttempt(remediation).rung + 1;
+    const rung = nextRung(remediation.spec.ladder, remediation.status.attempts, 0);
     return this.#deciding.run(async () => {
       const signal = { ...recordedSignal(remediation), seenAt: this.#clock.now() };
       const diagnosis = this.#world.standingDiagnosis(remediation);
       const decision = this.#world.decide("Start", signal, diagnosis, policy, remediation);
       const circuit = decision.verdicts.find((v) => v.gate === "CircuitOpen" && v.verdict === "Block");
       if (circuit !== undefined) return this.#escalate(remediation, "CircuitOpen", `${why}; ${circuit.message}`);
-      if (rung >= remediation.spec.ladder.length) {
+      if (rung === undefined) {
         if (how === "Failed") return this.#escalate(remediation, "StepFailed", why);
         return this.#end(remediation, "Failed", "Ineffective", "Ineffective", why);
       }

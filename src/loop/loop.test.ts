@@ -459,6 +459,45 @@ describe("strikes", () => {
     }
   });
 
+  const jobs = { ladder: [{ strategy: "RunJob", command: ["a"] }, { strategy: "RestartPod" }], cooldown: "1s", attempts: { max: 9 } };
+  const verify = { stableFor: "2s", timeout: "5s" };
+  for (const firstRung of ["LeastDisruptive", "WhatWorkedLast"] as const)
+    it(`with firstRung ${firstRung} a second episode begins ${firstRung === "WhatWorkedLast" ? "with what worked in the first, and then goes on from the top" : "from the top again"}`, async () => {
+      const { h } = await ill({ ...jobs, verify, firstRung });
+      await h.start();
+      const name = (i: number): string => h.platform.workload("payments").replicas[i]?.ref.name ?? "";
+      const tried = (): (string | undefined)[][] => h.remediations().map((r) => r.status.attempts.map(({ what }) => what));
+      const first = name(0);
+      h.fire("Ill", { replica: first });
+      resolveWhenReplaced(h, first);
+      assert.ok(await h.until(() => h.ended()));
+      assert.deepEqual(tried(), [["RunJob", "RestartPod"]]);
+      await h.pass(5_000);
+      // This time a restart does not help: the replacement is ill, too.
+      const second = name(0);
+      h.fire("Ill", { replica: second });
+      h.platform.onChange(() => h.fire("Ill", { replica: h.platform.workload("payments").replicas.at(-1)?.ref.name ?? "" }));
+      assert.ok(await h.until(() => (tried()[1]?.length ?? 0) === 2));
+      assert.deepEqual(tried()[1], firstRung === "WhatWorkedLast" ? ["RestartPod", "RunJob"] : ["RunJob", "RestartPod"]);
+      await h.stop();
+    });
+
+  it("verifies each rung by its own measure", async () => {
+    const { h, replica } = await ill({
+      ladder: [
+        { strategy: "RunJob", command: ["a"], verify: { timeout: "50s" } },
+        { strategy: "RunJob", command: ["b"] },
+      ],
+      verify,
+    });
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended()));
+    const [a, b] = h.only().status.attempts.map((attempt) => Date.parse(attempt.endedAt ?? "") - Date.parse(attempt.startedAt));
+    assert.ok(a !== undefined && b !== undefined && a >= 50_000 && a < 60_000 && b >= 5_000 && b < 15_000, `${a} and ${b} ms`);
+    await h.stop();
+  });
+
   it("climbs the ladder inside one episode", async () => {
     const { h, replica } = await ill({
       ladder: [{ strategy: "Notify", message: "look" }, { strategy: "RestartPod" }],

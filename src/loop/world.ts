@@ -12,7 +12,7 @@ import { diagnose } from "../orient/diagnose.ts";
 import { failureDomains } from "../orient/failure-domains.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
 import { findWorkload } from "../act/machine.ts";
-import { effectsOf } from "../act/plan.ts";
+import { effectsOf, favouriteRung, nextRung } from "../act/plan.ts";
 import { EFFECTS_OF } from "../act/step-facts.ts";
 import { resultReplica } from "../act/step.ts";
 import type { Clock } from "../ports/clock.ts";
@@ -166,7 +166,7 @@ export class World {
       remediations: this.#episodes(self),
       budgets: this.budgets.list(),
       approvals: this.#approvalsOf(self),
-      ...this.#effects(phase, policy, self),
+      ...this.#effects(phase, policy, self, diagnosis.rootCauseKey),
       ...this.#staleness(),
     };
     return this.#timed("decide", () => decide(context, phase));
@@ -224,14 +224,20 @@ export class World {
   }
 
   /** The effects of the rung that would be begun, or of the step that would be next. */
-  #effects(phase: "Start" | "Step", policy: RemediationPolicy | undefined, self: Remediation | undefined): Pick<GateContext, "effects"> {
+  #effects(
+    phase: "Start" | "Step",
+    policy: RemediationPolicy | undefined,
+    self: Remediation | undefined,
+    rootCauseKey: string,
+  ): Pick<GateContext, "effects"> {
     const ladder = self?.spec.ladder ?? policy?.spec.ladder ?? [];
     const last = self?.status.attempts.at(-1);
     if (phase === "Step") {
       const step = last?.steps.find(({ state }) => state === "Pending" || state === "Intended");
       return step === undefined ? {} : { effects: new Set(EFFECTS_OF[step.type]) };
     }
-    const rung = ladder[Math.min(last === undefined ? 0 : last.rung + 1, ladder.length - 1)];
+    const favourite = policy === undefined ? 0 : favouriteRung(policy, ladder, rootCauseKey, this.remediations.list());
+    const rung = ladder[nextRung(ladder, self?.status.attempts ?? [], favourite) ?? ladder.length - 1];
     const namespace = self?.metadata.namespace ?? policy?.metadata.namespace ?? "";
     return rung === undefined ? {} : { effects: effectsOf(rung, namespace, this.runbook) };
   }
