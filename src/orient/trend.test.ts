@@ -234,3 +234,24 @@ test("numbers for people", () => {
   assert.deepEqual([3.25, 38, 600, 9000, 400_000].map(seconds), ["3.3 s", "38 s", "10 min", "2.5 h", "4.6 d"]);
   assert.deepEqual([0.5, 0.957, 0.9999, 1].map(percentText), ["50%", "95%", "99.9%", "100%"]);
 });
+
+describe("a series that is looked at again", () => {
+  const leak = (): { t: number; v: number }[] =>
+    Array.from({ length: 60 }, (_, i) => ({ t: i * 5_000, v: 1e8 + i * 1e6 + ((i * 37) % 11) * 1e4 }));
+
+  test("comes to the same, and its time to the limit is counted from now", () => {
+    const [first, again] = [analyseTrend(leak(), { limit: 1e9, now: 300_000 }), analyseTrend(leak(), { limit: 1e9, now: 300_000 })];
+    assert.deepEqual(first, again);
+    const later = analyseTrend(leak(), { limit: 1e9, now: 310_000 });
+    assert.ok(Math.abs((first.secondsToLimit ?? 0) - (later.secondsToLimit ?? 0) - 10) < 1e-6);
+  });
+
+  test("is not taken for another with the same ends, nor for itself with other bounds", () => {
+    const flat = leak().map((point, i, all) => (i === 0 || i === all.length - 1 ? point : { ...point, v: 1e8 }));
+    assert.equal(analyseTrend(leak(), { limit: 1e9 }).leaking, true);
+    assert.equal(analyseTrend(flat, { limit: 1e9 }).leaking, false);
+    assert.equal(analyseTrend(leak(), { limit: 1e9 }).leaking, true);
+    assert.equal(analyseTrend(leak(), { limit: 1e9, minSpanSeconds: 3_600 }).leaking, false);
+    assert.equal(analyseTrend(leak(), { limit: 1e9, minSamples: 100 }).leaking, false);
+  });
+});

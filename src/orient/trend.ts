@@ -73,9 +73,7 @@ export function analyseTrend(samples: readonly Point[], options: TrendOptions): 
     return none(0, 0, `${points.length} samples are too few to tell: at least ${Math.max(minSamples, MIN_POINTS)} are needed`);
   if (span < minSpanSeconds) return none(0, 0, `${seconds(span)} are too short to tell: at least ${seconds(minSpanSeconds)} are needed`);
 
-  const readings = points.map((p) => ({ t: (p.t - epoch) / 1000, v: p.v }));
-  const judged = judge(readings, span, { limit: options.limit, minSpanSeconds, minSamples });
-  const all = judged.slope ?? monotoneTrend(bucketsOf(readings)).slope;
+  const { judged, all } = judgedBefore(points, { limit: options.limit, minSpanSeconds, minSamples });
   if (judged.verdict === "No") return none(all, judged.confidence, judged.reason);
   const leaking = judged.confidence >= minConfidence;
   const level = judged.level + judged.slope * (now - judged.at);
@@ -91,6 +89,47 @@ export function analyseTrend(samples: readonly Point[], options: TrendOptions): 
     spanSeconds: judged.span,
     reason: `${growth}, without slowing down; ${sure}${left === undefined ? "" : left === 0 ? `; the limit of ${bytes(options.limit)} is reached` : `; the limit of ${bytes(options.limit)} is reached in ${seconds(left)}`}`,
   };
+}
+
+/** What was found of a series. */
+interface Judged {
+  readonly points: readonly Point[];
+  readonly options: Bounds;
+  readonly judged: Judgement;
+  /** Slope of everything in view. */
+  readonly all: number;
+}
+
+/**
+ * Series that were judged last, by their ends. Readings come every few seconds or slower, and are looked at every second for
+ * each policy: all but the first look at them find here what that found. At 15 s from one reading to the next that is most of
+ * what the loop would compute.
+ */
+const judgements = new Map<string, Judged>();
+/** Most series that are remembered: a few kilobytes each. */
+const MAX_JUDGEMENTS = 4_096;
+
+/** Judges a series, unless the very same one was judged before. */
+function judgedBefore(points: readonly Point[], options: Bounds): Judged {
+  const [first, last] = [points[0] as Point, points.at(-1) as Point];
+  const key = `${first.t} ${first.v} ${last.t} ${last.v} ${options.limit}`;
+  const known = judgements.get(key);
+  if (
+    known !== undefined &&
+    known.points.length === points.length &&
+    known.options.minSpanSeconds === options.minSpanSeconds &&
+    known.options.minSamples === options.minSamples &&
+    known.points.every((point, i) => point.t === points[i]?.t && point.v === points[i].v)
+  )
+    return known;
+  const readings = points.map((p) => ({ t: (p.t - first.t) / 1000, v: p.v }));
+  const judged = judge(readings, (last.t - first.t) / 1000, options);
+  const found = { points, options, judged, all: judged.slope ?? monotoneTrend(bucketsOf(readings)).slope };
+  // The oldest goes first: a map keeps the order in which its keys came.
+  judgements.delete(key);
+  judgements.set(key, found);
+  if (judgements.size > MAX_JUDGEMENTS) judgements.delete(judgements.keys().next().value ?? "");
+  return found;
 }
 
 function none(slopePerSecond: number, confidence: number, reason: string): TrendResult {
