@@ -11,7 +11,7 @@ const MINUTE = 60_000;
 /** The scenario of a seed. */
 export function generateScenario(seed: number): Scenario {
   const random = streamOf(seed, "scenario");
-  const faultsUntil = random.int(12, 36) * MINUTE;
+  const faultsUntil = random.pick([5, 6, 8, 8, 10, 12, 15, 25]) * MINUTE;
   const operators = random.pick([1, 2, 2, 3]);
   const nodes = random.int(2, 6);
   const workloads = someWorkloads(streamOf(seed, "scenario/workloads"));
@@ -42,7 +42,7 @@ export function generateScenario(seed: number): Scenario {
       groupIntervalMs: random.pick([15_000, 60_000]),
       repeatMs: random.pick([2 * MINUTE, 4 * MINUTE, 60 * MINUTE]),
     },
-    approver: { afterMs: random.pick([20_000, 2 * MINUTE, 10 * MINUTE]), approves: 0.6, denies: 0.2 },
+    approver: { afterMs: random.pick([10_000, MINUTE, 4 * MINUTE]), approves: 0.6, denies: 0.2 },
     faults: someFaults(streamOf(seed, "scenario/faults"), { faultsUntil, operators, workloads, policies: policies.length }),
   };
 }
@@ -93,7 +93,7 @@ function policyFor({ name, replicas }: WorkloadSpec, index: number, random: SimR
   ];
   const chosen = signals.filter(() => random.chance(0.5));
   const stableFor = random.pick([10, 30, 60]);
-  const window = random.pick(["10m", "30m", "1h"]);
+  const window = random.pick(["5m", "10m", "1h"]);
   const spec: PolicyInput = {
     mode: random.pick(["Enforce", "Enforce", "Enforce", "Enforce", "Enforce", "Enforce", "Approve", "Observe"]),
     targets: [{ name }],
@@ -110,10 +110,10 @@ function policyFor({ name, replicas }: WorkloadSpec, index: number, random: SimR
       [{ maxUnavailable: "25%" }],
       [{ maxUnavailable: 1 }, { maxUnavailable: 0, schedule: "*/20 * * * *", duration: "5m" }],
     ]),
-    cooldown: random.pick(["0s", "30s", "2m", "10m"]),
-    attempts: { max: random.int(1, 3), window, ...(random.chance(0.5) ? { reset: random.pick(["5m", "15m"]) } : {}) },
-    approval: { timeout: random.pick(["3m", "15m"]) },
-    escalation: { blockedFor: random.pick(["2m", "5m", "15m"]) },
+    cooldown: random.pick(["0s", "30s", "30s", "2m", "5m"]),
+    attempts: { max: random.int(1, 3), window, ...(random.chance(0.5) ? { reset: random.pick(["1m", "5m"]) } : {}) },
+    approval: { timeout: random.pick(["2m", "5m"]) },
+    escalation: { blockedFor: random.pick(["1m", "2m", "5m"]) },
     ...(random.chance(0.1) ? { windows: [{ schedule: "*/30 * * * *", duration: "20m" }] } : {}),
   };
   return {
@@ -189,7 +189,7 @@ function someFaults(
   const faults: Fault[] = [];
   const add = (kind: FaultKind): void => {
     // Not before monitoring and operators have begun.
-    const at = random.int(60_000, faultsUntil - 2 * MINUTE);
+    const at = random.int(40_000, faultsUntil - MINUTE);
     const longest = faultsUntil - at;
     const lasting = (least: number, most: number): number => Math.min(longest, random.int(least, most));
     faults.push({

@@ -21,10 +21,12 @@ import { SimWorld } from "./world.ts";
 
 /** How often telemetry is sent (ms). */
 const TELEMETRY_MS = 5_000;
+/** Of so many measurements one has memory, too. */
+const MEMORY_EVERY = 3;
 /** How long after an outage the operators are getting over it (ms). */
 const OUTAGE_OVER_MS = 60_000;
 /** Once everything has ended nothing may be written for this long (ms). */
-export const QUIET_MS = 300_000;
+export const QUIET_MS = 180_000;
 /** What comes on top of the policies' own times until everything must have ended (ms): elections, caches, back-off. */
 const SLACK_MS = 10 * 60_000;
 
@@ -79,6 +81,7 @@ class Run implements Truth {
   outageEndedAt: number | undefined;
   faultsEndedAt: number | undefined;
   #checkedVersion = "";
+  #measured = 0;
 
   constructor(scenario: Scenario, options: RunOptions) {
     this.scenario = scenario;
@@ -238,7 +241,7 @@ class Run implements Truth {
       this.#faults.strikes("TelemetryGap");
     } else {
       this.telemetryGapSince = undefined;
-      const measurement = this.traffic.measure(TELEMETRY_MS);
+      const measurement = this.traffic.measure(TELEMETRY_MS, this.#measured++ % MEMORY_EVERY === 0);
       for (const operator of this.#operators) operator.hear(measurement);
     }
     if (this.#faults.active("ApiOutage").length > 0) this.outageEndedAt = this.now + OUTAGE_OVER_MS;

@@ -46,7 +46,8 @@ export class Traffic {
     return 1 - (1 - failing) * (1 - workload.errors);
   }
 
-  measure(spanMs: number): Measurement {
+  /** Requests since the last measurement, and `memory` where it is asked for. */
+  measure(spanMs: number, withMemory: boolean): Measurement {
     const at = this.#simulation.now;
     const requests = new Map<string, { total: number; failed: number }>();
     const memory = new Map<string, Sample>();
@@ -57,6 +58,7 @@ export class Traffic {
         const rate = this.errorRate(workload);
         requests.set(name, { total, failed: Math.min(total, Math.round(total * rate)) });
       }
+      if (!withMemory) continue;
       for (const pod of workload.pods)
         if (pod.phase === "Running")
           memory.set(pod.uid, { t: at, v: Math.round(LIMIT_BYTES * this.memoryShare(pod, this.#random.next())) });

@@ -2,7 +2,7 @@ import { isTerminal } from "../../../api/remediation.ts";
 import type { Rule } from "./rule.ts";
 
 /** How long nothing may be written at the end (ms): less than the run is quiet for. */
-const QUIET_MS = 240_000;
+const QUIET_MS = 100_000;
 
 /** It comes to an end. */
 export const l1Ends: Rule = {
