@@ -91,6 +91,9 @@ export class MonitoringSystem {
     this.#every(evaluateMs, () => this.#evaluate());
   }
 
+  /** Counts the alerts that began or ceased to fire. */
+  version = 0;
+
   /** Fingerprints of the alerts that fire, with when they began (ms since the epoch). */
   firing(): ReadonlyMap<string, number> {
     const found = new Map<string, number>();
@@ -169,6 +172,7 @@ export class MonitoringSystem {
   }
 
   #toGroup(alert: Active): void {
+    this.version += 1;
     let group = this.#groups.get(alert.alertname);
     if (group === undefined) {
       group = { alerts: new Map(), lastSentAt: -Infinity, lastSaid: new Map(), scheduled: false };

@@ -25,8 +25,8 @@ const TELEMETRY_MS = 5_000;
 const MEMORY_EVERY = 3;
 /** How long after an outage the operators are getting over it (ms). */
 const OUTAGE_OVER_MS = 60_000;
-/** Once everything has ended nothing may be written for this long (ms). */
-export const QUIET_MS = 180_000;
+/** How much longer is looked on once everything has ended (ms): what policies say of themselves settles, and then nothing may be written. */
+export const QUIET_MS = 220_000;
 /** What comes on top of the policies' own times until everything must have ended (ms): elections, caches, back-off. */
 const SLACK_MS = 10 * 60_000;
 
@@ -263,7 +263,7 @@ class Run implements Truth {
       for (const operator of this.#operators) operator.changed(workload, described);
       if (this.#options.trace !== undefined) this.#traceWorkload(workload);
     }
-    const version = `${this.world.version}/${this.api.version}/${this.mutations.length}/${this.pages.length}`;
+    const version = `${this.world.version}/${this.api.version}/${this.monitoring.version}/${this.pages.length}`;
     if (version === this.#checkedVersion) return;
     for (const delivered of this.pages.slice(Number(this.#checkedVersion.split("/")[3] ?? 0))) {
       this.#trace(`page ${delivered.page.severity} ${delivered.page.dedupKey}: ${delivered.page.summary}`);
