@@ -23,6 +23,7 @@ const about = (workload: Workload, i: number | undefined = 0, over: Partial<Sign
   ...contextOf().signal,
   condition: "probe",
   startsAt: NOW - 30 * SECOND,
+  fingerprint: `${workload.ref.name}/${i ?? ""}`,
   target: i === undefined ? workload.ref : (workload.replicas[i]?.ref ?? workload.ref),
   ...over,
 });

@@ -1,5 +1,5 @@
 import type { ServiceDependency } from "../api/dependency.ts";
-import { sameTarget, targetKey, type TargetRef } from "../api/meta.ts";
+import { sameTarget, targetKey } from "../api/meta.ts";
 import type { DomainKind } from "../api/remediation.ts";
 import type { Signal } from "../api/signal.ts";
 import type { Replica, Workload } from "../ports/platform.ts";
@@ -77,30 +77,44 @@ export function failureDomains(of: {
   readonly firing: Iterable<Signal>;
   readonly dependencies: readonly ServiceDependency[];
 }): FailureDomain[] {
-  const { signal, workload, replica } = of;
+  const { signal, workload, replica, workloads } = of;
   if (workload === undefined) return [];
-  const isNode = (w: Workload): boolean => w.ref.kind === "NodePool";
-  const peers = of.workloads.filter((w) => isNode(w) === isNode(workload));
+  const ofNodes = isNodePool(workload);
   const onset = Math.min(signal.startsAt, replica?.unreadySince ?? Infinity);
   const atOnce = (since: number): boolean => since >= onset - AT_ONCE_MS;
+  const inNamespace = (w: Workload): boolean => w.ref.namespace === workload.ref.namespace;
 
   const illReplicas = new Map<string, IllReplica>();
   const illWorkloads = new Map<string, Workload>();
   const note = (ill: IllReplica): void => {
     illReplicas.set(ill.replica.ref.uid, ill);
-    illWorkloads.set(targetKey(ill.workload.ref), ill.workload);
+    illWorkloads.set(ill.workload.ref.uid, ill.workload);
   };
-  for (const peer of peers) for (const ill of censusOf(peer).unready) if (atOnce(ill.since)) note(ill);
-  const signals = [signal, ...of.firing].filter((s) => s.condition !== "trend" && s.state === "Firing" && atOnce(s.startsAt));
-  if (signals.length > 0) {
-    const places = placesOf(peers);
-    for (const { target, startsAt } of signals) {
-      const place = places(target);
-      if (place === undefined) continue;
-      if (place.replica !== undefined && place.replica.phase === "Running")
-        note({ replica: place.replica, workload: place.workload, since: startsAt });
-      else if (place.replica === undefined) illWorkloads.set(targetKey(place.workload.ref), place.workload);
-    }
+  const sizes = { node: 0, zone: 0, namespace: 0, cluster: 0, nodes: 0 };
+  // One walk: with thousands of workloads it is what a decision would spend its time on.
+  for (const peer of workloads) {
+    if (isNodePool(peer) !== ofNodes) continue;
+    const { unready, byNode, byZone } = censusOf(peer);
+    for (const ill of unready) if (atOnce(ill.since)) note(ill);
+    if (replica?.node !== undefined) sizes.node += byNode.get(replica.node) ?? 0;
+    if (replica?.zone !== undefined) sizes.zone += byZone.get(replica.zone) ?? 0;
+    sizes.nodes += peer.replicas.length;
+    if (peer.desired === 0) continue;
+    sizes.cluster += 1;
+    if (inNamespace(peer)) sizes.namespace += 1;
+  }
+  const noteSignal = ({ condition, state, startsAt }: Signal, place: Place | undefined): void => {
+    if (place === undefined || condition === "trend" || state !== "Firing" || !atOnce(startsAt) || isNodePool(place.workload) !== ofNodes)
+      return;
+    if (place.replica?.phase === "Running") note({ replica: place.replica, workload: place.workload, since: startsAt });
+    else if (place.replica === undefined) illWorkloads.set(place.workload.ref.uid, place.workload);
+  };
+  noteSignal(signal, { workload, replica: sameTarget(signal.target, workload.ref) ? undefined : replica });
+  let places: ReadonlyMap<string, Place> | undefined;
+  for (const each of of.firing) {
+    if (each.fingerprint === signal.fingerprint) continue;
+    places ??= placesOf(workloads);
+    noteSignal(each, places.get(each.target.uid ?? targetKey(each.target)));
   }
 
   const domains: FailureDomain[] = [];
@@ -109,7 +123,7 @@ export function failureDomains(of: {
     key: string,
     unit: FailureDomain["unit"],
     size: number,
-    within: readonly Workload[],
+    within: (peer: Workload) => boolean,
     ill: readonly (IllReplica | Workload)[],
   ): void => {
     domains.push({
@@ -118,61 +132,59 @@ export function failureDomains(of: {
       unit,
       size,
       ill: ill.map((each) => ("replica" in each ? each.replica.ref.name : each.ref.name)),
-      workloads: new Set(within.map((w) => targetKey(w.ref))),
+      // Asked for after a storm only.
+      get workloads() {
+        return new Set(workloads.filter((peer) => isNodePool(peer) === ofNodes && within(peer)).map((peer) => targetKey(peer.ref)));
+      },
       shared: ill.length < 2 ? [] : sharedBy(ill, illReplicas, of),
     });
   };
   const all = [...illReplicas.values()];
   const running = workload.replicas.filter((r) => r.phase === "Running").length;
-  const own = all.filter((ill) => ill.workload === workload || sameTarget(ill.workload.ref, workload.ref));
-  const unit = isNode(workload) ? "nodes" : "replicas";
-  add("Workload", targetKey(workload.ref).replace(/^[^/]+/, "Workload"), unit, Math.max(workload.desired, running), [workload], own);
-  const places = [
-    ...(isNode(workload) || replica?.node === undefined ? [] : [["Node", replica.node, "byNode", "node"] as const]),
-    ...(replica?.zone === undefined ? [] : [["Zone", replica.zone, "byZone", "zone"] as const]),
-  ];
-  for (const [kind, name, count, field] of places) {
-    const within = peers.filter((peer) => censusOf(peer)[count].has(name));
-    const size = within.reduce((sum, peer) => sum + (censusOf(peer)[count].get(name) ?? 0), 0);
-    add(
-      kind,
-      `${kind}/${name}`,
-      unit,
-      size,
-      within,
-      all.filter((ill) => ill.replica[field] === name),
-    );
+  const unit = ofNodes ? "nodes" : "replicas";
+  const own = all.filter((ill) => ill.workload.ref.uid === workload.ref.uid);
+  const { node, zone } = replica ?? {};
+  const workloadKey = targetKey(workload.ref).replace(/^[^/]+/, "Workload");
+  add("Workload", workloadKey, unit, Math.max(workload.desired, running), (peer) => peer.ref.uid === workload.ref.uid, own);
+  if (node !== undefined && !ofNodes) {
+    const onNode = all.filter((ill) => ill.replica.node === node);
+    add("Node", `Node/${node}`, unit, sizes.node, (peer) => censusOf(peer).byNode.has(node), onNode);
   }
-  if (isNode(workload)) {
-    const nodes = peers.reduce((sum, pool) => sum + pool.replicas.length, 0);
-    add("Cluster", "Cluster/nodes", "nodes", nodes, peers, all);
+  if (zone !== undefined) {
+    const inZone = all.filter((ill) => ill.replica.zone === zone);
+    add("Zone", `Zone/${zone}`, unit, sizes.zone, (peer) => censusOf(peer).byZone.has(zone), inZone);
+  }
+  if (ofNodes) {
+    add("Cluster", "Cluster/nodes", unit, sizes.nodes, () => true, all);
     return domains;
   }
-  const inNamespace = (w: Workload): boolean => w.ref.namespace === workload.ref.namespace;
-  const populated = peers.filter((peer) => peer.desired > 0);
   const ill = [...illWorkloads.values()];
-  const neighbours = populated.filter(inNamespace);
-  add("Namespace", `Namespace/${workload.ref.namespace}`, "workloads", neighbours.length, neighbours, ill.filter(inNamespace));
-  add("Cluster", "Cluster", "workloads", populated.length, populated, ill);
+  add("Namespace", `Namespace/${workload.ref.namespace}`, "workloads", sizes.namespace, inNamespace, ill.filter(inNamespace));
+  add("Cluster", "Cluster", "workloads", sizes.cluster, () => true, ill);
   return domains;
 }
 
+const isNodePool = (workload: Workload): boolean => workload.ref.kind === "NodePool";
+
 type Place = { readonly workload: Workload; readonly replica: Replica | undefined };
 
-/** Looks targets up; the index is made at the first question. */
-function placesOf(workloads: readonly Workload[]): (target: TargetRef) => Place | undefined {
-  let index: Map<string, Place> | undefined;
-  return (target) => {
-    if (index === undefined) {
-      index = new Map();
-      for (const workload of workloads) {
-        index.set(workload.ref.uid, { workload, replica: undefined }).set(targetKey(workload.ref), { workload, replica: undefined });
-        for (const replica of workload.replicas)
-          index.set(replica.ref.uid, { workload, replica }).set(targetKey(replica.ref), { workload, replica });
-      }
+const indexes = new WeakMap<readonly Workload[], ReadonlyMap<string, Place>>();
+
+/** Where targets are, by uid and by key. Made once for a snapshot of the world: a burst of signals is looked up in one. */
+function placesOf(workloads: readonly Workload[]): ReadonlyMap<string, Place> {
+  const known = indexes.get(workloads);
+  if (known !== undefined) return known;
+  const index = new Map<string, Place>();
+  for (const workload of workloads) {
+    const itself = { workload, replica: undefined };
+    index.set(workload.ref.uid, itself).set(targetKey(workload.ref), itself);
+    for (const replica of workload.replicas) {
+      const place = { workload, replica };
+      index.set(replica.ref.uid, place).set(targetKey(replica.ref), place);
     }
-    return index.get(target.uid ?? targetKey(target));
-  };
+  }
+  indexes.set(workloads, index);
+  return index;
 }
 
 /** What the ill ones have in common. */
