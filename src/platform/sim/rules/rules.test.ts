@@ -339,6 +339,25 @@ describe("S11", () => {
     });
 });
 
+describe("S11, the rest after an episode", () => {
+  for (const [seconds, broken] of [
+    [30, 1],
+    [61, 0],
+  ] as const)
+    it(`${broken === 1 ? "is broken" : "holds"} where the next begins ${seconds} s after one that acted, of a cooldown of a minute`, async () => {
+      const t = new SimTruth(rule("S11"));
+      t.policy({ cooldown: "1m", maxSignalAge: "24h" });
+      t.firing.set(`0|${t.pod().name}|payments`, t.now);
+      t.check();
+      const first = t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+      t.mutate(ONE, "delete", { pod: t.pod() });
+      t.change(first, { phase: "Failed" });
+      await t.pass(seconds * 1_000);
+      t.episode({ attempts: [t.attempt({ name: "payments-1" }, {})] });
+      assert.equal(t.broken.length, broken, t.broken[0]);
+    });
+});
+
 describe("S12", () => {
   const marks: Record<string, (t: SimTruth) => void> = {
     pod: (t) => void (t.pod().marked = true),
