@@ -79,7 +79,7 @@ export function unavailableAfter(context: GateContext, workload: Workload): numb
     replica.phase === "Running" &&
     replica.ready &&
     replica.inTraffic &&
-    replica.ref.uid !== context.replica?.ref.uid &&
+    replica.ref.uid !== (context.stepReplica ?? context.replica)?.ref.uid &&
     !takenDown.some((target) => sameTarget(target, replica.ref));
   return Math.max(0, workload.desired - workload.replicas.filter(stays).length);
 }
@@ -125,7 +125,8 @@ export const budgetExhausted: Gate = {
     const full = atMost(context, workload);
     if (full !== undefined) return block(full);
     const limits = limitsOf(context, workload);
-    const workloadLevel = isWorkloadLevel(context);
+    // A workload that is restarted replica by replica has each of them down in turn.
+    const workloadLevel = isWorkloadLevel(context) && context.stepReplica === undefined;
     const unavailable = workloadLevel ? 0 : unavailableAfter(context, workload);
     // Zero holds also once a replacement has made the count whole: a freeze that begins during an episode stops it.
     const broken = limits.filter((limit) =>

@@ -17,6 +17,8 @@ export interface GateContext {
   readonly workload: Workload | undefined;
   /** The remediation target where that is a replica; undefined when it is a workload, or no longer exists. */
   readonly replica: Replica | undefined;
+  /** The replica that the step would act on, where the episode is about its whole workload and takes one after the other. */
+  readonly stepReplica?: Replica;
   /** Name and namespace of the episode that is being decided, so that it does not block itself. */
   readonly self: { readonly namespace: string; readonly name: string } | undefined;
   /** Every remediation that the store has, this one included. */

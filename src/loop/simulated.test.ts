@@ -145,3 +145,22 @@ describe("a storm that is held, let go and held again", () => {
     await h.stop();
   });
 });
+
+describe("a restart of a whole workload, replica by replica", () => {
+  it("takes none down beside another that is down for a reason of its own", async () => {
+    const { h } = await shop({ ladder: [{ strategy: "RollingRestart", captures: [{ type: "HeapSnapshot" }] }] });
+    const ill = h.platform.workload("payments").replicas[2]?.ref.name ?? "";
+    h.platform.replacementsBecomeReady = false;
+    h.fire("Ill", { workload: "payments" });
+    assert.ok(await h.until(() => h.platform.log.includes("StartReplacement")));
+    h.platform.change("payments", ill, { ready: false, inTraffic: false });
+    const replacement = h.platform.workload("payments").replicas.find((r) => r.replaces !== undefined)?.ref.name ?? "";
+    h.platform.change("payments", replacement, { ready: true, everReady: true });
+    h.platform.change("payments", h.platform.workload("payments").replicas[1]?.ref.name ?? "", { ready: false, inTraffic: false });
+    await h.pass(20_000);
+    assert.deepEqual(h.platform.log, ["StartReplacement"], "two of three would be down");
+    h.platform.change("payments", ill, { ready: true, inTraffic: true });
+    assert.ok(await h.until(() => h.platform.log.includes("RemoveFromTraffic")));
+    await h.stop();
+  });
+});

@@ -167,6 +167,7 @@ export class World {
       budgets: this.budgets.list(),
       approvals: this.#approvalsOf(self),
       ...this.#effects(phase, policy, self, diagnosis.rootCauseKey),
+      ...(phase === "Step" ? this.#stepReplica(self, workload) : {}),
       ...this.#staleness(),
     };
     return this.#timed("decide", () => decide(context, phase));
@@ -240,6 +241,13 @@ export class World {
     const rung = ladder[nextRung(ladder, self?.status.attempts ?? [], favourite) ?? ladder.length - 1];
     const namespace = self?.metadata.namespace ?? policy?.metadata.namespace ?? "";
     return rung === undefined ? {} : { effects: effectsOf(rung, namespace, this.runbook) };
+  }
+
+  /** The replica of the step that would be next, where that is not the episode's own target. */
+  #stepReplica(self: Remediation | undefined, workload: Workload | undefined): Pick<GateContext, "stepReplica"> {
+    const step = self?.status.attempts.at(-1)?.steps.find(({ state }) => state === "Pending" || state === "Intended");
+    const replica = step?.target === undefined ? undefined : workload?.replicas.find(({ ref }) => ref.uid === step.target?.uid);
+    return replica === undefined ? {} : { stepReplica: replica };
   }
 
   #staleness(): Pick<GateContext, "staleness"> {
