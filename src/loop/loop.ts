@@ -278,7 +278,9 @@ export class Loop {
   }
 
   #onResource(kind: string, key: string): void {
-    if (this.#watching) this.#policies.changed(kind, key);
+    // Before everything is read nothing is decided: budgets and answers may come last. What is unfinished is taken up by the start.
+    if (!this.#watching) return;
+    this.#policies.changed(kind, key);
     if (kind === "Remediation") {
       this.#queue.add(key);
       return;

@@ -2,6 +2,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { API_VERSION } from "../api/meta.ts";
+import type { Store } from "../ports/store.ts";
 import { Harness } from "../../test/support/harness.ts";
 
 async function shop(spec: Record<string, unknown>, replicas = 3): Promise<{ h: Harness; replica: string }> {
@@ -161,6 +162,40 @@ describe("a restart of a whole workload, replica by replica", () => {
     assert.deepEqual(h.platform.log, ["StartReplacement"], "two of three would be down");
     h.platform.change("payments", ill, { ready: true, inTraffic: true });
     assert.ok(await h.until(() => h.platform.log.includes("RemoveFromTraffic")));
+    await h.stop();
+  });
+});
+
+describe("a start", () => {
+  it("decides nothing before everything is read: the budgets that forbid it may come last", async () => {
+    const { h, replica } = await shop({ signals: [{ name: "hangs", probe: { failingFor: "1s" } }] });
+    await h.store.create<"RemediationBudget">({
+      apiVersion: API_VERSION,
+      kind: "RemediationBudget",
+      metadata: { name: "freeze", namespace: "default" },
+      spec: { budgets: [{ maxUnavailable: 0, timeZone: "UTC", whenRoundsToZero: "Block" }] },
+    });
+    await h.pass(1_000);
+    h.platform.change("payments", replica, { ready: false, inTraffic: false, unreadySince: h.clock.now() });
+    await h.pass(5_000);
+    assert.equal(h.only().status.reason, "BudgetExhausted");
+    await h.stop();
+    const slow = (store: Store): Store =>
+      new Proxy(store, {
+        get: (target, name) =>
+          name !== "watch"
+            ? (Reflect.get(target, name) as (...args: unknown[]) => unknown).bind(target)
+            : async function* (kind: Parameters<Store["watch"]>[0], signal: AbortSignal) {
+                if (kind === "RemediationBudget") await new Promise<void>((resolve) => void h.clock.after(5_000, resolve));
+                yield* target.watch(kind, signal);
+              },
+      });
+    const starting = h.start({ store: slow });
+    await h.pass(10_000);
+    await starting;
+    await h.pass(10_000);
+    assert.deepEqual(h.platform.log, []);
+    assert.equal(h.only().status.reason, "BudgetExhausted");
     await h.stop();
   });
 });

@@ -204,8 +204,12 @@ class Run implements Truth {
     this.#stopFaults();
     // As long as it takes, but no longer than it may.
     const bound = simulation.elapsed + boundMs(this.scenario);
-    while (!simulation.ended && simulation.elapsed < bound && !this.#isOver()) await simulation.runUntil(simulation.elapsed + 5_000, after);
-    await simulation.runUntil(simulation.elapsed + QUIET_MS, after);
+    do {
+      while (!simulation.ended && simulation.elapsed < bound && !this.#isOver())
+        await simulation.runUntil(simulation.elapsed + 5_000, after);
+      await simulation.runUntil(simulation.elapsed + QUIET_MS, after);
+      // What monitoring says late begins another episode, which has its time, too.
+    } while (!simulation.ended && simulation.elapsed < bound && !this.#isOver());
     if (this.#violations.length === 0 || this.#options.keepGoing === true)
       for (const { rule, checks } of this.#checks) for (const message of checks.ended?.() ?? []) this.#found(rule, message);
     for (const [kind, n] of this.#faults.counts) count(this.#coverage.fault, kind, n);

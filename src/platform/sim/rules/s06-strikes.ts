@@ -18,7 +18,11 @@ export const s06Strikes: Rule = {
     const clocksJump = truth.scenario.faults.some(({ kind }) => kind === "ClockJump");
     return {
       stored({ object, before }) {
-        if (object.kind !== "Remediation" || object.spec.mode === "Observe") return undefined;
+        if (object.kind !== "Remediation") return undefined;
+        // What its receivers are told is over may be paged for again.
+        for (const page of [object.status.page, object.status.storm?.page])
+          if (page?.state === "Resolving" || page?.state === "Resolved") paged.delete(page.dedupKey);
+        if (object.spec.mode === "Observe") return undefined;
         const was = before?.kind === "Remediation" ? before.status : undefined;
         const subject = subjectOf(object);
         const policy = truth.api.get("RemediationPolicy", object.metadata.namespace, object.spec.policy.name);
@@ -27,8 +31,8 @@ export const s06Strikes: Rule = {
         let broken: string | undefined;
         if (policy !== undefined && !clocksJump && object.status.attempts.length > (was?.attempts.length ?? 0)) {
           const { max, window, reset } = policy.spec.attempts;
-          const within = known.filter((at, i) => i + max <= known.length && (known[i + max - 1] ?? 0) - at < durationMs(window));
-          const opened = within.length === 0 ? undefined : known.at(-1);
+          // It opens with the last of as many strikes as fit into the window, and closes that long after it.
+          const opened = known.findLast((at, i) => i + 1 >= max && at - (known[i + 1 - max] ?? 0) < durationMs(window));
           // A second for the network, and for the rounding of stored times.
           if (opened !== undefined && truth.now < opened + durationMs(reset ?? window) - 2_000)
             broken = `${object.metadata.name} begins another attempt after ${max} without success`;
@@ -38,9 +42,6 @@ export const s06Strikes: Rule = {
           if (attempt.outcome === "Effective") known.length = 0;
           else if (attempt.outcome !== "Cancelled" && attempt.endedAt !== undefined) known.push(truth.now);
         });
-        // What its receivers are told is over may be paged for again.
-        for (const page of [object.status.page, object.status.storm?.page])
-          if (page?.state === "Resolving" || page?.state === "Resolved") paged.delete(page.dedupKey);
         if (object.status.outcome === "Remediated" && was?.outcome !== "Remediated")
           for (const key of paged.keys())
             if (key.startsWith(`${policyKeyOf(object)}/${targetKey(object.spec.workload)}/`)) paged.delete(key);
