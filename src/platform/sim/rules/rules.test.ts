@@ -413,7 +413,10 @@ describe("L1", () => {
     t.change(episode, { phase: "Cancelled" });
     t.end();
     assert.equal(t.broken.length, 1);
-    t.writes.push({ at: t.now, what: "update" });
+    t.writes.push({ at: t.now, what: "update RemediationPolicy default/payments" });
+    t.end();
+    assert.equal(t.broken.length, 1);
+    t.writes.push({ at: t.now, what: "update Remediation default/payments-0" });
     t.end();
     assert.match(t.broken[1] ?? "", /writes when everything was over/);
   });
