@@ -1,5 +1,6 @@
 import { resolve } from "node:path";
 import { pino } from "pino";
+import type { z } from "zod";
 import { messageOf } from "../../src/api/errors.ts";
 import { API_VERSION, type TargetRef } from "../../src/api/meta.ts";
 import { policySpecSchema } from "../../src/api/policy.ts";
@@ -114,6 +115,7 @@ export class KubeLoop {
   readonly cluster: Cluster;
   readonly platform: KubernetesPlatform;
   readonly store = new MemoryStore(systemClock, systemRandom);
+  readonly telemetry = new TelemetryStore(systemClock);
   readonly pages: Page[] = [];
   readonly errors: string[] = [];
   /** What went on record. */
@@ -151,7 +153,7 @@ export class KubeLoop {
     this.#loop = new Loop({
       store: this.store,
       platform: this.platform,
-      telemetry: new TelemetryStore(systemClock),
+      telemetry: this.telemetry,
       alerts: {
         alerts: () => [...this.#alerts.values()],
         onChange: (listener) => {
@@ -201,10 +203,17 @@ export class KubeLoop {
     );
   }
 
-  /** The alert fires, for a pod, a deployment or a node, until it is resolved. */
-  fire(labels: Record<string, string>, status: "firing" | "resolved" = "firing"): void {
+  /** Changes what a policy says. */
+  async change(name: string, spec: Partial<z.input<typeof policySpecSchema>>): Promise<void> {
+    const policy = await this.store.get("RemediationPolicy", SHOP, name);
+    if (policy === undefined) throw new Error(`there is no policy ${name}`);
+    await this.store.update({ ...policy, spec: policySpecSchema.parse({ ...policy.spec, ...spec }) });
+  }
+
+  /** The alert fires, for a pod, a deployment or a node, until it is resolved. `agoMs`: it was heard of that long ago. */
+  fire(labels: Record<string, string>, status: "firing" | "resolved" = "firing", agoMs = 0): void {
     const fingerprint = JSON.stringify(labels);
-    const now = Date.now();
+    const now = Date.now() - agoMs;
     const known = this.#alerts.get(fingerprint);
     const alert: Alert = {
       status,
@@ -221,11 +230,11 @@ export class KubeLoop {
   }
 
   /** Fires until the pod is gone. */
-  firePod(name: string): void {
-    this.fire({ pod: name });
+  firePod(name: string, labels: Record<string, string> = {}): void {
+    this.fire({ pod: name, ...labels });
     const stop = this.platform.onChange(() => {
       if (this.platform.workloads().some((w) => w.replicas.some((r) => r.ref.name === name && r.phase !== "Exited"))) return;
-      this.fire({ pod: name }, "resolved");
+      this.fire({ pod: name, ...labels }, "resolved");
       stop();
     });
   }
