@@ -34,8 +34,8 @@ unit: install ## Unit, property, integration and real-process tests
 	$(NODE) --test --test-reporter=spec 'src/**/*.test.ts' 'agent/**/*.test.ts' 'test/*.test.ts'
 
 # Other seeds each day would find more, and nobody could tell a change that broke a rule from one that did not: the soak does that.
-simulate: install ## The rules S1 to S13 and L1 to L4 in 400 simulated clusters with faults
-	bin/nightshift simulate --seeds 1..400
+simulate: install ## The rules S1 to S13 and L1 to L4 in 1,000 simulated clusters with faults
+	bin/nightshift simulate --seeds 1..1000
 
 scenarios: install ## The demo's scenarios in short form
 	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/demo/*.test.ts'

@@ -47,6 +47,20 @@ describe("virtual time", () => {
     assert.deepEqual(seen, ["chain", "next"]);
   });
 
+  it("moves on with every wait, however short: a remainder of a wait is below what a float can add", async () => {
+    const sim = simulation();
+    await sim.runUntil(500_000, () => undefined);
+    let waits = 0;
+    const again = (): void => {
+      waits += 1;
+      if (sim.elapsed > 500_000 || waits > 1_000) return;
+      sim.schedule(1e-12, again);
+    };
+    sim.schedule(0, again);
+    await sim.runUntil(500_001, () => undefined);
+    assert.ok(waits < 5, `${waits} waits at one moment`);
+  });
+
   it("runs nothing that was cancelled", async () => {
     const sim = simulation();
     const cancel = sim.schedule(1, () => assert.fail("it was cancelled"));

@@ -1,6 +1,9 @@
 import type { SimRandom } from "./random.ts";
 import { SimProcess } from "./process.ts";
 
+/** The shortest wait that is one (ms): time must move on, or a loop that waits for the rest of a millisecond never ends. */
+const SHORTEST_MS = 1e-6;
+
 /** When every simulation begins, by the true clock: 2026-01-01T00:00:00Z. */
 export const EPOCH_MS = Date.UTC(2026, 0, 1);
 
@@ -53,7 +56,7 @@ export class Simulation {
 
   /** Runs `fn` after `ms`; as part of `process`, where one is given: it dies with it and waits while it is stopped. Returns what cancels it. */
   schedule(ms: number, fn: () => void, process?: SimProcess): () => void {
-    const wait = Math.max(0, ms);
+    const wait = ms > 0 ? Math.max(SHORTEST_MS, ms) : 0;
     const event: Event = {
       at: this.#elapsed + (Number.isFinite(wait) ? wait : 0),
       tie: this.#ties.next(),
