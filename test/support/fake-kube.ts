@@ -366,9 +366,14 @@ export class FakeKube implements KubeClient {
   #delete(path: string): void {
     const object = this.#objects.get(path);
     this.#objects.delete(path);
-    if (object !== undefined) this.#tell("DELETED", object.kind, object);
-    if (object !== undefined && this.feeding && isRecordKind(object.kind ?? ""))
-      (this.tables[object.kind as RecordKind] as MemoryTable<never>).delete(object.metadata.namespace ?? "", object.metadata.name);
+    if (object === undefined) return;
+    // A deletion has a resourceVersion of its own.
+    const resourceVersion = String(this.#version + 1);
+    this.#tell("DELETED", object.kind, { ...object, metadata: { ...object.metadata, resourceVersion } });
+    if (!this.feeding || !isRecordKind(object.kind ?? "")) return;
+    const table = this.tables[object.kind as RecordKind] as MemoryTable<never>;
+    table.delete(object.metadata.namespace ?? "", object.metadata.name);
+    table.progress(resourceVersion);
   }
 
   #feed(kind: Kind, object: KubeObject): void {
@@ -376,6 +381,7 @@ export class FakeKube implements KubeClient {
     const table = this.tables[kind] as unknown as MemoryTable<Records[RecordKind]>;
     const before = table.get(object.metadata.namespace ?? "", object.metadata.name);
     table.put(RESOURCES[kind].project(object as never, before as never));
+    table.progress(object.metadata.resourceVersion);
   }
 
   /** Lets everything that was held back reach the view. */
@@ -386,6 +392,7 @@ export class FakeKube implements KubeClient {
       for (const record of Array.from<Records[RecordKind]>(this.tables[kind].values()))
         if (!this.#objects.has(this.#path(kind, record.namespace, record.name)))
           (this.tables[kind] as MemoryTable<never>).delete(record.namespace, record.name);
+    for (const kind of RECORD_KINDS) (this.tables[kind] as MemoryTable<never>).progress(String(this.#version));
   }
 
   #must(path: string): Json & KubeObject {

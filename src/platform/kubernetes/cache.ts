@@ -1,7 +1,7 @@
 import { Interner } from "./interner.ts";
 import type { BaseRecord } from "./records.ts";
 import type { Listed, ReflectorSink } from "./reflector.ts";
-import type { Table } from "./table.ts";
+import { Progress, type Table } from "./table.ts";
 
 export interface CacheOptions<T extends Listed, R extends BaseRecord, I extends string> {
   /**
@@ -66,6 +66,7 @@ export class Cache<T extends Listed, R extends BaseRecord, I extends string = ne
   readonly #records = new Map<string, Map<string, R>>();
   readonly #indexes: Readonly<Record<string, Index<R>>>;
   readonly #listeners = new Set<(before: R | undefined, after: R | undefined) => void>();
+  readonly #progress = new Progress();
   /** While a listing is under way: what it has not come to yet. */
   #unseen: Set<R> | undefined;
   #size = 0;
@@ -106,6 +107,18 @@ export class Cache<T extends Listed, R extends BaseRecord, I extends string = ne
   onChange(listener: (before: R | undefined, after: R | undefined) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  get resourceVersion(): string | undefined {
+    return this.#progress.resourceVersion;
+  }
+
+  onProgress(listener: () => void): () => void {
+    return this.#progress.listen(listener);
+  }
+
+  progress(resourceVersion: string): void {
+    this.#progress.set(resourceVersion);
   }
 
   startListing(): void {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it, type TestContext } from "node:test";
 import * as fc from "fast-check";
-import { PODS } from "../../../test/support/fake-api/resources.ts";
+import { NODES, PODS } from "../../../test/support/fake-api/resources.ts";
 import { FakeApi, type Fault } from "../../../test/support/fake-api/server.ts";
 import type { KubeObject } from "../../../test/support/fake-api/types.ts";
 import { seededRandom } from "../../../test/support/seeded-random.ts";
@@ -102,6 +102,28 @@ describe("a reflector", () => {
     assert.equal(watch?.query["resourceVersion"], version);
     assert.equal(watch?.query["allowWatchBookmarks"], "true");
     assert.ok(Number(watch?.query["timeoutSeconds"]) >= 300 && Number(watch?.query["timeoutSeconds"]) <= 600);
+  });
+
+  it("says up to where everything is known: by a listing once it is whole, by each event, by bookmarks", async (t) => {
+    const { api, cache, start } = await setUp(t, { pageSize: 1 });
+    for (const name of ["a", "b"]) put(api, name, "");
+    const told: (string | undefined)[] = [];
+    cache.onChange(() => told.push(cache.resourceVersion));
+    assert.equal(cache.resourceVersion, undefined);
+    await start();
+    const listed = api.storage.version;
+    assert.deepEqual([...told, cache.resourceVersion], [undefined, undefined, listed]);
+    let moved = 0;
+    const unsubscribe = cache.onProgress(() => (moved += 1));
+    put(api, "c", "");
+    await until(() => assert.equal(cache.resourceVersion, api.storage.version));
+    assert.ok(moved >= 1);
+    assert.ok(cache.get("default", "c") !== undefined);
+    // Something of another kind: only a bookmark tells that nothing of this one has changed.
+    api.storage.create(NODES, "", { apiVersion: "v1", kind: "Node", metadata: { name: "n" } });
+    assert.notEqual(cache.resourceVersion, api.storage.version);
+    await until(() => assert.equal(cache.resourceVersion, api.storage.version));
+    unsubscribe();
   });
 
   it("watches what its selector selects", async (t) => {

@@ -34,6 +34,8 @@ export interface ReflectorSink<T> {
   delete(object: T): void;
   /** The listing is whole: what was not put since it began is gone. */
   endListing(): void;
+  /** Everything up to this resourceVersion has been told: by a listing that is whole, an event, or a bookmark. */
+  progress?(resourceVersion: string): void;
 }
 
 interface List<T> {
@@ -176,6 +178,7 @@ export class Reflector<T extends Listed> {
       try {
         const resourceVersion = await this.#pages(tries > PAGED_TRIES ? undefined : pageSize, signal);
         sink.endListing();
+        sink.progress?.(resourceVersion);
         this.#resourceVersion = resourceVersion;
         this.#provenAt = begunAt;
         this.#resolveSynced();
@@ -232,6 +235,7 @@ export class Reflector<T extends Listed> {
     for await (const { type, object } of watch) {
       if (type === "DELETED") sink.delete(object);
       else if (type !== "BOOKMARK") sink.put(object);
+      sink.progress?.(object.metadata.resourceVersion);
       this.#resourceVersion = object.metadata.resourceVersion;
       this.#provenAt = clock.monotonic();
       this.#refused = 0;

@@ -542,12 +542,26 @@ describe("autoscalers, GitOps and nodes", () => {
     world.kube.change("Pod", "shop", "a", { metadata: { labels: { x: "y" } } });
     const { resourceVersion } = world.kube.get("Pod", "shop", "a")!.metadata;
     let known = false;
-    const wait = world.kube.view.reached("Pod", "shop", "a", resourceVersion, new AbortController().signal).then(() => (known = true));
+    const wait = world.kube.view.reached("Pod", resourceVersion, new AbortController().signal).then(() => (known = true));
     await world.clock.advance(10);
     assert.equal(known, false);
     world.kube.catchUp();
     await wait;
-    await assert.rejects(world.kube.view.reached("Pod", "shop", "a", `${resourceVersion}0`, AbortSignal.abort()));
-    await world.kube.view.reached("Pod", "shop", "of-nobody", "5", new AbortController().signal);
+    await assert.rejects(world.kube.view.reached("Pod", `${resourceVersion}0`, AbortSignal.abort()));
+  });
+
+  it("takes nothing that the watch has yet to tell of for gone, and waits for nothing that has gone since", async () => {
+    const world = new KubeWorld();
+    world.pod("a");
+    world.kube.feeding = false;
+    const { resourceVersion } = world.pod("b").metadata;
+    let known = false;
+    const wait = world.kube.view.reached("Pod", resourceVersion, new AbortController().signal).then(() => (known = true));
+    await world.clock.advance(10);
+    assert.equal(known, false);
+    world.kube.remove("Pod", "shop", "b");
+    world.kube.catchUp();
+    await wait;
+    await world.kube.view.reached("Pod", resourceVersion, new AbortController().signal);
   });
 });

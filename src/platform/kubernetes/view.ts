@@ -155,14 +155,13 @@ export class ClusterView {
   }
 
   /**
-   * Resolves when an object is known as it was at a resourceVersion, or is gone, so that what follows sees what was just
-   * written. Rejects with the signal's reason when it aborts first.
+   * Resolves when everything of a kind is known up to a resourceVersion, so that what follows sees what was just written:
+   * an object that is not there then has gone since, and is not one that the watch has yet to tell of. Rejects with the
+   * signal's reason when it aborts first.
    */
-  reached(kind: RecordKind, namespace: string, name: string, resourceVersion: string, signal: AbortSignal): Promise<void> {
-    const isKnown = (): boolean => {
-      const record = this.#tables[kind].get(namespace, name);
-      return record === undefined || isAtLeast(record.resourceVersion, resourceVersion);
-    };
+  reached(kind: RecordKind, resourceVersion: string, signal: AbortSignal): Promise<void> {
+    const table = this.#tables[kind];
+    const isKnown = (): boolean => table.resourceVersion !== undefined && isAtLeast(table.resourceVersion, resourceVersion);
     if (isKnown()) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const end = (): void => {
@@ -173,7 +172,7 @@ export class ClusterView {
         end();
         reject(signal.reason instanceof Error ? signal.reason : new Error("aborted"));
       };
-      const unsubscribe = this.#tables[kind].onChange(() => {
+      const unsubscribe = table.onProgress(() => {
         if (!isKnown()) return;
         end();
         resolve();

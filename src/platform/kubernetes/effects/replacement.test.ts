@@ -39,6 +39,24 @@ describe("StartReplacement", () => {
     assert.equal(seen.replicas.find((r) => r.startedBy === start.id)?.replaces, target.uid);
   });
 
+  it("is done only when the watch has told of the replacement: one that it has not told of yet is not gone", async () => {
+    const { world, start } = shop();
+    world.kube.startsPods = false;
+    let isDone = false;
+    const run = world.apply(start, 60_000).then(() => (isDone = true));
+    await world.clock.advance(500);
+    // The view knows that the pod was let go, and nothing of what follows.
+    world.kube.feeding = false;
+    world.kube.startsPods = true;
+    world.kube.settle();
+    await world.clock.advance(5_000);
+    assert.equal(world.pods().filter(({ metadata }) => metadata.annotations?.[MARKS.startedBy] === start.id).length, 1);
+    assert.equal(isDone, false);
+    world.kube.catchUp();
+    await run;
+    assert.ok(world.workload("payments").replicas.some((replica) => replica.startedBy === start.id));
+  });
+
   it("carries the epoch, the effect's id and the resourceVersion that was read on every write", async () => {
     const { world, start } = shop();
     await world.apply(start);

@@ -198,5 +198,5 @@ export function isReady(pod: Pod): boolean {
 
 /** Waits until the caches know what was written, so that the next look at them sees it. */
 export async function seen(deps: Deps, kind: RecordKind, { metadata }: KubeObject, signal: AbortSignal): Promise<void> {
-  await deps.view.reached(kind, metadata.namespace ?? "", metadata.name, metadata.resourceVersion, signal);
+  await deps.view.reached(kind, metadata.resourceVersion, signal);
 }
