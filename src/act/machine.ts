@@ -53,6 +53,7 @@ const POLL_MS = 250;
 const GATE_RETRY_MS = 1_000;
 /** Gates that say that a person wants the hands off: the attempt ends. The others are waited for until the rung's time is up. */
 const HANDS_OFF: ReadonlySet<BlockReason> = new Set(["Paused", "Unmanaged"]);
+const isHandsOff = ({ reason }: Decision): boolean => reason !== undefined && HANDS_OFF.has(reason);
 
 /**
  * What is no failure of an effect. A save that failed after it: the next call finds it done. And that another may lead:
@@ -168,8 +169,7 @@ class StepRun {
   async #mayBegin(): Promise<Progress | undefined> {
     const context = this.#context();
     const stale = this.#definition.effect === undefined ? undefined : this.#deps.platform.staleness?.();
-    if (stale !== undefined && (this.#undoing || !this.#rungTimeUp()))
-      return { next: "Wait", ms: GATE_RETRY_MS, remediation: this.#remediation, message: `step ${this.#step.name} is held back: ${stale}` };
+    if (stale !== undefined && (this.#undoing || !this.#rungTimeUp())) return this.#heldBack(stale);
     if (!this.#undoing) {
       if (this.#rungTimeUp()) return this.#fail(`the rung's time was up before step ${this.#step.name}`);
       const gone = await this.#targetGone(context);
@@ -185,16 +185,17 @@ class StepRun {
     }
     if (this.#undoing || (this.#definition.effect === undefined && this.#definition.notification === undefined)) return undefined;
     const decision = this.#deps.gates(this.#remediation);
-    if (decision.action === "Act") return undefined;
-    if (decision.reason !== undefined && HANDS_OFF.has(decision.reason))
-      return this.#abandon("Cancelled", `${decision.reason}: ${decision.message}`);
+    if (decision.action === "Act") {
+      const awaited = this.#definition.awaits?.(context);
+      return awaited === undefined ? undefined : this.#heldBack(awaited);
+    }
+    if (isHandsOff(decision)) return this.#abandon("Cancelled", `${decision.reason ?? ""}: ${decision.message}`);
     if (decision.action !== "Block") return this.#abandon("Cancelled", `the policy's mode no longer lets it act: ${decision.action}`);
-    return {
-      next: "Wait",
-      ms: GATE_RETRY_MS,
-      remediation: this.#remediation,
-      message: `step ${this.#step.name} is held back: ${decision.reason ?? ""}: ${decision.message}`,
-    };
+    return this.#heldBack(`${decision.reason ?? ""}: ${decision.message}`);
+  }
+
+  #heldBack(why: string): Progress {
+    return { next: "Wait", ms: GATE_RETRY_MS, remediation: this.#remediation, message: `step ${this.#step.name} is held back: ${why}` };
   }
 
   /** The replica that the attempt is about is gone: a person, a crash or its owner was faster. */
@@ -237,6 +238,9 @@ class StepRun {
     if (obstacle !== undefined) return this.#undoing ? this.#settle("Skipped", obstacle) : this.#effectFailed(effect, obstacle);
     if (!this.#undoing) {
       const decision = this.#deps.gates(this.#remediation);
+      const isOpen = decision.action === "Act" || (decision.action === "Block" && !isHandsOff(decision));
+      const awaited = isOpen ? this.#definition.awaits?.(context) : undefined;
+      if (awaited !== undefined) return this.#rungTimeUp() ? this.#effectFailed(effect, awaited) : this.#heldBack(awaited);
       if (decision.action !== "Act") return this.#effectFailed(effect, `${decision.reason ?? decision.action}: ${decision.message}`);
     }
     // The intent goes on record again, so that no effect lacks one even if the first never became durable.

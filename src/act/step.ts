@@ -32,6 +32,8 @@ export interface StepDefinition {
   readonly destructive: boolean;
   /** Why it must not begin now, in the world as it is; undefined when it may. */
   precondition?(context: StepContext): string | undefined;
+  /** What is waited for before it begins, for as long as the rung has time: what may pass, and does no harm meanwhile. */
+  awaits?(context: StepContext): string | undefined;
   /** The effect, for a step that changes the world. Deterministic: the same record gives the same effect, also after a crash. */
   effect?(context: StepContext): Effect;
   /** For a step that only waits. Asked until it is `Done` or `Failed`, or the step's time is up. */

@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { NightshiftError } from "../api/errors.ts";
+import { API_VERSION } from "../api/meta.ts";
+import { runbookSpecSchema } from "../api/runbook.ts";
 import type { Platform, Replica } from "../ports/platform.ts";
 import { Harness } from "../../test/support/harness.ts";
 
@@ -205,6 +207,132 @@ describe("two replicas of one workload are ill", () => {
     h.fire("Ill", { replica: replacement });
     assert.ok(await h.until(() => h.remediations()[0]?.status.endedAt !== undefined));
     assert.equal(h.remediations()[0]?.status.outcome, "Ineffective");
+    await h.stop();
+  });
+});
+
+describe("a replacement that was ready is not ready any more, while the old one still serves", () => {
+  /** An episode that rests between the replacement's readiness and the old one's way out of traffic. */
+  async function resting(rung: object = {}) {
+    const { h, replica } = await ill({ ladder: [{ runbook: "renew", ...rung }] });
+    await h.store.create({
+      apiVersion: API_VERSION,
+      kind: "Runbook",
+      metadata: { name: "renew", namespace: "default" },
+      spec: runbookSpecSchema.parse({
+        steps: [{ startReplacement: {} }, { awaitReady: {} }, { wait: { for: "10s" } }, { removeFromTraffic: {} }, { stop: {} }],
+      }),
+    });
+    const replacement = (): Replica => {
+      const found = replicas(h).find((r) => r.startedBy !== undefined);
+      assert.ok(found !== undefined);
+      return found;
+    };
+    const turn = (ready: boolean): void => h.platform.change("payments", replacement().ref.name, { ready });
+    const begin = async (wrap: Parameters<Harness["start"]>[0] = {}): Promise<void> => {
+      await h.start(wrap);
+      h.fire("Ill", { replica });
+    };
+    const rests = (): Promise<boolean> =>
+      h.until(() => h.remediations()[0]?.status.attempts[0]?.steps.some((s) => s.type === "wait" && s.state === "Intended") === true);
+    return { h, replica, replacement, turn, begin, rests };
+  }
+
+  it("is waited for, as after an outage of the control plane, and nothing is done meanwhile", async () => {
+    const { h, replica, turn, begin, rests } = await resting();
+    await begin();
+    assert.ok(await rests());
+    turn(false);
+    await h.pass(120_000, 1_000);
+    assert.deepEqual([h.only().status.phase, h.platform.log], ["Executing", ["StartReplacement"]]);
+    assert.equal(named(h, replica)?.inTraffic, true);
+    turn(true);
+    assert.ok(await h.until(() => h.platform.log.includes("Stop")));
+    h.fire("Ill", { replica }, "resolved");
+    assert.ok(await h.until(() => h.ended()));
+    assert.equal(h.only().status.outcome, "Remediated");
+    assert.deepEqual(h.platform.log, ["StartReplacement", "RemoveFromTraffic", "Stop"]);
+    await h.stop();
+  });
+
+  it("is waited for also where the step had begun, and had no effect yet", async () => {
+    const { h, turn, begin } = await resting();
+    let tries = 0;
+    const failOnce = watched((type) => {
+      if (type !== "RemoveFromTraffic" || (tries += 1) > 1) return;
+      turn(false);
+      throw new NightshiftError("NOT_LEADER", "another may lead");
+    });
+    await begin({ platform: failOnce });
+    assert.ok(await h.until(() => tries === 1));
+    await h.pass(60_000, 1_000);
+    assert.deepEqual([tries, h.only().status.phase, h.platform.log], [1, "Executing", ["StartReplacement"]]);
+    turn(true);
+    assert.ok(await h.until(() => h.platform.log.includes("Stop")));
+    assert.deepEqual(h.platform.log, ["StartReplacement", "RemoveFromTraffic", "Stop"]);
+    await h.stop();
+  });
+
+  it("ends the attempt with the rung's time also where the step had begun: it is never done on a replacement that is not ready", async () => {
+    const { h, turn, begin } = await resting({ timeout: "2m" });
+    const notLeader = watched((type) => {
+      if (type !== "RemoveFromTraffic") return;
+      turn(false);
+      throw new NightshiftError("NOT_LEADER", "another may lead");
+    });
+    await begin({ platform: notLeader });
+    assert.ok(await h.until(() => h.platform.log.includes("RemoveReplacement"), 180_000));
+    assert.match(h.remediations()[0]?.status.attempts[0]?.message ?? "", /is no longer ready/);
+    assert.ok(!h.platform.log.includes("RemoveFromTraffic"));
+    await h.stop();
+  });
+
+  it("is waited for as long as the rung has time, and then the attempt is taken back", async () => {
+    const { h, replica, turn, begin, rests } = await resting({ timeout: "2m" });
+    await begin();
+    assert.ok(await rests());
+    turn(false);
+    assert.ok(await h.until(() => h.platform.log.includes("RemoveReplacement"), 180_000));
+    assert.match(h.remediations()[0]?.status.attempts[0]?.message ?? "", /the rung's time was up before step removeFromTraffic/);
+    assert.ok(!h.platform.log.includes("RemoveFromTraffic"));
+    assert.equal(named(h, replica)?.inTraffic, true);
+    await h.stop();
+  });
+
+  it("is not waited for once a person wants the hands off", async () => {
+    const { h, turn, begin, rests } = await resting();
+    await begin();
+    assert.ok(await rests());
+    turn(false);
+    await h.pass(30_000, 1_000);
+    const stored = await h.store.get("RemediationPolicy", "default", "payments");
+    assert.ok(stored !== undefined);
+    await h.store.update({ ...stored, spec: { ...stored.spec, paused: { reason: "hands off" } } });
+    assert.ok(await h.until(() => h.remediations().some((r) => r.status.phase === "Cancelled"), 10_000));
+    assert.deepEqual(h.platform.log, ["StartReplacement", "RemoveReplacement"]);
+    await h.stop();
+  });
+
+  it("is not waited for once it is gone", async () => {
+    const { h, replacement, begin, rests } = await resting();
+    await begin();
+    assert.ok(await rests());
+    h.platform.remove("payments", replacement().ref.uid);
+    assert.ok(await h.until(() => h.remediations()[0]?.status.attempts[0]?.outcome === "Failed", 20_000));
+    assert.match(h.remediations()[0]?.status.attempts[0]?.message ?? "", /the replacement payments-\d+ is gone/);
+    await h.stop();
+  });
+
+  it("is not waited for where the old one no longer serves: it is put back at once", async () => {
+    const { h, replica, turn, begin } = await resting();
+    await begin({
+      platform: watched((type) => {
+        if (type === "RemoveFromTraffic") turn(false);
+      }),
+    });
+    assert.ok(await h.until(() => h.platform.log.includes("RestoreTraffic"), 60_000));
+    assert.ok(!h.platform.log.includes("Stop"));
+    assert.equal(named(h, replica)?.inTraffic, true);
     await h.stop();
   });
 });
