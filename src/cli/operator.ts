@@ -39,6 +39,8 @@ export interface OperatorOptions {
   readonly podName?: string | undefined;
   /** Namespaces whose workloads are looked after. Default: all. */
   readonly watch?: readonly string[] | undefined;
+  /** Namespaces in which nothing is touched; an empty name protects none. Default: `PROTECTED_NAMESPACES`. */
+  readonly protect?: readonly string[] | undefined;
   readonly listen: { readonly host: string; readonly port: number };
   /** File with the bearer token of senders. */
   readonly tokenFile?: string | undefined;
@@ -166,6 +168,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
     log,
     epoch,
     nodeNamespace: namespace,
+    ...(options.protect === undefined ? {} : { protectedNamespaces: options.protect }),
     marksHealthy: mayRollBack,
     ...namespaces,
   });
@@ -304,6 +307,7 @@ export async function runOperator(options: {
   readonly namespace?: string;
   readonly lease: string;
   readonly watch?: readonly string[];
+  readonly protect?: readonly string[];
   readonly listen: { readonly host: string; readonly port: number };
   readonly tokenFile?: string;
   readonly tokenAudience?: string;

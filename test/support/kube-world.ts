@@ -1,6 +1,7 @@
 import type { TargetRef } from "../../src/api/meta.ts";
 import type { Pod } from "../../src/platform/kubernetes/objects.ts";
 import { Effects } from "../../src/platform/kubernetes/effects/index.ts";
+import { PROTECTED_NAMESPACES } from "../../src/platform/kubernetes/protected.ts";
 import type { Effect, EffectResult } from "../../src/ports/platform.ts";
 import type { Workload } from "../../src/ports/platform.ts";
 import { type Draft, FakeKube } from "./fake-kube.ts";
@@ -29,7 +30,8 @@ export class KubeWorld {
       if (this.epoch instanceof Error) throw this.epoch;
       return this.epoch;
     };
-    return new Effects({ client: this.kube, view: this.kube.view, clock: this.clock, epoch }, seededRandom());
+    const protectedNamespaces = new Set(PROTECTED_NAMESPACES);
+    return new Effects({ client: this.kube, view: this.kube.view, clock: this.clock, epoch, protectedNamespaces }, seededRandom());
   }
 
   node(name: string, extra: Partial<Draft> = {}): void {

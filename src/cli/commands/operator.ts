@@ -1,5 +1,6 @@
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { parseHostPort } from "../../platform/host/stack.ts";
+import { PROTECTED_NAMESPACES } from "../../platform/kubernetes/protected.ts";
 import { EXIT } from "../exit.ts";
 import { LOG_LEVELS } from "../log.ts";
 
@@ -9,6 +10,7 @@ interface Options {
   readonly namespace?: string;
   readonly lease: string;
   readonly watch?: readonly string[];
+  readonly protect?: readonly string[];
   readonly listen: { readonly host: string; readonly port: number };
   readonly tokenFile?: string;
   readonly tokenAudience?: string;
@@ -30,6 +32,7 @@ export function register(program: Command): void {
     .option("-n, --namespace <name>", "namespace of the lease and of the operator's own pod (default: where it runs)")
     .option("--lease <name>", "name of the Lease that the leader holds", "nightshift")
     .option("--watch <namespace...>", "namespaces whose workloads are looked after (default: all)")
+    .option("--protect <namespace...>", `namespaces in which nothing is touched (default: ${PROTECTED_NAMESPACES.join(", ")})`)
     .option("--listen <host:port>", "address of OTLP, webhook, metrics and health", address, { host: "127.0.0.1", port: 8080 })
     .option("--token-file <file>", "bearer token of senders, mounted and rotated by others")
     .option("--token-audience <audience>", "let in senders whose token for this audience the API server knows, and RBAC allows")

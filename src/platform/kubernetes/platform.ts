@@ -12,6 +12,7 @@ import { Caches } from "./caches.ts";
 import type { KubeClient } from "./client.ts";
 import { Effects, HANDLERS } from "./effects/index.ts";
 import { MARKS } from "./marks.ts";
+import { PROTECTED_NAMESPACES } from "./protected.ts";
 import { ClusterView, type HealthyRevision } from "./view.ts";
 
 /**
@@ -38,6 +39,8 @@ export interface KubernetesOptions {
   readonly namespaces?: readonly string[];
   /** Namespace that nodes belong to, as targets: Nightshift's own. Default `nightshift-system`. */
   readonly nodeNamespace?: string;
+  /** Namespaces in which nothing is touched: a drain leaves their pods. Default: `PROTECTED_NAMESPACES`. */
+  readonly protectedNamespaces?: readonly string[];
   /**
    * Whether the healthy revisions of a workload are marked as such (`nightshift.dev/healthy-since`), so that the next leader
    * knows them too. That is a write, so it is for workloads that a policy may roll back. Default: none.
@@ -61,6 +64,7 @@ export class KubernetesPlatform implements Platform {
 
   constructor(options: KubernetesOptions) {
     const { client, clock, random, log, epoch, nodeNamespace = "nightshift-system", backoff } = options;
+    const protectedNamespaces = new Set(options.protectedNamespaces ?? PROTECTED_NAMESPACES);
     this.#o = options;
     this.#caches = new Caches({
       client,
@@ -71,7 +75,7 @@ export class KubernetesPlatform implements Platform {
       ...(backoff === undefined ? {} : { backoff }),
     });
     this.#view = new ClusterView({ tables: this.#caches.tables, clock, nodeNamespace });
-    this.#carryOut = new Effects({ client, view: this.#view, clock, epoch }, random);
+    this.#carryOut = new Effects({ client, view: this.#view, clock, epoch, protectedNamespaces }, random);
   }
 
   /** Begins to follow the cluster; resolves when everything that exists has been read. Rejects when `signal` aborts first. */

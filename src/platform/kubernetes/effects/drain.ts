@@ -10,8 +10,6 @@ import { annotation, type Deps, type EffectOf, gone, type Handler, isReady, list
 const SPARE_PAUSE_MS = 500;
 /** What a cordon puts on a node: a pod that tolerates it would come back, again and again. */
 const UNSCHEDULABLE = "node.kubernetes.io/unschedulable";
-/** The cluster's own pods: no policy reaches them, and Nightshift may not write there. */
-const SYSTEM_NAMESPACE = "kube-system";
 
 /**
  * Evicts what can be moved away from a node, one pod after the other, each only while its workload can spare it. Nothing is
@@ -57,7 +55,10 @@ async function onNode(
   const reachable = node.status?.conditions?.some((condition) => condition.type === "Ready" && condition.status !== "Unknown") ?? false;
   const all = await list<Pod>(deps, "Pod", undefined, { fieldSelector: `spec.nodeName=${replica.name}` }, signal);
   const pods = all.filter(
-    (pod) => isMovable(pod) && (pod.metadata.deletionTimestamp === undefined || reachable) && pod.metadata.namespace !== SYSTEM_NAMESPACE,
+    (pod) =>
+      isMovable(pod) &&
+      (pod.metadata.deletionTimestamp === undefined || reachable) &&
+      !deps.protectedNamespaces.has(pod.metadata.namespace ?? ""),
   );
   // Whoever carries this out may stand on the node too: last, so that the rest is done by then.
   const own = (pod: Pod): number => (pod.metadata.namespace === replica.namespace ? 1 : 0);

@@ -13,6 +13,8 @@ export interface EffectDeps<View> {
    * write of an effect carries it, as `nightshift.dev/epoch`, and is bound to the resourceVersion that was read.
    */
   readonly epoch: () => number;
+  /** Namespaces in which nothing is touched. */
+  readonly protectedNamespaces: ReadonlySet<string>;
 }
 
 /** One kind of effect on Kubernetes. One file each. */

@@ -90,11 +90,13 @@ describe("Drain", () => {
     world.pod("static", { annotations: { "kubernetes.io/config.mirror": "x" } });
     world.pod("done", {}, {}, { phase: "Succeeded" });
     world.pod("dns", { namespace: "kube-system" });
+    world.pod("info", { namespace: "kube-public" });
+    world.pod("lease", { namespace: "kube-node-lease" });
     const ownerReferences = [{ apiVersion: "apps/v1", kind: "ReplicaSet", name: "tough", uid: "tough", controller: true }];
     world.pod("tough", { ownerReferences }, { tolerations: [{ operator: "Exists" }] });
     assert.deepEqual(await world.effects.observe(drain), { state: "NotApplied" });
     assert.match((await world.apply(drain)).message, /2 pods were evicted/);
-    assert.deepEqual(onNode(), ["agent-x", "static", "done", "dns", "tough"]);
+    assert.deepEqual(onNode(), ["agent-x", "static", "done", "dns", "info", "lease", "tough"]);
     assert.equal((await world.restarted().observe(drain)).state, "Applied");
     assert.ok(world.kube.writes.filter(({ method }) => method === "POST").every(({ path }) => path.endsWith("/eviction")));
   });
