@@ -12,6 +12,7 @@ import { TelemetryStore } from "../observe/store.ts";
 import { systemClock } from "../platform/host/clock.ts";
 import { systemRandom } from "../platform/host/random.ts";
 import { findAccess, type KubeAccess } from "../platform/kubernetes/access.ts";
+import { Backoff } from "../platform/kubernetes/backoff.ts";
 import { LeaderElection } from "../platform/kubernetes/election.ts";
 import { EventRecorder } from "../platform/kubernetes/events.ts";
 import { HttpKubeClient } from "../platform/kubernetes/http-client.ts";
@@ -184,10 +185,22 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   const stopping = new AbortController();
   const electionEnds = new AbortController();
   const elected = election.run(electionEnds.signal);
+  /** Tried again: to end the process because the API server is busy, or a connection was lost, would only be to begin anew. */
+  const takeOver = async (): Promise<void> => {
+    for (const backoff = new Backoff(random, { maxMs: 5_000 }); ; await sleep(clock, backoff.next(), stopping.signal)) {
+      try {
+        return await store.takeover();
+      } catch (error) {
+        const mayPass = error instanceof NightshiftError && error.code === "STORE_UNAVAILABLE" && election.leads;
+        if (!mayPass || stopping.signal.aborted) throw error;
+        onError(`cannot take over yet: ${messageOf(error)}`);
+      }
+    }
+  };
   const lead = async (): Promise<void> => {
     const led = await election.leading;
     log.info({ epoch: led }, `leading, under epoch ${led}`);
-    await store.takeover();
+    await takeOver();
     if (stopping.signal.aborted) return;
     const running = new Loop({
       store,
