@@ -11,7 +11,7 @@ import type { AuditEvent, Cluster } from "../cluster/cluster.ts";
 import { unusedPort } from "../support/ports.ts";
 
 export const SHOP = "shop";
-const OWN = "nightshift-system";
+export const OWN = "nightshift-system";
 const ACCOUNT = `system:serviceaccount:${OWN}:nightshift`;
 const TOKEN = "a-token-for-tests-only-1234567890";
 const CRDS = "deploy/chart/files/crds";
@@ -178,11 +178,15 @@ export class Operators {
     );
   }
 
-  /** What operators wrote, from the API server's audit log. */
+  /** What operators asked for, from the API server's audit log, whatever the answer was. */
+  requests(about: (event: AuditEvent) => boolean = () => true): AuditEvent[] {
+    return this.cluster.audit((event) => event.user.username === ACCOUNT && about(event));
+  }
+
+  /** What operators wrote. */
   writes(about: (event: AuditEvent) => boolean = () => true): AuditEvent[] {
-    return this.cluster.audit(
+    return this.requests(
       (event) =>
-        event.user.username === ACCOUNT &&
         ["create", "update", "patch", "delete"].includes(event.verb) &&
         event.objectRef?.resource !== "leases" &&
         (event.responseStatus?.code ?? 500) < 300 &&
