@@ -273,8 +273,13 @@ export type SignalRecord = z.output<typeof signalRecordSchema>;
 export type DiagnosisRecord = z.output<typeof diagnosisRecordSchema>;
 
 /** Whether somebody is yet to be told of an episode, or of its end. */
-export function owesPage(status: Pick<RemediationStatus, "page" | "storm">): boolean {
+export function owesPage(status: Partial<Pick<RemediationStatus, "page" | "storm">>): boolean {
   return [status.page, status.storm?.page].some((page) => page?.state === "Pending" || page?.state === "Resolving");
+}
+
+/** Whether an episode is over, as far as its status says, and nobody is yet to be told of it. */
+export function isSettled(status: Partial<Pick<RemediationStatus, "phase" | "page" | "storm">>): boolean {
+  return status.phase !== undefined && TERMINAL_PHASES.has(status.phase) && !owesPage(status);
 }
 
 /** Whether somebody was paged, and the incident is not over yet. */

@@ -1,6 +1,6 @@
 import { createHash } from "node:crypto";
 import { abandon, advance, currentAttempt, interferenceOf, type MachineDeps, withAttempt } from "../act/machine.ts";
-import { favouriteRung, nextRung, plan, rungName } from "../act/plan.ts";
+import { nextRung, plan, rungName } from "../act/plan.ts";
 import { Stopwatches } from "../act/stopwatches.ts";
 import { health } from "../act/verify.ts";
 import { messageOf, NightshiftError } from "../api/errors.ts";
@@ -222,7 +222,7 @@ export class Episodes {
     const workload = this.#world.workload(diagnosis.workload);
     let status = this.#initialStatus(decision);
     if (decision.action === "Act" && workload !== undefined) {
-      const attempt = this.#planAttempt(draft, this.#favourite(draft, policy), workload);
+      const attempt = this.#planAttempt(draft, this.#rungNow(draft, policy), workload);
       if (attempt instanceof NightshiftError) {
         decision = { ...decision, action: "Block", message: attempt.message };
         status = this.#escalated(draft, { ...status, reason: noPlanReason(attempt) }, attempt.message);
@@ -383,8 +383,9 @@ export class Episodes {
     }
   }
 
-  #favourite({ spec }: Remediation, policy: RemediationPolicy): number {
-    return favouriteRung(policy, spec.ladder, spec.diagnosis.rootCauseKey, this.#world.remediations.list());
+  /** Index of the rung that the episode would begin now. */
+  #rungNow({ spec, status }: Remediation, policy: RemediationPolicy): number {
+    return this.#world.rungNow(policy, spec.ladder, spec.diagnosis.rootCauseKey, status.attempts);
   }
 
   /** The next attempt, or why there can be none. What worked last may be no way for this target: then it is the first rung. */
@@ -487,9 +488,7 @@ export class Episodes {
     const stormChanged = storm !== remediation.status.storm;
     if (stormChanged && storm !== undefined) remediation = { ...remediation, status: { ...remediation.status, storm } };
     if (decision.action === "Act") {
-      const { ladder } = remediation.spec;
-      const rung = nextRung(ladder, remediation.status.attempts, this.#favourite(remediation, policy)) ?? ladder.length - 1;
-      return this.#beginAttempt(remediation, rung, decision, records);
+      return this.#beginAttempt(remediation, this.#rungNow(remediation, policy), decision, records);
     }
     if (decision.action === "Observe") {
       await this.#recorder.write(records);

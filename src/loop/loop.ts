@@ -1,6 +1,6 @@
 import { messageOf } from "../api/errors.ts";
 import { targetKey, type TargetRef } from "../api/meta.ts";
-import { isOpenIncident, isTerminal, owesPage, type Phase } from "../api/remediation.ts";
+import { isOpenIncident, isSettled, isTerminal, type Phase } from "../api/remediation.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
 import type { Alert, Signal } from "../api/signal.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
@@ -117,7 +117,7 @@ export class Loop {
         message: `nightshift began on platform ${platform.name} with ${this.#world.policies.list().length} policies`,
       },
     ]);
-    const unfinished = this.#world.remediations.list().filter((r) => !isTerminal(r) || owesPage(r.status));
+    const unfinished = this.#world.remediations.list().filter((r) => !isSettled(r.status));
     // A crash can have come between storing a decision and its record: what is taken up again is put on record again.
     await this.#recorder.write(
       unfinished.map((r) =>
@@ -136,11 +136,8 @@ export class Loop {
     this.#world.alerts.put(alerts.alerts());
     this.#unsubscribe.push(alerts.onChange((changed) => this.#onAlerts(changed)));
     this.#unsubscribe.push(platform.onChange((workload) => this.#onWorkload(workload)));
-    for (const remediation of unfinished) {
-      this.#world.takeUp(remediation);
-      this.#queue.add(objectKey(remediation));
-    }
-    for (const remediation of this.#world.remediations.list().filter((r) => isTerminal(r) && isOpenIncident(r.status))) {
+    const incidents = this.#world.remediations.list().filter((r) => isTerminal(r) && isOpenIncident(r.status));
+    for (const remediation of [...unfinished, ...incidents]) {
       this.#world.takeUp(remediation);
       this.#queue.add(objectKey(remediation));
     }

@@ -1,7 +1,7 @@
 import type { RemediationApproval } from "../api/approval.ts";
 import { sameTarget, targetKey, type TargetRef } from "../api/meta.ts";
-import type { RemediationPolicy } from "../api/policy.ts";
-import type { Remediation } from "../api/remediation.ts";
+import type { RemediationPolicy, Rung } from "../api/policy.ts";
+import type { Attempt, Remediation, StepRecord } from "../api/remediation.ts";
 import type { Runbook } from "../api/runbook.ts";
 import type { Alert, Diagnosis, Signal } from "../api/signal.ts";
 import { timeMs } from "../api/time.ts";
@@ -224,6 +224,12 @@ export class World {
       .flatMap((r) => (r.metadata.uid === self?.metadata.uid ? (self === undefined ? [] : [self]) : holds(r) ? [r] : []));
   }
 
+  /** Index of the rung that an episode would begin now: the last one where all were tried. */
+  rungNow(policy: RemediationPolicy | undefined, ladder: readonly Rung[], rootCauseKey: string, attempts: readonly Attempt[]): number {
+    const favourite = policy === undefined ? 0 : favouriteRung(policy, ladder, rootCauseKey, this.remediations.list());
+    return nextRung(ladder, attempts, favourite) ?? ladder.length - 1;
+  }
+
   /** The effects of the rung that would be begun, or of the step that would be next. */
   #effects(
     phase: "Start" | "Step",
@@ -232,20 +238,18 @@ export class World {
     rootCauseKey: string,
   ): Pick<GateContext, "effects"> {
     const ladder = self?.spec.ladder ?? policy?.spec.ladder ?? [];
-    const last = self?.status.attempts.at(-1);
     if (phase === "Step") {
-      const step = last?.steps.find(({ state }) => state === "Pending" || state === "Intended");
+      const step = stepNow(self);
       return step === undefined ? {} : { effects: new Set(EFFECTS_OF[step.type]) };
     }
-    const favourite = policy === undefined ? 0 : favouriteRung(policy, ladder, rootCauseKey, this.remediations.list());
-    const rung = ladder[nextRung(ladder, self?.status.attempts ?? [], favourite) ?? ladder.length - 1];
+    const rung = ladder[this.rungNow(policy, ladder, rootCauseKey, self?.status.attempts ?? [])];
     const namespace = self?.metadata.namespace ?? policy?.metadata.namespace ?? "";
     return rung === undefined ? {} : { effects: effectsOf(rung, namespace, this.runbook) };
   }
 
   /** The replica of the step that would be next, where that is not the episode's own target. */
   #stepReplica(self: Remediation | undefined, workload: Workload | undefined): Pick<GateContext, "stepReplica"> {
-    const step = self?.status.attempts.at(-1)?.steps.find(({ state }) => state === "Pending" || state === "Intended");
+    const step = stepNow(self);
     const replica = step?.target === undefined ? undefined : workload?.replicas.find(({ ref }) => ref.uid === step.target?.uid);
     return replica === undefined ? {} : { stepReplica: replica };
   }
@@ -267,6 +271,11 @@ export class World {
     this.#metrics.room(room, (this.clock.monotonic() - begin) / 1000);
     return result;
   }
+}
+
+/** The step of an episode that would be next. */
+function stepNow(self: Remediation | undefined): StepRecord | undefined {
+  return self?.status.attempts.at(-1)?.steps.find(({ state }) => state === "Pending" || state === "Intended");
 }
 
 /** The signal that began an episode, as a signal again. */

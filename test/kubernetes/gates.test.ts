@@ -7,11 +7,8 @@ import type { BlockReason } from "../../src/api/remediation.ts";
 import { GATES } from "../../src/decide/gates.ts";
 import type { Replica } from "../../src/ports/platform.ts";
 import { Cluster } from "../cluster/cluster.ts";
-import { FAKE_NODE_ANNOTATION } from "../cluster/components.ts";
 import { lacking } from "../cluster/requirements.ts";
-import { deployment, KubeLoop, service, SHOP, stepsOf, story } from "./support.ts";
-
-const FAKE = { spec: { nodeSelector: { type: "kwok" }, tolerations: [{ key: FAKE_NODE_ANNOTATION, operator: "Exists" }] } };
+import { deployment, FAKE, KubeLoop, service, SHOP, stepsOf, story } from "./support.ts";
 
 /** What a case works on: a Deployment of three pods with a policy of the same name. */
 interface Stage {

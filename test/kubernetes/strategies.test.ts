@@ -5,12 +5,8 @@ import { after, before, describe, it } from "node:test";
 import { FIELD_MANAGER, MARKS } from "../../src/platform/kubernetes/marks.ts";
 import type { HorizontalPodAutoscaler, Node, Owner, Pod } from "../../src/platform/kubernetes/objects.ts";
 import { Cluster } from "../cluster/cluster.ts";
-import { FAKE_NODE_ANNOTATION } from "../cluster/components.ts";
 import { lacking } from "../cluster/requirements.ts";
-import { deployment, KubeLoop, OWN, service, SHOP, statefulSet, stepsOf, story } from "./support.ts";
-
-/** For pods on the nodes that kwok plays. */
-const FAKE = { spec: { nodeSelector: { type: "kwok" }, tolerations: [{ key: FAKE_NODE_ANNOTATION, operator: "Exists" }] } };
+import { deployment, FAKE, KubeLoop, OWN, service, SHOP, statefulSet, stepsOf, story } from "./support.ts";
 
 describe("strategies on a real cluster", { skip: lacking({ nodes: true, tools: ["kube", "kwok", "helm"] }) }, () => {
   let cluster: Cluster;

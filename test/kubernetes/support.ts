@@ -20,6 +20,7 @@ import { NO_METRICS } from "../../src/record/metrics.ts";
 import type { Page } from "../../src/record/paging.ts";
 import type { Cluster } from "../cluster/cluster.ts";
 import { BUSYBOX_IMAGE } from "../cluster/cluster.ts";
+import { FAKE_NODE_ANNOTATION } from "../cluster/components.ts";
 import { MemoryStore } from "../support/memory-store.ts";
 
 /** The namespace of the workloads in these tests. */
@@ -55,6 +56,9 @@ async function installChart(cluster: Cluster): Promise<void> {
 
 /** How long an episode may take (ms): the machine may have much else to do. */
 const EPISODE_MS = 240_000;
+
+/** For pods on the nodes that kwok plays. */
+export const FAKE = { spec: { nodeSelector: { type: "kwok" }, tolerations: [{ key: FAKE_NODE_ANNOTATION, operator: "Exists" }] } };
 
 export type PodTemplate = { readonly container?: object; readonly spec?: object };
 

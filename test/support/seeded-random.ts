@@ -1,3 +1,4 @@
+import { uuidOf } from "../../src/platform/sim/random.ts";
 import type { Random } from "../../src/ports/random.ts";
 
 /** The same numbers for the same seed, on every machine: mulberry32 (Tommy Ettinger, public domain). */
@@ -9,11 +10,5 @@ export function seededRandom(seed = 1): Random {
     mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
     return ((mixed ^ (mixed >>> 14)) >>> 0) / 2 ** 32;
   };
-  return {
-    next,
-    uuid: () =>
-      "xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx".replace(/[xy]/g, (digit) =>
-        Math.floor(digit === "x" ? next() * 16 : 8 + next() * 4).toString(16),
-      ),
-  };
+  return { next, uuid: () => uuidOf(next) };
 }

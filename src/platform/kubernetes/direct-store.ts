@@ -6,11 +6,8 @@ import { describeKey, validated } from "../admission.ts";
 import type { KubeClient, KubeRequest } from "./client.ts";
 import { isForbidden, isNotFound } from "./errors.ts";
 import { FIELD_MANAGER } from "./marks.ts";
-import type { KubeList } from "./objects.ts";
 import { storeError } from "./store-errors.ts";
-import { collectionOf, pathOf, readResource, writtenResource, type RawResource } from "./store-objects.ts";
-
-const PAGE_SIZE = 500;
+import { collectionOf, listAll, pathOf, readResource, writtenResource, type RawResource } from "./store-objects.ts";
 
 /**
  * Nightshift's resources straight from the API server: for commands, which look once and go. Rejects as `Store` does, and
@@ -37,22 +34,14 @@ export class DirectStore implements Pick<Store, "get" | "list" | "create"> {
 
   async list<K extends Kind>(kind: K, namespace?: string): Promise<readonly ResourceOf[K][]> {
     const found: ResourceOf[K][] = [];
-    let next: string | undefined;
-    do {
-      const page: KubeList<RawResource> & { readonly metadata?: { readonly continue?: string } } = await this.#ask(
-        { method: "GET", path: collectionOf(kind, namespace), query: { limit: PAGE_SIZE, continue: next } },
-        describeKey(kind, namespace ?? "*", "*"),
-      );
-      for (const raw of page.items ?? []) {
-        try {
-          found.push(readResource(kind, raw));
-        } catch (error) {
-          if (!(error instanceof NightshiftError)) throw error;
-          this.#onUnreadable(`${describeKey(kind, raw.metadata.namespace ?? "", raw.metadata.name)} is left out: ${messageOf(error)}`);
-        }
+    for (const raw of await listAll((page) => this.#ask(page, describeKey(kind, namespace ?? "*", "*")), kind, namespace)) {
+      try {
+        found.push(readResource(kind, raw));
+      } catch (error) {
+        if (!(error instanceof NightshiftError)) throw error;
+        this.#onUnreadable(`${describeKey(kind, raw.metadata.namespace ?? "", raw.metadata.name)} is left out: ${messageOf(error)}`);
       }
-      next = page.metadata?.continue;
-    } while (next !== undefined && next !== "");
+    }
     return found;
   }
 

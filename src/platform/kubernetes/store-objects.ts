@@ -2,6 +2,7 @@ import { PLURALS } from "../../api/crd.ts";
 import { API_VERSION, CLUSTER_SCOPED, type Kind, type Metadata } from "../../api/meta.ts";
 import type { Resource, ResourceOf } from "../../api/resources.ts";
 import { deepFreeze, validated } from "../admission.ts";
+import type { KubeRequest } from "./client.ts";
 import type { Listed } from "./reflector.ts";
 
 /** One of Nightshift's resources, as the API server has it. */
@@ -17,6 +18,25 @@ export type ForeignMetadata = Readonly<Partial<Record<"finalizers" | "ownerRefer
 export function collectionOf(kind: Kind, namespace?: string): string {
   const within = namespace === undefined || CLUSTER_SCOPED.has(kind) ? "" : `/namespaces/${namespace}`;
   return `/apis/${API_VERSION}${within}/${PLURALS[kind]}`;
+}
+
+/** How many objects are asked for at once. */
+const PAGE_SIZE = 500;
+
+/** All objects of a kind, in one namespace or everywhere, page by page. Rejects as `request` does. */
+export async function listAll(
+  request: (page: KubeRequest) => Promise<{ readonly metadata?: { readonly continue?: string }; readonly items?: readonly RawResource[] }>,
+  kind: Kind,
+  namespace?: string,
+): Promise<RawResource[]> {
+  const all: RawResource[] = [];
+  let token: string | undefined;
+  do {
+    const page = await request({ method: "GET", path: collectionOf(kind, namespace), query: { limit: PAGE_SIZE, continue: token } });
+    all.push(...(page.items ?? []));
+    token = page.metadata?.continue === "" ? undefined : page.metadata?.continue;
+  } while (token !== undefined);
+  return all;
 }
 
 /** Path of one object. */

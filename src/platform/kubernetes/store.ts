@@ -1,7 +1,7 @@
 import { isDeepStrictEqual } from "node:util";
 import { messageOf, NightshiftError } from "../../api/errors.ts";
 import { API_VERSION, CLUSTER_SCOPED, KINDS, type Kind } from "../../api/meta.ts";
-import { owesPage, TERMINAL_PHASES, type Remediation } from "../../api/remediation.ts";
+import { isSettled, type Remediation } from "../../api/remediation.ts";
 import type { Resource, ResourceOf } from "../../api/resources.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Random } from "../../ports/random.ts";
@@ -15,7 +15,7 @@ import { Gate } from "./gate.ts";
 import { FIELD_MANAGER } from "./marks.ts";
 import { Reflector } from "./reflector.ts";
 import { storeError } from "./store-errors.ts";
-import { collectionOf, pathOf, readResource, writtenResource, type RawResource } from "./store-objects.ts";
+import { collectionOf, listAll, pathOf, readResource, writtenResource, type RawResource } from "./store-objects.ts";
 import { StoreSink } from "./store-sink.ts";
 
 /** What has not been heard of for this long is stale (ms). The API server's bookmarks come about once a minute. */
@@ -24,7 +24,6 @@ const STALE_MS = 150_000;
 const STAMPS = 16;
 /** Times that the first status of a new episode is tried, when somebody else writes to it in between. */
 const STATUS_TRIES = 3;
-const PAGE_SIZE = 500;
 /** Times that an object is read while everything is listed again and again. */
 const READS = 3;
 
@@ -327,23 +326,11 @@ export class KubernetesStore implements Store {
 
   /** Everything of a part, as it is now. */
   async #list({ kind, namespace }: Part): Promise<RawResource[]> {
-    const all: RawResource[] = [];
-    let token: string | undefined;
     try {
-      do {
-        const query = { limit: PAGE_SIZE, continue: token };
-        const page = await this.#request<{ metadata: { continue?: string }; items?: RawResource[] }>({
-          method: "GET",
-          path: collectionOf(kind, namespace),
-          query,
-        });
-        all.push(...(page.items ?? []));
-        token = page.metadata.continue === "" ? undefined : page.metadata.continue;
-      } while (token !== undefined);
+      return await listAll((page) => this.#request(page), kind, namespace);
     } catch (error) {
       throw storeError(error, kind);
     }
-    return all;
   }
 
   /**
@@ -396,7 +383,7 @@ export class KubernetesStore implements Store {
   async #takeOverOnce(raw: RawResource, namespace: string, name: string): Promise<void> {
     const { resourceVersion } = raw.metadata;
     const status = raw.status as Partial<Remediation["status"]> | undefined;
-    if (status?.phase !== undefined && TERMINAL_PHASES.has(status.phase) && !owesPage(status)) {
+    if (status !== undefined && isSettled(status)) {
       // How it ended counts all the same, for strikes and rests.
       const known = this.#cache.get("Remediation", resourceKey("Remediation", namespace, name));
       if (known?.metadata.resourceVersion !== resourceVersion) await this.#refresh("Remediation", namespace, name);

@@ -36,11 +36,15 @@ export function streamOf(seed: number, name: string): SimRandom {
       if (list.length === 0) throw new RangeError(`${name}: nothing to pick from`);
       return list[int(0, list.length - 1)] as T;
     },
-    uuid: () =>
-      "xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx".replace(/[xy]/g, (digit) =>
-        Math.floor(digit === "x" ? next() * 16 : 8 + next() * 4).toString(16),
-      ),
+    uuid: () => uuidOf(next),
   };
+}
+
+/** A version 4 UUID of numbers in [0, 1). */
+export function uuidOf(next: () => number): string {
+  return "xxxxxxxx-xxxx-4xxx-yxxx-xxxxxxxxxxxx".replace(/[xy]/g, (digit) =>
+    Math.floor(digit === "x" ? next() * 16 : 8 + next() * 4).toString(16),
+  );
 }
 
 /** Four words of a text (cyrb128, public domain). */

@@ -1,4 +1,4 @@
-import { isOpenIncident, isTerminal, owesPage } from "../../api/remediation.ts";
+import { isOpenIncident, isSettled } from "../../api/remediation.ts";
 import { durationMs } from "../../api/units.ts";
 import type { Loop } from "../../loop/loop.ts";
 import type { AuditRecord } from "../../record/audit.ts";
@@ -233,7 +233,7 @@ class Run implements Truth {
   #isOver(): boolean {
     return (
       this.#violations.length === 0 &&
-      this.api.list("Remediation").every((r) => isTerminal(r) && !owesPage(r.status) && !isOpenIncident(r.status)) &&
+      this.api.list("Remediation").every(({ status }) => isSettled(status) && !isOpenIncident(status)) &&
       this.monitoring.firing().size === 0
     );
   }

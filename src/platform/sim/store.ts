@@ -1,5 +1,5 @@
 import { NightshiftError } from "../../api/errors.ts";
-import { owesPage, TERMINAL_PHASES, type Remediation } from "../../api/remediation.ts";
+import { isSettled, type Remediation } from "../../api/remediation.ts";
 import type { Kind } from "../../api/meta.ts";
 import type { ResourceOf } from "../../api/resources.ts";
 import { sleep } from "../../ports/clock.ts";
@@ -119,7 +119,7 @@ export class SimStore implements Store {
         const epoch = this.#epoch();
         await this.#request(true, `take over Remediation ${metadata.namespace}/${metadata.name}`, () => {
           const current = this.#api.get("Remediation", metadata.namespace, metadata.name);
-          if (current === undefined || isOver(current)) return;
+          if (current === undefined || isSettled(current.status)) return;
           this.#api.update<"Remediation">({ ...current, status: { ...current.status, epoch } });
         });
       });
@@ -161,8 +161,4 @@ export class SimStore implements Store {
       throw error;
     }
   }
-}
-
-function isOver({ status }: Remediation): boolean {
-  return TERMINAL_PHASES.has(status.phase) && !owesPage(status);
 }
