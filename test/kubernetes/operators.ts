@@ -166,6 +166,14 @@ export class Operators {
     this.#firing.set(pod, Date.now());
   }
 
+  /** Waits until the episode about a pod is in a step that only waits. */
+  async pausing(pod: string): Promise<void> {
+    await this.cluster.until("the episode waits", async () => {
+      const [remediation] = await this.about(pod);
+      return remediation?.status.attempts[0]?.steps.some(({ type, state }) => type === "wait" && state === "Intended");
+    });
+  }
+
   /** The one episode about a pod, when it is over. */
   async ended(pod: string): Promise<Remediation> {
     return this.cluster.until(

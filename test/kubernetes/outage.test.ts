@@ -42,10 +42,7 @@ describe("an operator whose API server goes away", { skip: lacking({ nodes: fals
     const [first, second] = (await operators.pods()).map(({ metadata }) => metadata.name);
     assert.ok(first !== undefined && second !== undefined);
     operators.fire(first);
-    await cluster.until("the episode waits", async () => {
-      const [remediation] = await operators.about(first);
-      return remediation?.status.attempts[0]?.steps.some(({ type, state }) => type === "wait" && state === "Intended");
-    });
+    await operators.pausing(first);
     await cluster.apiserver.stop();
     const goneAt = performance.now();
     operators.fire(second);

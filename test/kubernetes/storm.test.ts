@@ -140,10 +140,7 @@ describe("an operator that the API server sends away with 429", { skip: lacking(
     const [first, second] = (await operators.pods()).map(({ metadata }) => metadata.name);
     assert.ok(first !== undefined && second !== undefined);
     operators.fire(first);
-    await cluster.until("the episode waits", async () => {
-      const [remediation] = await operators.about(first);
-      return remediation?.status.attempts[0]?.steps.some(({ type, state }) => type === "wait" && state === "Intended");
-    });
+    await operators.pausing(first);
     const { isOn, end } = await storm();
     await cluster.until("a storm", isOn);
     // Watches that are open would go on: new ones are refused, too.
