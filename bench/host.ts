@@ -6,6 +6,7 @@ import { pino } from "pino";
 import { type Running, readStack, startNightshift } from "../src/cli/nightshift.ts";
 import type { Platform } from "../src/ports/platform.ts";
 import type { AuditRecord } from "../src/record/audit.ts";
+import { NO_STORMS } from "../test/support/no-storms.ts";
 
 function freePort(): Promise<number> {
   return new Promise((done) => {
@@ -39,7 +40,7 @@ export async function startHost(idle: number, targets: number): Promise<Host> {
     join(dir, "stack.yaml"),
     JSON.stringify({
       listen: `127.0.0.1:${port}`,
-      resources: ["policy.yaml"],
+      resources: ["policy.yaml", "budget.yaml"],
       workloads: [
         ...Array.from({ length: idle }, (_, i) => workload(`idle-${i}`)),
         ...Array.from({ length: targets }, (_, i) => workload(`target-${i}`)),
@@ -60,6 +61,7 @@ export async function startHost(idle: number, targets: number): Promise<Host> {
       },
     }),
   );
+  writeFileSync(join(dir, "budget.yaml"), JSON.stringify(NO_STORMS));
   const firstEffect = new Map<string, number>();
   const records: AuditRecord[] = [];
   const wrap = {

@@ -3,6 +3,7 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type AuditEvent, Cluster } from "../test/cluster/cluster.ts";
+import { NO_STORMS } from "../test/support/no-storms.ts";
 import { webhookAlert, webhookBody } from "../test/support/webhook.ts";
 import { Measured } from "./kubernetes/child.ts";
 import type { SendOrder } from "./kubernetes/sender.ts";
@@ -188,7 +189,7 @@ export async function run(short: boolean, bin: string): Promise<BenchResult> {
     for (const file of readdirSync(crds)) await cluster.apply(readFileSync(join(crds, file), "utf8"));
     await cluster.kubectl(["wait", "--for=condition=Established", "crd", "--all"]);
     await cluster.apply([NAMESPACE, OURS].map((name) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name } })));
-    await cluster.apply([POLICY, ...[...mine, ...peers, "bound"].map(deployment)]);
+    await cluster.apply([POLICY, NO_STORMS, ...[...mine, ...peers, "bound"].map(deployment)]);
     await cluster.until(
       "every Deployment is available",
       async () => {
@@ -279,7 +280,7 @@ export async function run(short: boolean, bin: string): Promise<BenchResult> {
       name: "signal to the first write at the API server",
       method:
         `${rounds} alerts each, in turn, each on another Deployment of 2 pods (played by kwok) in one cluster with etcd, API server and controllers on this machine; ` +
-        `from the sending of Alertmanager's webhook to the answer of the write, by the API server's audit log. Nightshift's first write is the Remediation, the first effect what it then does to the pods. ` +
+        `from the sending of Alertmanager's webhook to the answer of the write, by the API server's audit log. A budget keeps the storm brake from holding so many that are ill. Nightshift's first write is the Remediation, the first effect what it then does to the pods. ` +
         `Peer: controller-runtime with leader election and a cache; it looks up the policy, asks Prometheus (a server that answers at once), and patches the Deployment: no record, no lock, no gate. ` +
         `Bound: one PATCH of a Deployment's annotation, sent in turn with them.`,
       rows: [...rows(0.5), ...rows(0.99)],

@@ -61,7 +61,7 @@ export async function run(short: boolean): Promise<BenchResult> {
   ];
   return {
     name: "webhook to first effect",
-    method: `${rounds} alerts, one after the other, each on another workload, ${IDLE} idle workloads beside them; client and server in one process; whole decision, durable record and durable intent included. Bound: a bare HTTP POST of the same body whose handler does one fdatasync of 1 KiB, in turn with it.`,
+    method: `${rounds} alerts, one after the other, each on another workload, ${IDLE} idle workloads beside them; client and server in one process; whole decision, durable record and durable intent included. A budget keeps the storm brake from holding so many that are ill. Bound: a bare HTTP POST of the same body whose handler does one fdatasync of 1 KiB, in turn with it.`,
     rows: [...row(0.5), ...row(0.99)],
   };
 }

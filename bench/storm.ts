@@ -42,7 +42,7 @@ export async function run(short: boolean): Promise<BenchResult> {
       throw new Error(`${perTarget.size} of ${TARGETS} targets have an episode, at most ${most} each`);
     return {
       name: "alert storm",
-      method: `${ALERTS} different alerts about ${TARGETS} workloads in payloads of ${BATCH}, spread over ${seconds} s. Fails when one is refused or a target has other than one episode. Ratio: memory over the size of the payloads.`,
+      method: `${ALERTS} different alerts about ${TARGETS} workloads in payloads of ${BATCH}, spread over ${seconds} s. A budget keeps the storm brake from holding them. Fails when one is refused or a target has other than one episode. Ratio: memory over the size of the payloads.`,
       rows: [
         { label: "alerts taken in", value: ALERTS, unit: "alerts" },
         { label: "time", value: took, unit: "s", ratio: took / seconds },

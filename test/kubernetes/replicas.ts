@@ -13,6 +13,7 @@ import { type AuditEvent, BUSYBOX_IMAGE, Cluster } from "../cluster/cluster.ts";
 import { writeKubeconfig } from "../cluster/kubeconfig.ts";
 import { Proxy } from "../cluster/proxy.ts";
 import { CLUSTER_VARIABLE } from "../cluster/state.ts";
+import { NO_STORMS } from "../support/no-storms.ts";
 import { unusedPort } from "../support/ports.ts";
 import { webhookAlert, webhookBody } from "../support/webhook.ts";
 import { Gateway } from "./gateway.ts";
@@ -152,10 +153,7 @@ export class Fleet {
       await cluster.kubectl(["wait", "--for=condition=Established", "--timeout=60s", "-f", crds]);
       await cluster.kubectl(["create", "namespace", OWN]);
       // Many are ill at once here, on one node, to see who acts: the storm brake would hold them, and is not what this is about.
-      const all = { workload: "100%", node: "100%", zone: "100%", namespace: "100%", cluster: "100%" };
-      await cluster.apply([
-        { apiVersion: API_VERSION, kind: "RemediationBudget", metadata: { name: "no-storms" }, spec: { stormBrake: all } },
-      ]);
+      await cluster.apply([NO_STORMS]);
       const { stdout } = await cluster.exec(["helm", "template", "nightshift", join(root, "deploy/chart"), "-n", OWN]);
       const manifests = parseAllDocuments(stdout).map((document) => document.toJS() as { readonly kind: string } | null);
       await cluster.apply(manifests.filter((manifest) => manifest !== null && INSTALLED.has(manifest.kind)));
