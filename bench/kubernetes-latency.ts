@@ -173,7 +173,8 @@ async function rolledOut(cluster: Cluster, name: string): Promise<void> {
 export async function run(short: boolean, bin: string): Promise<BenchResult> {
   const rounds = short ? 20 : 120;
   const dir = mkdtempSync(join(tmpdir(), "nightshift-bench-"));
-  const cluster = await Cluster.start({ fakeNodes: 4 });
+  // Room for two pods, and one more while they are renewed, of every Deployment: a node takes 110.
+  const cluster = await Cluster.start({ fakeNodes: short ? 4 : 8 });
   const trail = new Trail(cluster.apiserver.auditLog);
   const started: Measured[] = [];
   const start = (argv: readonly string[], env: NodeJS.ProcessEnv = {}): Measured => {
