@@ -272,16 +272,20 @@ export class KubeLoop {
     return (await this.store.list("Remediation")).filter((r) => r.spec.policy.name === policy);
   }
 
-  /** Waits until the policy's newest episode is as `what` wants it. */
-  async episode(policy: string, what: (remediation: Remediation) => boolean = isTerminal): Promise<Remediation> {
+  /**
+   * Waits until an episode of the policy is as `what` wants it, by default until its newest has ended; the newest of several.
+   * Signals of one millisecond make episodes of which none is newer: one that is not wanted must not hide the one that is.
+   */
+  async episode(policy: string, what?: (remediation: Remediation) => boolean): Promise<Remediation> {
     let newest: Remediation | undefined;
     try {
       return await this.cluster.until(
         `an episode of ${policy}`,
         async () => {
           const all = await this.remediations(policy);
-          newest = all.toSorted((x, y) => (x.spec.startedAt < y.spec.startedAt ? 1 : -1))[0];
-          return newest !== undefined && what(newest) && newest;
+          const byAge = all.toSorted((x, y) => y.spec.startedAt.localeCompare(x.spec.startedAt));
+          newest = byAge[0];
+          return what === undefined ? newest !== undefined && isTerminal(newest) && newest : byAge.find(what);
         },
         EPISODE_MS,
       );
