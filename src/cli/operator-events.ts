@@ -1,16 +1,41 @@
 import { API_VERSION } from "../api/meta.ts";
 import type { Remediation } from "../api/remediation.ts";
 import type { KubeEvent } from "../platform/kubernetes/events.ts";
+import type { Clock } from "../ports/clock.ts";
 import type { AuditRecord } from "../record/audit.ts";
 
 /** Outcomes and phases that people should look at. */
 const WARNING = /^(Failed|Escalated|Ineffective|Inconclusive)$/;
 
+/** How often it is looked whether an episode is there (ms), and how many times. */
+const LOOK_MS = 100;
+const LOOKS = 100;
+
+/**
+ * Tells audit records as events. The first records of an episode can be durable before the API server has answered that
+ * it has the episode: `kubectl describe` finds events by their object's uid, so they wait for it, ten seconds at most.
+ */
+export function eventTeller(options: {
+  readonly clock: Clock;
+  readonly remediation: (key: string) => Remediation | undefined;
+  readonly policyUid: (key: string) => string | undefined;
+  readonly tell: (event: KubeEvent) => void;
+}): (record: AuditRecord) => void {
+  const { clock, remediation, policyUid, tell } = options;
+  const look = (record: AuditRecord, looks: number): void => {
+    const event = eventOf(record, remediation, policyUid);
+    if (event === undefined) return;
+    if (event.regarding.uid !== undefined || event.regarding.kind !== "Remediation" || looks === 0) return tell(event);
+    clock.after(LOOK_MS, () => look(record, looks - 1), { background: true });
+  };
+  return (record) => look(record, LOOKS);
+}
+
 /**
  * The Kubernetes event that tells an audit record where `kubectl describe` shows it: on the episode, or on the policy where
  * there is none. Undefined for records that say nothing new there.
  */
-export function eventOf(
+function eventOf(
   record: AuditRecord,
   remediation: (key: string) => Remediation | undefined,
   policyUid: (key: string) => string | undefined,

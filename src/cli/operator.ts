@@ -25,7 +25,7 @@ import { NightshiftMetrics } from "../server/metrics.ts";
 import { type RunningServer, startServer } from "../server/server.ts";
 import { anyOf, type Authenticator, mountedTokenCheck } from "../server/token.ts";
 import { readOperatorConfig, type OperatorConfig } from "./operator-config.ts";
-import { eventOf } from "./operator-events.ts";
+import { eventTeller } from "./operator-events.ts";
 import { receiverOf } from "./receivers.ts";
 import { version } from "./version.ts";
 
@@ -202,6 +202,12 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
     log.info({ epoch: led }, `leading, under epoch ${led}`);
     await takeOver();
     if (stopping.signal.aborted) return;
+    const tell = eventTeller({
+      clock,
+      remediation: (key) => running.world.remediations.get(key),
+      policyUid: (key) => running.world.policies.get(key)?.metadata.uid,
+      tell: (event) => events.record(event),
+    });
     const running = new Loop({
       store,
       platform,
@@ -214,12 +220,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
       random,
       onError,
       onRecord: (record) => {
-        const event = eventOf(
-          record,
-          (key) => running.world.remediations.get(key),
-          (key) => running.world.policies.get(key)?.metadata.uid,
-        );
-        if (event !== undefined) events.record(event);
+        tell(record);
         options.onRecord?.(record);
       },
     });
