@@ -308,6 +308,9 @@ class StepRun {
   }
 
   async #poll(): Promise<Progress> {
+    // What cannot be seen yet is neither ready nor gone.
+    const stale = this.#deps.platform.staleness?.();
+    if (stale !== undefined && !this.#rungTimeUp()) return this.#heldBack(stale);
     const context = this.#context();
     const interference = this.#undoing ? undefined : interferenceOf(context);
     if (interference !== undefined) {

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Harness } from "../../test/support/harness.ts";
-import type { Platform } from "../ports/platform.ts";
+import type { Platform, Workload } from "../ports/platform.ts";
 
 /** A workload on a platform that tells what its replicas are made from, as a cluster does. */
 async function rolling(spec: Record<string, unknown> = {}, extra: object = {}) {
@@ -232,6 +232,33 @@ describe("a view of the world that is out of date", () => {
     assert.deepEqual(h.platform.log, ["StartReplacement"]);
     state.staleness = undefined;
     assert.ok(await h.until(() => h.platform.log.includes("RemoveReplacement")));
+    await h.stop();
+  });
+
+  it("takes nothing for gone that it cannot see yet", async () => {
+    const { h, replica } = await rolling();
+    let before: readonly Workload[] | undefined;
+    const wrap = (platform: Platform): Platform => ({
+      name: platform.name,
+      effects: platform.effects,
+      workloads: () => before ?? platform.workloads(),
+      onChange: (listener) => platform.onChange(listener),
+      observe: (effect) => platform.observe(effect),
+      apply: async (effect, signal) => {
+        // What is seen stays as it was before the effect.
+        before = effect.type === "StartReplacement" ? structuredClone(platform.workloads()) : before;
+        return platform.apply(effect, signal);
+      },
+      staleness: () => (before === undefined ? undefined : "what was written itself has not been heard of"),
+    });
+    await h.start({ platform: wrap });
+    h.fire("Ill", { replica });
+    await h.until(() => h.platform.log.includes("StartReplacement"));
+    await h.pass(90_000, 1_000);
+    assert.deepEqual(h.platform.log, ["StartReplacement"]);
+    before = undefined;
+    assert.ok(await h.until(() => h.platform.log.includes("Stop")));
+    assert.ok(!h.platform.log.includes("RemoveReplacement"));
     await h.stop();
   });
 });

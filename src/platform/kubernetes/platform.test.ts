@@ -76,6 +76,30 @@ describe("KubernetesPlatform", () => {
     await stop();
   });
 
+  it("is out of date as long as it has not heard of what it has written itself", async () => {
+    const { world, platform, stop } = await started({ backoff: { baseMs: 40_000, maxMs: 40_000, jitter: 0 } });
+    const [workload] = platform.workloads();
+    const effect = { id: "shop/r/0/0", type: "StartReplacement", workload: workload!.ref, replaces: workload!.replicas[0]!.ref } as const;
+    // The watches break twice within a second, and rest.
+    world.kube.breakWatches();
+    await world.clock.advance(200);
+    world.kube.breakWatches();
+    const timeout = new AbortController();
+    const cutOff = assert.rejects(platform.apply(effect, timeout.signal));
+    await world.clock.advance(5_000);
+    timeout.abort();
+    await cutOff;
+    assert.equal((await platform.observe(effect)).state, "Applied");
+    const replacement = () => platform.workloads()[0]?.replicas.find((r) => r.startedBy === effect.id);
+    assert.equal(replacement(), undefined);
+    assert.equal(platform.fresh(), true);
+    assert.match(platform.staleness() ?? "", /what was written to a Pod/);
+    for (let i = 0; i < 90; i++) await world.clock.advance(1_000);
+    assert.notEqual(replacement(), undefined);
+    assert.equal(platform.staleness(), undefined);
+    await stop();
+  });
+
   it("knows only the namespaces that it is given", async () => {
     const { world, platform, stop } = await started({ namespaces: ["other"] });
     assert.deepEqual(platform.workloads(), []);

@@ -129,8 +129,11 @@ export class KubernetesPlatform implements Platform {
   }
 
   staleness(): string | undefined {
-    if (this.fresh()) return undefined;
-    return `nothing was heard of the API server for more than ${MAX_AGE_MS / 1000} s: what is known of the cluster may be out of date`;
+    if (!this.fresh())
+      return `nothing was heard of the API server for more than ${MAX_AGE_MS / 1000} s: what is known of the cluster may be out of date`;
+    const owed = this.#view.owed();
+    if (owed.length === 0) return undefined;
+    return `what was written to a ${owed.join(" and a ")} has not been heard of again: what is known of the cluster is out of date`;
   }
 
   async #markHealthy(signal: AbortSignal): Promise<void> {

@@ -564,4 +564,21 @@ describe("autoscalers, GitOps and nodes", () => {
     await wait;
     await world.kube.view.reached("Pod", resourceVersion, new AbortController().signal);
   });
+
+  it("owes what a wait was cut off from, until it is known or a server that lost its history can never tell of it", async () => {
+    const world = new KubeWorld();
+    world.pod("a");
+    world.kube.feeding = false;
+    world.kube.change("Pod", "shop", "a", { metadata: { labels: { x: "y" } } });
+    const { resourceVersion } = world.kube.get("Pod", "shop", "a")!.metadata;
+    assert.deepEqual(world.kube.view.owed(), []);
+    await assert.rejects(world.kube.view.reached("Pod", resourceVersion, AbortSignal.abort()));
+    assert.deepEqual(world.kube.view.owed(), ["Pod"]);
+    world.kube.catchUp();
+    assert.deepEqual(world.kube.view.owed(), []);
+    await assert.rejects(world.kube.view.reached("Pod", `${resourceVersion}0`, AbortSignal.abort()));
+    assert.deepEqual(world.kube.view.owed(), ["Pod"]);
+    await world.clock.advance(300_000);
+    assert.deepEqual(world.kube.view.owed(), []);
+  });
 });

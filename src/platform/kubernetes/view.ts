@@ -54,6 +54,9 @@ class Groups<V> {
 }
 const EMPTY_SET: ReadonlySet<never> = new Set();
 
+/** An API server restored from a backup never tells of what was written before: after this time it is given up (ms). */
+const OWED_MS = 300_000;
+
 /**
  * What a pod belongs to, of what it says itself: the ReplicaSet that it was detached from, its controller, or nothing.
  * The rest of the way up is looked for when it is needed, so that it does not matter in which order objects come in.
@@ -106,6 +109,8 @@ export class ClusterView {
   readonly #dirty = new Set<string>();
   #list: readonly Workload[] | undefined;
   readonly #listeners = new Set<(workload: TargetRef) => void>();
+  /** What waits of `reached` were cut off from, and when (monotonic ms). */
+  readonly #owed = new Map<RecordKind, { readonly resourceVersion: string; readonly since: number }>();
   /** Roots that listeners were not told of yet. */
   readonly #untold = new Set<string>();
   #telling = false;
@@ -157,11 +162,10 @@ export class ClusterView {
   /**
    * Resolves when everything of a kind is known up to a resourceVersion, so that what follows sees what was just written:
    * an object that is not there then has gone since, and is not one that the watch has yet to tell of. Rejects with the
-   * signal's reason when it aborts first.
+   * signal's reason when it aborts first: the view owes it from then on. See `owed`.
    */
   reached(kind: RecordKind, resourceVersion: string, signal: AbortSignal): Promise<void> {
-    const table = this.#tables[kind];
-    const isKnown = (): boolean => table.resourceVersion !== undefined && isAtLeast(table.resourceVersion, resourceVersion);
+    const isKnown = (): boolean => this.#isKnown(kind, resourceVersion);
     if (isKnown()) return Promise.resolve();
     return new Promise((resolve, reject) => {
       const end = (): void => {
@@ -170,9 +174,10 @@ export class ClusterView {
       };
       const abort = (): void => {
         end();
+        this.#owe(kind, resourceVersion);
         reject(signal.reason instanceof Error ? signal.reason : new Error("aborted"));
       };
-      const unsubscribe = table.onProgress(() => {
+      const unsubscribe = this.#tables[kind].onProgress(() => {
         if (!isKnown()) return;
         end();
         resolve();
@@ -180,6 +185,28 @@ export class ClusterView {
       if (signal.aborted) abort();
       else signal.addEventListener("abort", abort, { once: true });
     });
+  }
+
+  /**
+   * Kinds of which the view does not know yet what was certainly written: a wait of `reached` was cut off while a watch
+   * rested. What is not there then may only not have been heard of.
+   */
+  owed(): readonly RecordKind[] {
+    const now = this.#clock.monotonic();
+    for (const [kind, { resourceVersion, since }] of this.#owed)
+      if (this.#isKnown(kind, resourceVersion) || now - since >= OWED_MS) this.#owed.delete(kind);
+    return [...this.#owed.keys()];
+  }
+
+  #owe(kind: RecordKind, resourceVersion: string): void {
+    const before = this.#owed.get(kind)?.resourceVersion;
+    const newest = before !== undefined && isAtLeast(before, resourceVersion) ? before : resourceVersion;
+    this.#owed.set(kind, { resourceVersion: newest, since: this.#clock.monotonic() });
+  }
+
+  #isKnown(kind: RecordKind, resourceVersion: string): boolean {
+    const known = this.#tables[kind].resourceVersion;
+    return known !== undefined && isAtLeast(known, resourceVersion);
   }
 
   /** Revisions that are healthy and not marked as such yet. */

@@ -6,6 +6,8 @@ import type { SimWorkload } from "./world.ts";
 
 /** How long nothing may be heard of the API server before what is known counts as out of date (ms): as the Kubernetes platform has it. */
 const MAX_AGE_MS = 180_000;
+/** How long news that a wait was cut off from are waited for (ms): as the Kubernetes platform has it. */
+const OWED_MS = 300_000;
 
 interface Shown {
   readonly workload: Workload;
@@ -24,6 +26,8 @@ export class OperatorView {
   #list: readonly Workload[] | undefined;
   #heardAt: number;
   #onArrival: (() => void)[] = [];
+  /** What waits of `reached` were cut off from, by workload. */
+  readonly #owed = new Map<string, { readonly version: number; readonly since: number }>();
 
   constructor(process: SimProcess, delivery: Delivery) {
     this.#process = process;
@@ -65,8 +69,14 @@ export class OperatorView {
   }
 
   staleness(): string | undefined {
-    if (this.ageMs() <= MAX_AGE_MS) return undefined;
-    return `nothing was heard of the API server for more than ${MAX_AGE_MS / 1000} s: what is known of the cluster may be out of date`;
+    if (this.ageMs() > MAX_AGE_MS)
+      return `nothing was heard of the API server for more than ${MAX_AGE_MS / 1000} s: what is known of the cluster may be out of date`;
+    for (const [uid, { version, since }] of this.#owed) {
+      if (this.versionOf(uid) < version && this.#process.monotonic() - since < OWED_MS)
+        return "what was written has not been heard of again: what is known of the cluster is out of date";
+      this.#owed.delete(uid);
+    }
+    return undefined;
   }
 
   /** How long ago it was heard of the API server (ms). */
@@ -82,7 +92,10 @@ export class OperatorView {
   /** Resolves when a workload is known as it was at `version`; rejects when `signal` aborts first. */
   async reached(uid: string, version: number, signal: AbortSignal): Promise<void> {
     while (this.versionOf(uid) < version) {
-      if (signal.aborted) throw signal.reason;
+      if (signal.aborted) {
+        this.#owed.set(uid, { version, since: this.#process.monotonic() });
+        throw signal.reason;
+      }
       await new Promise<void>((resolve) => {
         this.#onArrival.push(resolve);
         signal.addEventListener("abort", () => resolve(), { once: true });
