@@ -287,4 +287,23 @@ describe("the election", () => {
     b.stop();
     await pass(clock, 1_000);
   });
+
+  it("does not storm an API server that it cannot reach once the lease of another has expired", async () => {
+    const api = new Api();
+    const clock = new ManualClock();
+    const leader = join(api, clock, "a");
+    await pass(clock, 1_000);
+    const waits = join(api, clock, "b");
+    await pass(clock, 5_000);
+    leader.way.cut = waits.way.cut = true;
+    const before = waits.errors.length;
+    await pass(clock, 120_000);
+    const tries = waits.errors.length - before;
+    assert.ok(tries >= 50 && tries <= 70, `${tries} tries in two minutes, which is one in two seconds`);
+    waits.way.cut = false;
+    await pass(clock, 3_000);
+    assert.ok(leads(waits), "and it is soon there when the API server is back");
+    waits.stop();
+    await pass(clock, 1_000);
+  });
 });

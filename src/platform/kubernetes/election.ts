@@ -2,6 +2,7 @@ import { messageOf, NightshiftError } from "../../api/errors.ts";
 import { microTime } from "../../api/time.ts";
 import { sleep, type Clock } from "../../ports/clock.ts";
 import type { Random } from "../../ports/random.ts";
+import { Backoff } from "./backoff.ts";
 import type { KubeClient } from "./client.ts";
 import { isAlreadyExists, isConflict, isNotFound } from "./errors.ts";
 import { MARKS } from "./marks.ts";
@@ -12,6 +13,8 @@ const LEASE_SECONDS = 15;
 const RENEW_DEADLINE_MS = 10_000;
 /** From one try to the next (ms). */
 const RETRY_MS = 2_000;
+/** The same after the first try in a row that failed: a connection that has broken is opened again at once. */
+const FIRST_RETRY_MS = 100;
 /** One request about the lease may take this long (ms), so that several tries fit into the deadline. */
 const REQUEST_MS = 4_000;
 /** On the leader's pod: the Service that takes signals selects by it. */
@@ -119,13 +122,18 @@ export class LeaderElection {
     // A change of the lease is news for whoever waits below.
     let wake = (): void => {};
     const watching = this.#watch(ends, () => wake());
+    // A lease that has expired may be taken at once, again and again: what fails must be kept from being tried so.
+    const backoff = new Backoff(this.#o.random, { baseMs: FIRST_RETRY_MS, maxMs: RETRY_MS, jitter: 0.2 });
     try {
       while (!signal.aborted) {
-        if (await this.#tried()) return true;
+        const tried = await this.#tried();
+        if (tried === "Acquired") return true;
+        if (tried === "Held") backoff.reset();
+        const pauseMs = tried === "Held" ? this.#untilNextTry() : backoff.next();
         await new Promise<void>((resolve) => {
           const pause = new AbortController();
           wake = () => pause.abort();
-          void sleep(this.#o.clock, this.#untilNextTry(), AbortSignal.any([ends, pause.signal])).then(resolve);
+          void sleep(this.#o.clock, pauseMs, AbortSignal.any([ends, pause.signal])).then(resolve);
         });
       }
       return false;
@@ -135,16 +143,16 @@ export class LeaderElection {
     }
   }
 
-  async #tried(): Promise<boolean> {
+  async #tried(): Promise<"Acquired" | "Held" | "Failed"> {
     try {
-      return await this.#tryToAcquire();
+      return (await this.#tryToAcquire()) ? "Acquired" : "Held";
     } catch (error) {
       if (!isConflict(error) && !isAlreadyExists(error)) this.#o.onError(`the lease ${this.#o.lease}: ${messageOf(error)}`);
-      return false;
+      return "Failed";
     }
   }
 
-  /** Until the lease may be taken, where somebody holds it and does not renew it; else until it is looked at again (ms). */
+  /** Until the lease may be taken, where somebody holds it and does not renew it, or until it is looked at again (ms). */
   #untilNextTry(): number {
     const { clock, random } = this.#o;
     const poll = RETRY_MS * (1 + 0.2 * random.next());
