@@ -54,6 +54,7 @@ const GATE_RETRY_MS = 1_000;
 /** Gates that say that a person wants the hands off: the attempt ends. The others are waited for until the rung's time is up. */
 const HANDS_OFF: ReadonlySet<BlockReason> = new Set(["Paused", "Unmanaged"]);
 const isHandsOff = ({ reason }: Decision): boolean => reason !== undefined && HANDS_OFF.has(reason);
+const reasonOf = ({ reason = "", message }: Decision): string => `${reason}: ${message}`;
 
 /**
  * What is no failure of an effect. A save that failed after it: the next call finds it done. And that another may lead:
@@ -189,9 +190,15 @@ class StepRun {
       const awaited = this.#definition.awaits?.(context);
       return awaited === undefined ? undefined : this.#heldBack(awaited);
     }
-    if (isHandsOff(decision)) return this.#abandon("Cancelled", `${decision.reason ?? ""}: ${decision.message}`);
+    if (isHandsOff(decision)) return this.#abandon("Cancelled", reasonOf(decision));
     if (decision.action !== "Block") return this.#abandon("Cancelled", `the policy's mode no longer lets it act: ${decision.action}`);
-    return this.#heldBack(`${decision.reason ?? ""}: ${decision.message}`);
+    return this.#heldBack(reasonOf(decision));
+  }
+
+  /** Why a person wants the hands off, so that a wait does not outlive its policy. */
+  #handsOff(): string | undefined {
+    const decision = this.#deps.gates(this.#remediation);
+    return isHandsOff(decision) ? reasonOf(decision) : undefined;
   }
 
   #heldBack(why: string): Progress {
@@ -312,10 +319,10 @@ class StepRun {
     const stale = this.#deps.platform.staleness?.();
     if (stale !== undefined && !this.#rungTimeUp()) return this.#heldBack(stale);
     const context = this.#context();
-    const interference = this.#undoing ? undefined : interferenceOf(context);
-    if (interference !== undefined) {
-      this.#remediation = this.#withStep({ ...this.#step, state: "Skipped", message: interference });
-      return this.#abandon("Cancelled", interference);
+    const over = this.#undoing ? undefined : (interferenceOf(context) ?? this.#handsOff());
+    if (over !== undefined) {
+      this.#remediation = this.#withStep({ ...this.#step, state: "Skipped", message: over });
+      return this.#abandon("Cancelled", over);
     }
     const seen = this.#definition.poll?.(context, this.#deps.telemetry) ?? { state: "Done" as const, message: "" };
     if (seen.state === "Done") return this.#settle("Done", seen.message);

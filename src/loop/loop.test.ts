@@ -332,9 +332,8 @@ describe("what goes wrong on the way", () => {
     h.fire("Ill", { replica });
     await h.until(() => h.platform.log.includes("StartReplacement"));
     await h.store.delete("RemediationPolicy", "default", "payments");
-    const started = h.platform.workload("payments").replicas.at(-1)?.ref.name ?? "";
-    h.platform.change("payments", started, { ready: true, everReady: true });
-    assert.ok(await h.until(() => h.ended()));
+    // Long before the replacement would have to be ready: a step that only waits does not outlive its policy.
+    await h.pass(5_000);
     assert.equal(h.only().status.phase, "Cancelled");
     assert.deepEqual(h.platform.log, ["StartReplacement", "RemoveReplacement"]);
     await h.stop();
