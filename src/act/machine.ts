@@ -54,7 +54,7 @@ const GATE_RETRY_MS = 1_000;
 /** Gates that say that a person wants the hands off: the attempt ends. The others are waited for until the rung's time is up. */
 const HANDS_OFF: ReadonlySet<BlockReason> = new Set(["Paused", "Unmanaged"]);
 const isHandsOff = ({ reason }: Decision): boolean => reason !== undefined && HANDS_OFF.has(reason);
-const reasonOf = ({ reason = "", message }: Decision): string => `${reason}: ${message}`;
+const reasonOf = ({ reason, message }: Decision): string => `${reason ?? ""}: ${message}`;
 
 /**
  * What is no failure of an effect. A save that failed after it: the next call finds it done. And that another may lead:
