@@ -155,7 +155,7 @@ describe("S12: what is marked do-not-remediate is left alone", () => {
     assert.ok(await h.until(() => h.remediations().some((r) => r.status.phase === "Cancelled")));
     // It is ill as before: another episode stands, and touches nothing.
     await h.pass(5_000);
-    assert.deepEqual(h.remediations().map((r) => r.status.reason).toSorted(), ["Cancelled", "Unmanaged"]);
+    assert.deepEqual(new Set(h.remediations().map((r) => r.status.reason)), new Set(["Cancelled", "Unmanaged"]));
     assert.deepEqual(h.platform.log, ["StartReplacement", "RemoveFromTraffic", "RestoreTraffic", "RemoveReplacement"]);
     assert.equal(replicas(h).length, 3);
     await h.stop();
