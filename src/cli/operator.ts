@@ -12,7 +12,6 @@ import { TelemetryStore } from "../observe/store.ts";
 import { systemClock } from "../platform/host/clock.ts";
 import { systemRandom } from "../platform/host/random.ts";
 import { findAccess, type KubeAccess } from "../platform/kubernetes/access.ts";
-import { Backoff } from "../platform/kubernetes/backoff.ts";
 import { LeaderElection } from "../platform/kubernetes/election.ts";
 import { EventRecorder } from "../platform/kubernetes/events.ts";
 import { HttpKubeClient } from "../platform/kubernetes/http-client.ts";
@@ -27,6 +26,7 @@ import { anyOf, type Authenticator, mountedTokenCheck } from "../server/token.ts
 import { readOperatorConfig, type OperatorConfig } from "./operator-config.ts";
 import { eventTeller } from "./operator-events.ts";
 import { receiverOf } from "./receivers.ts";
+import { takeOver } from "./take-over.ts";
 import { version } from "./version.ts";
 
 /** What the operator is started with. */
@@ -185,22 +185,17 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   const stopping = new AbortController();
   const electionEnds = new AbortController();
   const elected = election.run(electionEnds.signal);
-  /** Tried again: to end the process because the API server is busy, or a connection was lost, would only be to begin anew. */
-  const takeOver = async (): Promise<void> => {
-    for (const backoff = new Backoff(random, { maxMs: 5_000 }); ; await sleep(clock, backoff.next(), stopping.signal)) {
-      try {
-        return await store.takeover();
-      } catch (error) {
-        const mayPass = error instanceof NightshiftError && error.code === "STORE_UNAVAILABLE" && election.leads;
-        if (!mayPass || stopping.signal.aborted) throw error;
-        onError(`cannot take over yet: ${messageOf(error)}`);
-      }
-    }
-  };
   const lead = async (): Promise<void> => {
     const led = await election.leading;
     log.info({ epoch: led }, `leading, under epoch ${led}`);
-    await takeOver();
+    await takeOver({
+      takeover: () => store.takeover(),
+      leads: () => election.leads,
+      clock,
+      random,
+      signal: stopping.signal,
+      onError,
+    });
     if (stopping.signal.aborted) return;
     const tell = eventTeller({
       clock,
