@@ -7,8 +7,11 @@ import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, it } from "node:test";
 import { AlertBook } from "../src/observe/alertmanager.ts";
+import { AlertmanagerPoll } from "../src/observe/alertmanager-poll.ts";
 import { TelemetryStore } from "../src/observe/store.ts";
 import { systemClock } from "../src/platform/host/clock.ts";
+import { systemRandom } from "../src/platform/host/random.ts";
+import type { Clock } from "../src/ports/clock.ts";
 import { NightshiftMetrics } from "../src/server/metrics.ts";
 import { startServer } from "../src/server/server.ts";
 import { bearerCheck } from "../src/server/token.ts";
@@ -33,6 +36,61 @@ async function ended(child: ChildProcess): Promise<void> {
   await exit;
 }
 
+/** A real Alertmanager with one receiver `nightshift` that sends to `webhook`, and another for what is about `other`. */
+async function alertmanager(dir: string, webhook: string): Promise<{ child: ChildProcess; api: string }> {
+  await writeFile(
+    join(dir, "alertmanager.yml"),
+    `route:
+  receiver: nightshift
+  group_by: [alertname]
+  group_wait: 0s
+  group_interval: 1s
+  repeat_interval: 1h
+  routes:
+    - receiver: other
+      matchers: [workload="other"]
+receivers:
+  - name: nightshift
+    webhook_configs:
+      - url: ${webhook}
+        send_resolved: true
+        http_config: { authorization: { type: Bearer, credentials: ${TOKEN} } }
+  - name: other
+`,
+  );
+  const port = unusedPort();
+  const child = spawn(
+    BINARY,
+    [
+      `--config.file=${join(dir, "alertmanager.yml")}`,
+      `--storage.path=${join(dir, "data")}`,
+      `--web.listen-address=127.0.0.1:${port}`,
+      "--cluster.listen-address=",
+      "--web.route-prefix=/am",
+    ],
+    { stdio: "ignore" },
+  );
+  const api = `http://127.0.0.1:${port}/am`;
+  const isReady = (): Promise<boolean> =>
+    fetch(`${api}/-/ready`).then(
+      ({ ok }) => ok,
+      () => false,
+    );
+  await until(isReady, "Alertmanager is ready");
+  return { child, api };
+}
+
+async function post(url: string, body: unknown): Promise<void> {
+  const response = await fetch(url, { method: "POST", headers: { "content-type": "application/json" }, body: JSON.stringify(body) });
+  assert.equal(response.status, 200, await response.text());
+}
+
+const memoryHigh = (workload: string, times: object): object => ({
+  labels: { alertname: "MemoryHigh", workload },
+  annotations: { summary: "memory grows" },
+  ...times,
+});
+
 describe("the real Alertmanager", { skip: missing }, () => {
   it("delivers an alert that fires, then that it is resolved, with the bearer token", async () => {
     const dir = await mkdtemp(join(tmpdir(), "nightshift-alertmanager-"));
@@ -50,52 +108,18 @@ describe("the real Alertmanager", { skip: missing }, () => {
     });
     let child: ChildProcess | undefined;
     try {
-      await writeFile(
-        join(dir, "alertmanager.yml"),
-        `route: { receiver: nightshift, group_by: [alertname], group_wait: 0s, group_interval: 1s, repeat_interval: 1h }
-receivers:
-  - name: nightshift
-    webhook_configs:
-      - url: ${server.url}/webhooks/alertmanager
-        send_resolved: true
-        http_config: { authorization: { type: Bearer, credentials: ${TOKEN} } }
-`,
-      );
-      const port = unusedPort();
-      child = spawn(
-        BINARY,
-        [
-          `--config.file=${join(dir, "alertmanager.yml")}`,
-          `--storage.path=${join(dir, "data")}`,
-          `--web.listen-address=127.0.0.1:${port}`,
-          "--cluster.listen-address=",
-        ],
-        { stdio: "ignore" },
-      );
-      const api = `http://127.0.0.1:${port}`;
-      await until(
-        () =>
-          fetch(`${api}/-/ready`).then(
-            ({ ok }) => ok,
-            () => false,
-          ),
-        "Alertmanager is ready",
-      );
-      const send = async (alert: object): Promise<void> => {
-        const labels = { alertname: "MemoryHigh", workload: "payments" };
-        const body = JSON.stringify([{ labels, annotations: { summary: "memory grows" }, ...alert }]);
-        const response = await fetch(`${api}/api/v2/alerts`, { method: "POST", headers: { "content-type": "application/json" }, body });
-        assert.equal(response.status, 200, await response.text());
-      };
+      const started = await alertmanager(dir, `${server.url}/webhooks/alertmanager`);
+      child = started.child;
+      const alerts = `${started.api}/api/v2/alerts`;
       const startsAt = new Date(Date.now() - 1_000);
-      await send({ startsAt: startsAt.toISOString() });
+      await post(alerts, [memoryHigh("payments", { startsAt: startsAt.toISOString() })]);
       await until(() => alertBook.alerts().length === 1, "the alert arrives");
       const [firing] = alertBook.alerts();
       assert.deepEqual(
         [firing?.status, firing?.alertname, firing?.labels["workload"], firing?.annotations["summary"], firing?.startsAt, firing?.endsAt],
         ["firing", "MemoryHigh", "payments", "memory grows", startsAt.getTime(), undefined],
       );
-      await send({ startsAt: startsAt.toISOString(), endsAt: new Date().toISOString() });
+      await post(alerts, [memoryHigh("payments", { startsAt: startsAt.toISOString(), endsAt: new Date().toISOString() })]);
       await until(() => alertBook.alerts()[0]?.status === "resolved", "it is resolved");
       const [resolved] = alertBook.alerts();
       assert.equal(resolved?.fingerprint, firing?.fingerprint);
@@ -104,6 +128,62 @@ receivers:
     } finally {
       if (child) await ended(child);
       await server.close();
+      await rm(dir, { recursive: true, force: true });
+    }
+  });
+
+  it("says what fires when it is asked: what a Nightshift that has just started was never told", async () => {
+    const dir = await mkdtemp(join(tmpdir(), "nightshift-alertmanager-"));
+    // Its webhooks are sent to nobody.
+    const { child, api } = await alertmanager(dir, `http://127.0.0.1:${unusedPort()}/webhooks/alertmanager`);
+    try {
+      const alerts = `${api}/api/v2/alerts`;
+      const startsAt = new Date(Date.now() - 1_000).toISOString();
+      await post(alerts, [memoryHigh("payments", { startsAt }), memoryHigh("shop", { startsAt }), memoryHigh("other", { startsAt })]);
+      let ahead = 0;
+      const clock: Clock = {
+        now: () => systemClock.now() + ahead,
+        monotonic: () => systemClock.monotonic(),
+        after: (ms, callback) => systemClock.after(ms, callback),
+      };
+      const book = new AlertBook(clock);
+      const told: string[] = [];
+      const poll = new AlertmanagerPoll({
+        sources: [{ url: api, receiver: "nightshift" }],
+        book,
+        clock,
+        random: systemRandom,
+        onError: (message) => told.push(message),
+      });
+      const states = async (): Promise<string> => {
+        await poll.poll(new AbortController().signal);
+        return book
+          .alerts()
+          .map((alert) => `${alert.labels["workload"]} ${alert.status}`)
+          .toSorted((a, b) => a.localeCompare(b))
+          .join(", ");
+      };
+      await until(async () => (await states()) === "payments firing, shop firing", "both are told of, and not the other receiver's");
+      assert.equal(book.settled(), undefined);
+      // By this clock it has been up for ten minutes.
+      ahead = 600_000;
+      await post(`${api}/api/v2/silences`, {
+        matchers: [{ name: "workload", value: "shop", isRegex: false, isEqual: true }],
+        startsAt: new Date().toISOString(),
+        endsAt: new Date(Date.now() + 3_600_000).toISOString(),
+        createdBy: "jane",
+        comment: "looking at it",
+      });
+      const silenced = async (): Promise<boolean> => {
+        await states();
+        return book.settled()?.suppressed.some((alert) => alert.labels["workload"] === "shop") === true;
+      };
+      await until(silenced, "the silence is seen");
+      await post(alerts, [memoryHigh("payments", { startsAt, endsAt: new Date().toISOString() })]);
+      await until(async () => (await states()) === "payments resolved, shop firing", "what is over is resolved, what is silenced is not");
+      assert.deepEqual(told, []);
+    } finally {
+      await ended(child);
       await rm(dir, { recursive: true, force: true });
     }
   });

@@ -4,6 +4,9 @@ import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { describe, it, type TestContext } from "node:test";
 import { pino } from "pino";
+import { activeAlert, FakeAlertmanager } from "../../test/support/fake-alertmanager.ts";
+import { API_VERSION } from "../api/meta.ts";
+import { policySpecSchema } from "../api/policy.ts";
 import { until } from "../platform/host/fixtures/harness.ts";
 import { stackSchema } from "../platform/host/stack.ts";
 import { startNightshift, type Running } from "./nightshift.ts";
@@ -11,11 +14,15 @@ import { startNightshift, type Running } from "./nightshift.ts";
 /** A workload that writes down what it was told about its telemetry. */
 const PROGRAM = `require("node:fs").writeFileSync("env.json", JSON.stringify(process.env)); setInterval(() => {}, 1000);`;
 
-async function running(t: TestContext): Promise<{ dir: string; nightshift: Running }> {
+async function running(t: TestContext, extra: object = {}): Promise<{ dir: string; nightshift: Running }> {
   const dir = mkdtempSync(join(tmpdir(), "nightshift-up-"));
   writeFileSync(join(dir, "program.cjs"), PROGRAM);
   const nightshift = await startNightshift({
-    stack: stackSchema.parse({ listen: "127.0.0.1:0", workloads: [{ name: "web", command: [process.execPath, "program.cjs"] }] }),
+    stack: stackSchema.parse({
+      listen: "127.0.0.1:0",
+      workloads: [{ name: "web", command: [process.execPath, "program.cjs"] }],
+      ...extra,
+    }),
     stackDir: dir,
     stateDir: join(dir, "state"),
     log: pino({ level: "silent" }),
@@ -73,6 +80,25 @@ describe("nightshift up", () => {
     });
     assert.deepEqual(await response.json(), { partialSuccess: { rejectedDataPoints: "2", errorMessage: "points refused: 2 reserved" } });
     assert.ok(nightshift.telemetry.replicaSeries(replica.ref.uid, "memory", 0).every(({ v }) => v !== 1));
+  });
+
+  it("learns from Alertmanager itself what fires, which no webhook has told it", async (t) => {
+    const alertmanager = new FakeAlertmanager(Date.now() - 3_600_000);
+    alertmanager.alerts = [activeAlert("a", { workload: "web" }, Date.now())];
+    t.after(() => alertmanager.close());
+    const { nightshift } = await running(t, { alertmanagers: [{ url: await alertmanager.start() }] });
+    await nightshift.store.create({
+      apiVersion: API_VERSION,
+      kind: "RemediationPolicy",
+      metadata: { name: "web", namespace: "default" },
+      spec: policySpecSchema.parse({
+        targets: [{ name: "web" }],
+        mode: "Observe",
+        signals: [{ name: "ill", alert: { alertname: "Ill" } }],
+        ladder: [{ strategy: "RollingRestart" }],
+      }),
+    });
+    await until("an episode", async () => (await nightshift.store.list("Remediation"))[0]?.spec.signal.source === "Alertmanager");
   });
 
   it("its state is for its owner only", async (t) => {

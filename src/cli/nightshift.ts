@@ -6,6 +6,7 @@ import { checkResources } from "../api/check.ts";
 import { parseDocument, type ParsedResource } from "../api/parse.ts";
 import { Loop } from "../loop/loop.ts";
 import { AlertBook } from "../observe/alertmanager.ts";
+import { AlertmanagerPoll } from "../observe/alertmanager-poll.ts";
 import { TelemetryStore } from "../observe/store.ts";
 import { systemClock } from "../platform/host/clock.ts";
 import { HostPlatform } from "../platform/host/platform.ts";
@@ -19,7 +20,7 @@ import { AuditTrail, type AuditRecord } from "../record/audit.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
 import { startServer } from "../server/server.ts";
 import { bearerCheck, derivedToken, readOrCreateToken } from "../server/token.ts";
-import { receiverOf } from "./receivers.ts";
+import { alertmanagerOf, receiverOf } from "./receivers.ts";
 import { applyResources, problemsError, readResources, refuseUnsupported } from "./resources.ts";
 
 /** What Nightshift on one machine is started with. */
@@ -163,6 +164,10 @@ async function assemble(
   loop = running;
   undo.push(() => running.stop());
   await running.start();
+  const asking = new AbortController();
+  undo.push(() => asking.abort());
+  const sources = stack.alertmanagers.map((each) => alertmanagerOf(each, stackDir));
+  void new AlertmanagerPoll({ sources, book: alertBook, clock, random, onError: (message) => log.warn(message) }).run(asking.signal);
   ready = true;
   return {
     url: server.url,

@@ -1,6 +1,7 @@
 import { readFile } from "node:fs/promises";
 import { dirname, resolve } from "node:path";
 import { z } from "zod";
+import { alertmanagersSchema } from "../api/alertmanager.ts";
 import { NightshiftError } from "../api/errors.ts";
 import { parseDocument } from "../api/parse.ts";
 import { receiversSchema } from "../api/receiver.ts";
@@ -9,6 +10,7 @@ import { problemsError } from "./resources.ts";
 /** The operator's configuration file. Paths are relative to the file. */
 export const operatorConfigSchema = z.strictObject({
   receivers: receiversSchema,
+  alertmanagers: alertmanagersSchema,
   audit: z
     .strictObject({
       head: z.string().min(1).optional().meta({

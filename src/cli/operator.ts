@@ -8,6 +8,7 @@ import { messageOf, NightshiftError } from "../api/errors.ts";
 import { covers, type Matchable } from "../api/targets.ts";
 import { Loop } from "../loop/loop.ts";
 import { AlertBook } from "../observe/alertmanager.ts";
+import { AlertmanagerPoll } from "../observe/alertmanager-poll.ts";
 import { TelemetryStore } from "../observe/store.ts";
 import { systemClock } from "../platform/host/clock.ts";
 import { systemRandom } from "../platform/host/random.ts";
@@ -25,7 +26,7 @@ import { type RunningServer, startServer } from "../server/server.ts";
 import { anyOf, type Authenticator, mountedTokenCheck } from "../server/token.ts";
 import { readOperatorConfig, type OperatorConfig } from "./operator-config.ts";
 import { eventTeller } from "./operator-events.ts";
-import { receiverOf } from "./receivers.ts";
+import { alertmanagerOf, receiverOf } from "./receivers.ts";
 import { takeOver } from "./take-over.ts";
 import { version } from "./version.ts";
 
@@ -221,6 +222,8 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
     });
     loop = running;
     await running.start();
+    const sources = config.alertmanagers.map((each) => alertmanagerOf(each, configDir));
+    void new AlertmanagerPoll({ sources, book: alertBook, clock, random, onError }).run(stopping.signal);
   };
   const begun = lead();
   let cannotLead = false;

@@ -175,6 +175,31 @@ describe("an alert that was heard of before a restart only", () => {
     await h.stop();
   });
 
+  it("is verified where Alertmanager was asked and does not have it", async () => {
+    const h = await begun({ deployment: "payments" });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "Verifying"));
+    await restart(h);
+    h.settled = { suppressed: [] };
+    assert.ok(await h.until(() => h.ended(), 300_000));
+    assert.equal(h.only().status.outcome, "Remediated");
+    assert.deepEqual(h.pages, []);
+    await h.stop();
+  });
+
+  it("does not count as healed where it is silenced, as by whoever looks at it", async () => {
+    const h = await begun({ deployment: "payments" });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "Verifying"));
+    const silenced = [...h.alerts.values()];
+    assert.equal(silenced.length, 1);
+    await restart(h);
+    h.settled = { suppressed: silenced };
+    assert.ok(await h.until(() => h.ended(), 300_000));
+    const { status } = h.only();
+    assert.deepEqual([status.phase, status.outcome, status.reason], ["Escalated", "Inconclusive", "NoData"]);
+    assert.match(status.message ?? "", /is silenced or inhibited in Alertmanager/);
+    await h.stop();
+  });
+
   it("keeps what waits waiting: it has not recovered for lack of news", async () => {
     const h = new Harness();
     h.platform.addWorkload("payments", 3);

@@ -61,7 +61,7 @@ export class Loop {
   constructor(options: LoopOptions) {
     this.#options = options;
     const { platform, telemetry, clock, metrics, random, store } = options;
-    this.#world = new World({ platform, telemetry, clock, metrics });
+    this.#world = new World({ platform, telemetry, clock, metrics, settled: () => options.alerts.settled?.() });
     this.#recorder = new Recorder({
       sink: options.audit,
       clock,

@@ -38,6 +38,7 @@ export class World {
   /** Signals that fire, by policy and workload, as of their last evaluation, and by fingerprint. */
   readonly firing = new Map<string, ReadonlyMap<string, Signal>>();
   readonly #metrics: LoopMetrics;
+  readonly #settled: () => { readonly suppressed: readonly Alert[] } | undefined;
   /** Uids of episodes that were taken up after a start, and whose alert has not been heard of since. */
   readonly #unheard = new Set<string>();
 
@@ -49,7 +50,10 @@ export class World {
     readonly telemetry: Telemetry;
     readonly clock: Clock;
     readonly metrics: LoopMetrics;
+    /** See `AlertSource.settled`. */
+    readonly settled?: () => { readonly suppressed: readonly Alert[] } | undefined;
   }) {
+    this.#settled = options.settled ?? (() => undefined);
     this.platform = options.platform;
     this.telemetry = options.telemetry;
     this.clock = options.clock;
@@ -111,7 +115,8 @@ export class World {
 
   /**
    * As `detect`, for an episode. Alerts are kept in memory, and Alertmanager repeats what still fires after hours only:
-   * after a start, an alert that has not been heard of is missing data, neither gone nor healed.
+   * after a start, an alert that has not been heard of is missing data, neither gone nor healed, unless Alertmanager was
+   * asked and does not have it.
    */
   detectFor(remediation: Remediation, policy: RemediationPolicy, workload: Workload): Detection {
     const detection = this.detect(policy, workload);
@@ -124,6 +129,16 @@ export class World {
     }
     const there = [workload.ref, ...workload.replicas.filter((r) => r.phase !== "Exited").map((r) => r.ref)];
     if (!there.some((ref) => sameTarget(ref, signalTarget))) return detection;
+    const settled = this.#settled();
+    if (settled !== undefined) {
+      const silenced = detectSignals(policy, workload, this.telemetry, settled.suppressed, this.clock.now());
+      if (!silenced.signals.some((seen) => seen.fingerprint === signal.fingerprint)) {
+        this.#unheard.delete(uid);
+        return detection;
+      }
+      const why = `the alert of ${signal.name} is silenced or inhibited in Alertmanager: whether it still fires is not known`;
+      return { ...detection, missing: [...detection.missing, why] };
+    }
     const unheard = `the alert of ${signal.name} has not been heard of since nightshift started: whether it still fires is not known`;
     return { ...detection, missing: [...detection.missing, unheard] };
   }
@@ -316,6 +331,11 @@ export interface AlertSource {
   alerts(): readonly Alert[];
   /** Calls back with the alerts that are new or changed, before the sender gets its answer; returns what ends it. */
   onChange(listener: (changed: readonly Alert[]) => void): () => void;
+  /**
+   * Once everything that fires is known: alerts that are silenced or inhibited, of which nobody is told. Undefined before
+   * that: what has not been heard of may fire. Without the method it is never known.
+   */
+  settled?(): { readonly suppressed: readonly Alert[] } | undefined;
 }
 
 export { objectKey };

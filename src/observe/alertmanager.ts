@@ -13,14 +13,16 @@ const texts = z
 
 const time = z.iso.datetime({ offset: true, error: "expected a time of RFC 3339" });
 
-const alertSchema = z.object({
-  status: z.enum(["firing", "resolved"]),
+/** What the webhook and the API say of an alert alike. */
+export const alertFields = {
   labels: texts.refine((labels) => (labels["alertname"] ?? "") !== "", { error: "has no alertname" }),
   annotations: texts.nullish(),
   startsAt: time,
   endsAt: time.nullish(),
   fingerprint: z.string().min(1).max(128),
-});
+};
+
+const alertSchema = z.object({ ...alertFields, status: z.enum(["firing", "resolved"]) });
 
 const payloadSchema = z.object({
   version: z.literal("4", { error: "is not 4, the version of the webhook that Alertmanager sends since 0.7" }),
@@ -58,28 +60,37 @@ export function decodeAlerts(body: Uint8Array, receivedAt: number): Alertmanager
   payload.data.alerts.forEach((item, index) => {
     const parsed = alertSchema.safeParse(item);
     if (!parsed.success) return void refused.push({ index, message: problem(parsed.error) });
-    const { status, labels, annotations, startsAt, endsAt, fingerprint } = parsed.data;
-    const start = Date.parse(startsAt);
-    const end = endsAt === undefined || endsAt === null ? undefined : Date.parse(endsAt);
-    if (!Number.isFinite(start) || (end !== undefined && !Number.isFinite(end)))
-      return void refused.push({ index, message: "startsAt or endsAt is no time" });
-    alerts.push({
-      status,
-      alertname: labels["alertname"] ?? "",
-      labels,
-      annotations: annotations ?? {},
-      startsAt: start,
-      // Go's zero time, the year 1, stands for an end that is not known. A firing alert's end is only when it would
-      // time out, which is no end either.
-      endsAt: status === "firing" || end === undefined || end <= 0 ? undefined : end,
-      fingerprint,
-      receivedAt,
-    });
+    const alert = alertOf(parsed.data, receivedAt);
+    if (typeof alert === "string") refused.push({ index, message: alert });
+    else alerts.push(alert);
   });
   return { alerts, refused };
 }
 
-function problem(error: z.ZodError): string {
+/** The alert that is described, or why it is none. */
+export function alertOf(
+  { status, labels, annotations, startsAt, endsAt, fingerprint }: z.output<typeof alertSchema>,
+  receivedAt: number,
+): Alert | string {
+  const start = Date.parse(startsAt);
+  const end = endsAt === undefined || endsAt === null ? undefined : Date.parse(endsAt);
+  if (!Number.isFinite(start) || (end !== undefined && !Number.isFinite(end))) return "startsAt or endsAt is no time";
+  return {
+    status,
+    alertname: labels["alertname"] ?? "",
+    labels,
+    annotations: annotations ?? {},
+    startsAt: start,
+    // Go's zero time, the year 1, stands for an end that is not known. A firing alert's end is only when it would
+    // time out, which is no end either.
+    endsAt: status === "firing" || end === undefined || end <= 0 ? undefined : end,
+    fingerprint,
+    receivedAt,
+  };
+}
+
+/** The first problem of an input, for people. */
+export function problem(error: z.ZodError): string {
   const [issue] = error.issues;
   if (issue === undefined) return "not understood";
   return `${issue.path.length === 0 ? "" : `${issue.path.join(".")}: `}${issue.message}`;
@@ -126,6 +137,7 @@ export class AlertBook {
   readonly #firing = new Map<string, { alert: Alert; at: number }>();
   /** In the order in which they were resolved: those to be forgotten first are at the front. */
   readonly #resolved = new Map<string, { alert: Alert; at: number }>();
+  #settled: { readonly suppressed: readonly Alert[] } | undefined;
 
   constructor(clock: Clock, limits: Partial<AlertBookLimits> = {}) {
     this.#clock = clock;
@@ -142,6 +154,19 @@ export class AlertBook {
   onChange(listener: (changed: readonly Alert[]) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  /**
+   * Everything that fires, and of which anybody is told, has been delivered: what is not here does not fire. What is only
+   * `suppressed` fires without anybody being told.
+   */
+  settle(suppressed: readonly Alert[]): void {
+    this.#settled = { suppressed };
+  }
+
+  /** What was suppressed when everything that fires was known last; undefined as long as it never was. */
+  settled(): { readonly suppressed: readonly Alert[] } | undefined {
+    return this.#settled;
   }
 
   /** Takes a delivery in. When it returns, `alerts()` shows it and every listener has been called. */

@@ -55,6 +55,7 @@ const EVERYTHING: readonly string[] = [
   "receivers[0].name=oncall",
   "receivers[0].type=Webhook",
   "receivers[0].url=https://pager.example.com",
+  "alertmanagers[0].url=http://alertmanager.monitoring:9093",
   "auth.senders[0].namespace=monitoring",
   "auth.senders[0].name=alertmanager",
   "auth.scrapers[0].namespace=monitoring",
@@ -168,6 +169,7 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
       "agent.s3.endpoint=https://s3": /bucket is missing/,
       "receivers[0].name=a,receivers[0].type=Pigeon,receivers[0].url=https://a": /receivers/,
       "receivers[0].name=a,receivers[0].type=Slack": /receivers/,
+      "alertmanagers[0].url=alertmanager:9093": /alertmanagers/,
     };
     for (const [setting, message] of Object.entries(refused))
       test(`${setting} is refused`, () => {

@@ -49,6 +49,8 @@ export class Harness {
   readonly resolved: Page[] = [];
   readonly errors: string[] = [];
   readonly alerts = new Map<string, Alert>();
+  /** What is suppressed, once everything that fires is known. See `AlertSource.settled`. */
+  settled: { readonly suppressed: readonly Alert[] } | undefined;
   /** Set to make the audit trail, or the receiver, fail. */
   auditFails: Error | undefined;
   receiverFails: Error | undefined;
@@ -85,6 +87,7 @@ export class Harness {
       telemetry: this.telemetry,
       alerts: {
         alerts: () => [...this.alerts.values()],
+        settled: () => this.settled,
         onChange: (listener) => {
           this.#alertListeners.add(listener);
           return () => void this.#alertListeners.delete(listener);

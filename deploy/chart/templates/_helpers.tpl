@@ -51,3 +51,11 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- define "nightshift.scheme" -}}
 {{- if .Values.tls.secretName -}}HTTPS{{- else -}}HTTP{{- end -}}
 {{- end -}}
+
+{{/* The operator's configuration file; empty where there is nothing to configure. */}}
+{{- define "nightshift.config" -}}
+{{- $config := dict }}
+{{- with .Values.receivers }}{{ $_ := set $config "receivers" . }}{{ end }}
+{{- with .Values.alertmanagers }}{{ $_ := set $config "alertmanagers" . }}{{ end }}
+{{- if $config }}{{ toYaml $config }}{{ end }}
+{{- end }}

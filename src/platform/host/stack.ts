@@ -1,6 +1,7 @@
 import { isIP } from "node:net";
 import { z } from "zod";
 import { objectName } from "../../api/meta.ts";
+import { alertmanagersSchema } from "../../api/alertmanager.ts";
 import { receiversSchema } from "../../api/receiver.ts";
 import { duration, parseDuration, positiveDuration, quantity } from "../../api/units.ts";
 
@@ -96,6 +97,7 @@ export const stackSchema = z
       .default([])
       .meta({ description: "Files and directories with policies, runbooks, budgets and dependencies." }),
     receivers: receiversSchema,
+    alertmanagers: alertmanagersSchema,
     audit: z
       .strictObject({
         head: z.string().min(1).optional().meta({

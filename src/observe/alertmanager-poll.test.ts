@@ -1,0 +1,194 @@
+import assert from "node:assert/strict";
+import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { after, describe, it } from "node:test";
+import { activeAlert, FakeAlertmanager } from "../../test/support/fake-alertmanager.ts";
+import { ManualClock } from "../../test/support/manual-clock.ts";
+import { seededRandom } from "../../test/support/seeded-random.ts";
+import { AlertBook } from "./alertmanager.ts";
+import { AlertmanagerPoll, type AlertmanagerOptions } from "./alertmanager-poll.ts";
+import { decodeSnapshot, decodeUptime } from "./alertmanager-snapshot.ts";
+
+const NOW = Date.parse("2026-01-01T12:00:00Z");
+const HOUR = 3_600_000;
+
+const alert = (name: string, state = "active"): object => activeAlert(name, { pod: name }, NOW, state);
+
+describe("AlertmanagerPoll", () => {
+  const open: { close(): void }[] = [];
+  after(() => open.forEach((each) => each.close()));
+
+  async function polling(count = 1, extra: Partial<AlertmanagerOptions> = {}) {
+    const managers = Array.from({ length: count }, () => new FakeAlertmanager(NOW - HOUR));
+    open.push(...managers);
+    const sources = await Promise.all(managers.map(async (manager) => ({ url: `${await manager.start()}/am/`, ...extra })));
+    const clock = new ManualClock(NOW);
+    const book = new AlertBook(clock);
+    const told: string[] = [];
+    const poll = new AlertmanagerPoll({ sources, book, clock, random: seededRandom(), onError: (message) => told.push(message) });
+    const ask = (): Promise<void> => poll.poll(new AbortController().signal);
+    const states = (): Record<string, string> => Object.fromEntries(book.alerts().map((a) => [a.fingerprint, a.status]));
+    return { manager: managers[0]!, managers, sources, clock, book, told, ask, states };
+  }
+
+  it("tells of what fires, below the path prefix, and again as newer evidence", async () => {
+    const { manager, ask, states, book, clock } = await polling();
+    manager.alerts = [alert("a")];
+    await ask();
+    assert.deepEqual(states(), { a: "firing" });
+    assert.deepEqual(manager.asked, ["/am/api/v2/alerts", "/am/api/v2/status"]);
+    assert.deepEqual([book.alerts()[0]?.startsAt, book.alerts()[0]?.endsAt], [NOW - 60_000, undefined]);
+    await clock.advance(30_000);
+    await ask();
+    assert.equal(book.alerts()[0]?.receivedAt, NOW + 30_000);
+  });
+
+  it("what it had and has no more is resolved", async () => {
+    const { manager, ask, states } = await polling();
+    manager.alerts = [alert("a"), alert("b")];
+    await ask();
+    manager.alerts = [alert("b")];
+    await ask();
+    assert.deepEqual(states(), { a: "resolved", b: "firing" });
+  });
+
+  it("one that was started a short while ago has not been told of everything: nothing is resolved", async () => {
+    const { manager, ask, states, book, clock } = await polling();
+    manager.alerts = [alert("a")];
+    await ask();
+    assert.deepEqual(book.settled(), { suppressed: [] });
+    manager.alerts = [];
+    manager.upSince = NOW - 1_000;
+    await ask();
+    assert.deepEqual(states(), { a: "firing" });
+    // It is remembered until then.
+    await clock.advance(300_000);
+    await ask();
+    assert.deepEqual(states(), { a: "resolved" });
+  });
+
+  it("of two, what one does not have may be the other's; and while one does not answer nothing is resolved", async () => {
+    const { managers, ask, states, told, book } = await polling(2);
+    const [first, second] = managers as [FakeAlertmanager, FakeAlertmanager];
+    first.alerts = [alert("a")];
+    second.alerts = [alert("a"), alert("b")];
+    await ask();
+    first.alerts = [];
+    await ask();
+    assert.deepEqual(states(), { a: "firing", b: "firing" });
+    second.answer = (_request, response) => void response.writeHead(503).end();
+    await ask();
+    await ask();
+    assert.deepEqual(states(), { a: "firing", b: "firing" });
+    assert.equal(told.length, 1);
+    assert.match(told[0] ?? "", /^Alertmanager at http:\/\/127\.0\.0\.1:\d+\/am\/ cannot be asked what fires: it answered 503/);
+    second.answer = undefined;
+    second.alerts = [];
+    await ask();
+    assert.deepEqual(states(), { a: "resolved", b: "resolved" });
+    assert.match(told[1] ?? "", /answers again/);
+    assert.ok(book.settled());
+  });
+
+  it("what is silenced, inhibited or not looked at yet is not told of, and not over", async () => {
+    const { manager, ask, states, book } = await polling();
+    manager.alerts = [alert("a"), alert("s", "suppressed"), alert("u", "unprocessed")];
+    await ask();
+    assert.deepEqual(states(), { a: "firing" });
+    assert.deepEqual(
+      book.settled()?.suppressed.map((a) => a.fingerprint),
+      ["s", "u"],
+    );
+    manager.alerts = [alert("a", "suppressed")];
+    await ask();
+    assert.deepEqual(states(), { a: "firing" });
+  });
+
+  it("does not bring back what a webhook has said is resolved", async () => {
+    const { manager, ask, states, book } = await polling();
+    manager.alerts = [alert("a")];
+    await ask();
+    book.deliver([{ ...book.alerts()[0]!, status: "resolved", endsAt: NOW, receivedAt: NOW }]);
+    await ask();
+    assert.deepEqual(states(), { a: "resolved" });
+  });
+
+  it("asks for one receiver only where it is named, whatever is in its name, and shows its token", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "nightshift-am-"));
+    open.push({ close: () => rmSync(dir, { recursive: true }) });
+    writeFileSync(join(dir, "token"), "secret\n");
+    const { manager, ask } = await polling(1, { receiver: "night.shift", tokenFile: join(dir, "token") });
+    await ask();
+    const receiver = new URL(manager.asked[0] ?? "", "http://x").searchParams.get("receiver") ?? "";
+    assert.ok(new RegExp(`^(?:${receiver})$`).test("night.shift"));
+    assert.ok(!new RegExp(`^(?:${receiver})$`).test("nightXshift"));
+    assert.deepEqual(manager.authorizations, ["Bearer secret", "Bearer secret"]);
+  });
+
+  it("leaves out what it does not understand, and keeps the rest", async () => {
+    const { manager, ask, states, told } = await polling();
+    manager.alerts = [{ labels: {} }, alert("a")];
+    await ask();
+    assert.deepEqual(states(), { a: "firing" });
+    assert.match(told[0] ?? "", /1 alerts are not understood, alert 0: /);
+  });
+
+  it("says what is wrong with an address that is no Alertmanager's", async () => {
+    const { manager, ask, told, book } = await polling();
+    for (const body of ["<html>", '{"status":"success"}', "[".repeat(100_000)]) {
+      manager.answer = (_request, response) => void response.end(body);
+      await ask();
+    }
+    manager.answer = (_request, response) => void response.writeHead(302, { location: "http://127.0.0.1:1/" }).end();
+    await ask();
+    assert.deepEqual([book.alerts(), book.settled()], [[], undefined]);
+    assert.equal(told.length, 1);
+  });
+
+  it("ends with its signal, also in the midst of a question", async () => {
+    const { manager, sources } = await polling();
+    const arrived = new Promise<void>((resolve) => (manager.answer = () => resolve()));
+    const clock = new ManualClock(NOW);
+    const stop = new AbortController();
+    const told: string[] = [];
+    const poll = new AlertmanagerPoll({
+      sources,
+      book: new AlertBook(clock),
+      clock,
+      random: seededRandom(),
+      onError: (message) => told.push(message),
+    });
+    const running = poll.run(stop.signal);
+    await arrived;
+    stop.abort();
+    await running;
+    assert.deepEqual(told, []);
+  });
+});
+
+describe("decodeSnapshot", () => {
+  const decode = (value: unknown) => decodeSnapshot(Buffer.from(JSON.stringify(value)), NOW);
+
+  it("refuses what is no list", () => {
+    assert.throws(() => decode({ data: [] }), /no list of alerts/);
+    assert.throws(() => decodeSnapshot(Buffer.from("nonsense"), NOW), /no JSON/);
+  });
+
+  it("refuses alerts one by one", () => {
+    const { active, refused } = decode([alert("a"), null, { ...alert("b"), startsAt: "yesterday" }, { ...alert("c"), status: "firing" }]);
+    assert.deepEqual(
+      active.map((a) => a.fingerprint),
+      ["a"],
+    );
+    assert.deepEqual(
+      refused.map((r) => r.index),
+      [1, 2, 3],
+    );
+  });
+
+  it("knows when an Alertmanager was started, if it says so", () => {
+    assert.equal(decodeUptime(Buffer.from('{"uptime":"2026-01-01T11:00:00.000Z"}')), NOW - HOUR);
+    assert.equal(decodeUptime(Buffer.from("{}")), undefined);
+  });
+});

@@ -1,0 +1,173 @@
+import { readFile } from "node:fs/promises";
+import { Agent, request } from "undici";
+import { messageOf, NightshiftError } from "../api/errors.ts";
+import type { Alert } from "../api/signal.ts";
+import { sleep, type Clock } from "../ports/clock.ts";
+import type { Random } from "../ports/random.ts";
+import type { AlertBook } from "./alertmanager.ts";
+import { type AlertmanagerSnapshot, decodeSnapshot, decodeUptime } from "./alertmanager-snapshot.ts";
+
+/** Time limit of one question (ms). */
+const TIME_LIMIT_MS = 10_000;
+/** Largest answer (bytes): some 50,000 alerts. */
+const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
+/** How often they are asked (ms); half of a Prometheus' `resend-delay`. */
+const EVERY_MS = 30_000;
+/**
+ * How long an Alertmanager must have been up before what it does not have does not fire (ms). It keeps alerts in memory
+ * only, and a Prometheus sends them again within its `resend-delay` of 1 minute, or after an evaluation interval.
+ */
+const SETTLED_MS = 300_000;
+
+/** Where an Alertmanager is. */
+export interface AlertmanagerOptions {
+  /** With its path prefix, where it has one. */
+  readonly url: string;
+  /** Only alerts for this receiver of its configuration. Default: all. */
+  readonly receiver?: string | undefined;
+  /** File with a bearer token. Read for every question. */
+  readonly tokenFile?: string | undefined;
+  /** File with the certificates that its own is checked against. Read for every question. */
+  readonly caFile?: string | undefined;
+}
+
+interface Answer {
+  readonly snapshot: AlertmanagerSnapshot;
+  /** It has been up for so long that what it does not have does not fire. */
+  readonly settled: boolean;
+}
+
+/**
+ * Asks every Alertmanager that sends alerts here what fires, and tells the book. Their webhooks say it first; but they
+ * repeat it after `repeat_interval` only (4 hours by default), and what the one before us has heard is lost with it.
+ *
+ * An alert that one of them had and none has any more is resolved: only when all have answered, and have been up for 5
+ * minutes. What is silenced or inhibited is neither told of nor over.
+ */
+export class AlertmanagerPoll {
+  readonly #sources: readonly AlertmanagerOptions[];
+  readonly #book: AlertBook;
+  readonly #clock: Clock;
+  readonly #random: Random;
+  readonly #onError: (message: string) => void;
+  /** What the book was told that it fires, and not that it is over, by fingerprint. */
+  #known = new Map<string, Alert>();
+  /** Those that did not answer the last time. */
+  readonly #failing = new Set<string>();
+
+  constructor(options: {
+    readonly sources: readonly AlertmanagerOptions[];
+    readonly book: AlertBook;
+    readonly clock: Clock;
+    readonly random: Random;
+    /** Told once of each Alertmanager that ceases to answer, and once when it is back. */
+    readonly onError: (message: string) => void;
+  }) {
+    this.#sources = options.sources;
+    this.#book = options.book;
+    this.#clock = options.clock;
+    this.#random = options.random;
+    this.#onError = options.onError;
+  }
+
+  /** Asks at once and then every 30 seconds, not all at the same moment, until `signal` aborts. Never rejects. */
+  async run(signal: AbortSignal): Promise<void> {
+    while (this.#sources.length > 0 && !signal.aborted) {
+      await this.poll(signal);
+      await sleep(this.#clock, EVERY_MS * (0.75 + this.#random.next() / 2), signal);
+    }
+  }
+
+  /** Asks once; resolves when the book has been told. Never rejects. */
+  async poll(signal: AbortSignal): Promise<void> {
+    const answers = await Promise.all(this.#sources.map((source) => this.#ask(source, signal)));
+    if (signal.aborted) return;
+    const heard = answers.filter((answer) => answer !== undefined);
+    const isWhole = answers.length > 0 && heard.length === answers.length && heard.every(({ settled }) => settled);
+    const active = new Map(heard.flatMap(({ snapshot }) => snapshot.active).map((alert) => [alert.fingerprint, alert]));
+    const suppressed = new Map(heard.flatMap(({ snapshot }) => snapshot.suppressed).map((alert) => [alert.fingerprint, alert]));
+    const now = this.#clock.now();
+    const silent = [...this.#known.values()].filter(({ fingerprint }) => !active.has(fingerprint));
+    const missed = isWhole ? silent.filter(({ fingerprint }) => !suppressed.has(fingerprint)) : [];
+    const over = missed.map((alert): Alert => ({ ...alert, status: "resolved", endsAt: now, receivedAt: now }));
+    // What was told of counts as long as not all have said that it is gone.
+    const kept = silent.filter((alert) => !missed.includes(alert));
+    this.#known = new Map([...kept, ...active.values()].map((alert) => [alert.fingerprint, alert]));
+    this.#tell([...active.values(), ...over]);
+    if (isWhole) this.#book.settle([...suppressed.values()].filter(({ fingerprint }) => !active.has(fingerprint)));
+  }
+
+  #tell(alerts: readonly Alert[]): void {
+    try {
+      const { refused } = this.#book.deliver(alerts);
+      if (refused > 0) this.#onError(`there is no room for ${refused} alerts of Alertmanager`);
+    } catch (error) {
+      this.#onError(messageOf(error));
+    }
+  }
+
+  async #ask(source: AlertmanagerOptions, signal: AbortSignal): Promise<Answer | undefined> {
+    try {
+      const answer = await askAlertmanager(source, this.#clock, signal);
+      if (this.#failing.delete(source.url)) this.#onError(`Alertmanager at ${nameOf(source)} answers again`);
+      const [first] = answer.snapshot.refused;
+      if (first !== undefined)
+        this.#onError(
+          `Alertmanager at ${nameOf(source)}: ${answer.snapshot.refused.length} alerts are not understood, alert ${first.index}: ${first.message}`,
+        );
+      return answer;
+    } catch (error) {
+      if (!signal.aborted && !this.#failing.has(source.url)) {
+        this.#failing.add(source.url);
+        this.#onError(`Alertmanager at ${nameOf(source)} cannot be asked what fires: ${messageOf(error)}`);
+      }
+      return undefined;
+    }
+  }
+}
+
+/** Its address without what may be secret in it. */
+function nameOf({ url }: AlertmanagerOptions): string {
+  const { origin, pathname } = new URL(url);
+  return pathname === "/" ? origin : `${origin}${pathname}`;
+}
+
+async function askAlertmanager(source: AlertmanagerOptions, clock: Clock, stop: AbortSignal): Promise<Answer> {
+  const ca = source.caFile === undefined ? undefined : await readFile(source.caFile, "utf8");
+  const dispatcher = new Agent({ maxResponseSize: MAX_ANSWER_BYTES, ...(ca === undefined ? {} : { connect: { ca } }) });
+  try {
+    const token = source.tokenFile === undefined ? undefined : (await readFile(source.tokenFile, "utf8")).trim();
+    const signal = AbortSignal.any([stop, AbortSignal.timeout(TIME_LIMIT_MS)]);
+    const get = async (path: string): Promise<Uint8Array> => {
+      const url = new URL(source.url);
+      url.pathname = `${url.pathname.replace(/\/$/, "")}/api/v2/${path}`;
+      if (path === "alerts" && source.receiver !== undefined) url.searchParams.set("receiver", RegExp.escape(source.receiver));
+      const { username, password } = url;
+      url.username = "";
+      url.password = "";
+      const basic = username === "" ? undefined : Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`);
+      const authorization = token !== undefined ? `Bearer ${token}` : basic && `Basic ${basic.toString("base64")}`;
+      const { statusCode, body } = await request(url, {
+        dispatcher,
+        signal,
+        headers: { accept: "application/json", "user-agent": "nightshift", ...(authorization === undefined ? {} : { authorization }) },
+      });
+      if (statusCode !== 200) {
+        await body.dump();
+        throw new NightshiftError("ALERTMANAGER_REFUSED", `it answered ${statusCode}`, {
+          fix:
+            statusCode === 401 || statusCode === 403
+              ? "Check tokenFile."
+              : "Check url: it is Alertmanager's own address, with its path prefix.",
+        });
+      }
+      return body.bytes();
+    };
+    const snapshot = decodeSnapshot(await get("alerts"), clock.now());
+    // Asked afterwards: one that was started between the two has not been up for long.
+    const startedAt = decodeUptime(await get("status"));
+    return { snapshot, settled: startedAt !== undefined && clock.now() - startedAt >= SETTLED_MS };
+  } finally {
+    await dispatcher.destroy();
+  }
+}

@@ -1,0 +1,51 @@
+import { z } from "zod";
+import { NightshiftError } from "../api/errors.ts";
+import type { Alert } from "../api/signal.ts";
+import { alertFields, alertOf, problem, type RefusedAlert } from "./alertmanager.ts";
+import { parseJson } from "./json.ts";
+
+const gettableAlertSchema = z.object({
+  ...alertFields,
+  status: z.object({ state: z.enum(["active", "suppressed", "unprocessed"]) }),
+});
+
+/** What an Alertmanager has, at one time. */
+export interface AlertmanagerSnapshot {
+  /** Fires, and whoever is to be told is told. */
+  readonly active: readonly Alert[];
+  /** Fires, but is silenced, inhibited, or not looked at yet: nobody is told of it. */
+  readonly suppressed: readonly Alert[];
+  readonly refused: readonly RefusedAlert[];
+}
+
+/**
+ * Decodes an answer of Alertmanager's `GET /api/v2/alerts`. An alert that is not understood is refused by itself.
+ *
+ * @throws NightshiftError `MALFORMED_JSON`, `TOO_DEEP` or `MALFORMED_ALERTS`: then nothing of it can be used.
+ */
+export function decodeSnapshot(body: Uint8Array, receivedAt: number): AlertmanagerSnapshot {
+  const list = z.array(z.unknown()).safeParse(parseJson(body));
+  if (!list.success)
+    throw new NightshiftError("MALFORMED_ALERTS", `the answer is no list of alerts: ${problem(list.error)}`, {
+      fix: "Give Alertmanager's own address, with its path prefix.",
+    });
+  const active: Alert[] = [];
+  const suppressed: Alert[] = [];
+  const refused: RefusedAlert[] = [];
+  list.data.forEach((item, index) => {
+    const parsed = gettableAlertSchema.safeParse(item);
+    if (!parsed.success) return void refused.push({ index, message: problem(parsed.error) });
+    const alert = alertOf({ ...parsed.data, status: "firing" }, receivedAt);
+    if (typeof alert === "string") return void refused.push({ index, message: alert });
+    (parsed.data.status.state === "active" ? active : suppressed).push(alert);
+  });
+  return { active, suppressed, refused };
+}
+
+const statusSchema = z.object({ uptime: z.iso.datetime({ offset: true }) });
+
+/** When the Alertmanager was started (ms), of its `GET /api/v2/status`; undefined where it does not say. */
+export function decodeUptime(body: Uint8Array): number | undefined {
+  const parsed = statusSchema.safeParse(parseJson(body));
+  return parsed.success ? Date.parse(parsed.data.uptime) : undefined;
+}
