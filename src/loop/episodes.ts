@@ -247,7 +247,8 @@ export class Episodes {
       this.#world.remediations.put(created);
       return { done: recorded.then(() => this.#begun(created, signal)).finally(() => this.#mayAct(key)) };
     } catch (error) {
-      this.#beginning.delete(key);
+      // It may be stored all the same, and the watch may have told of it already: then it is carried on from here.
+      recorded.finally(() => this.#mayAct(key)).catch(() => undefined);
       throw error;
     }
   }

@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import { NightshiftError } from "../api/errors.ts";
 import { API_VERSION } from "../api/meta.ts";
 import { runbookSpecSchema } from "../api/runbook.ts";
+import { sleep } from "../ports/clock.ts";
 import type { Platform, Replica } from "../ports/platform.ts";
 import { Harness } from "../../test/support/harness.ts";
 
@@ -89,6 +90,36 @@ describe("the audit trail is away for a while", () => {
       await h.until(() => h.said("Phase").some((message) => message.startsWith("Succeeded, Remediated"))),
       h.said("Phase").join("; "),
     );
+    await h.stop();
+  });
+});
+
+describe("the answer to the creation of an episode is lost", () => {
+  it("it is carried on all the same, once, as soon as that is known", async () => {
+    const { h, replica } = await ill();
+    let lost = 0;
+    await h.start({
+      store: (store) => ({
+        get: (kind, namespace, name) => store.get(kind, namespace, name),
+        list: (kind, namespace) => store.list(kind, namespace),
+        update: (object) => store.update(object),
+        delete: (kind, namespace, name, version) => store.delete(kind, namespace, name, version),
+        watch: (kind, signal) => store.watch(kind, signal),
+        create: async (object) => {
+          const created = await store.create(object);
+          if (object.kind !== "Remediation" || lost > 0) return created;
+          lost += 1;
+          // The watch has told of it long before.
+          await sleep(h.clock, 4_000);
+          throw new NightshiftError("STORE_UNAVAILABLE", "no answer in time");
+        },
+      }),
+    });
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended(), 60_000), JSON.stringify(h.remediations()[0]?.status));
+    assert.equal(lost, 1);
+    assert.deepEqual(h.platform.log, RESTART);
+    assert.equal(h.only().status.outcome, "Remediated");
     await h.stop();
   });
 });
