@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 NODE := node_modules/.bin/node
 
-.PHONY: help install demo test check lint format unit simulate scenarios cluster-test kubernetes bench build docs crds clean
+.PHONY: help install demo test check lint format unit simulate exhaustive scenarios cluster-test kubernetes bench build docs crds clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +37,9 @@ unit: install ## Unit, property, integration and real-process tests
 simulate: install ## The rules S1 to S13 and L1 to L4 in 1,000 simulated clusters with faults
 	bin/nightshift simulate --seeds 1..1000
 
+exhaustive: install ## Each write, watch event and read of base scenarios, perturbed in every way
+	bin/nightshift simulate --exhaustive
+
 scenarios: install ## The demo's scenarios in short form
 	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/demo/*.test.ts'
 
@@ -48,7 +51,7 @@ kubernetes: install ## Nightshift on a real Kubernetes: CRDs, chart, operator
 	@$(NODE) test/cluster/lane.ts
 	$(NODE) --test --test-force-exit --test-reporter=spec --test-concurrency=1 'test/kubernetes/*.test.ts'
 
-test: check lint unit simulate scenarios cluster-test kubernetes ## Everything that must pass before a change lands
+test: check lint unit simulate exhaustive scenarios cluster-test kubernetes ## Everything that must pass before a change lands
 
 bench: install ## Costs, as ratios with their method
 	$(NODE) bench/main.ts

@@ -5,14 +5,13 @@ import type { Coverage } from "../../platform/sim/coverage.ts";
 import type { Fault, Scenario } from "../../platform/sim/scenario.ts";
 import type { Sweep } from "../../platform/sim/sweep.ts";
 import { EXIT } from "../exit.ts";
+import { exhaustive, type ExhaustiveOptions, share } from "./simulate-exhaustive.ts";
 
-interface Options {
+interface Options extends ExhaustiveOptions {
   readonly seed?: number;
   readonly seeds?: { readonly from: number; readonly to: number };
   readonly faults?: readonly number[];
-  readonly jobs: number;
-  readonly trace?: boolean;
-  readonly json?: boolean;
+  readonly exhaustive?: boolean;
 }
 
 /** How long nothing is said of the progress (ms), and how often then. */
@@ -174,11 +173,20 @@ every kind, and asks the rules of docs/architecture.md after every event. The sa
 --json prints {"seeds", "simulatedSeconds", "speedup", "violations", "coverage"}; speedup is simulated seconds a second of
 one core. Of a seed that breaks a rule the fewest faults that do are looked for, and the command that replays them printed.
 
+--exhaustive plays base scenarios without a fault of the API and of operators, numbers in each what operators write, hear
+and read, and plays it again for each of these points and each way to perturb it: write:N with CrashBefore, CrashAfter,
+Lost or AnswerLost, event:N with Drop, Duplicate, Delay or Reorder, read:N with Stale. Besides the rules it asks (E1)
+whether the cluster is the same in the end. It prints how many points and runs there are, --json as {"scenarios", "points",
+"whole", "runs", "broken", "violations", "simulatedSeconds", "seconds"}.
+
 Examples:
   $ nightshift simulate --seeds 1..1000
   $ nightshift simulate --seeds 1..10000 --jobs 4 --json | jq .violations
   $ nightshift simulate --seed 42 --trace
   $ nightshift simulate --seed 42 --faults 3,7 --trace
+  $ nightshift simulate --exhaustive
+  $ nightshift simulate --exhaustive --share 1/4
+  $ nightshift simulate --exhaustive --scenario approval --point write:4:AnswerLost --trace
 
 Exit status:
   0  no rule was broken
@@ -192,14 +200,20 @@ export function register(program: Command): void {
     .option("--seed <n>", "one run", wholeNumber)
     .option("--seeds <from..to>", "many runs, such as 1..1000", range)
     .option("--faults <ids>", "with --seed: these of its faults only, such as 3,7; or none", faultIds)
+    .option("--exhaustive", "each point of each base scenario, perturbed in each way")
+    .option("--scenario <name>", "with --exhaustive: this base scenario only")
+    .option("--point <point>", "with --scenario: this run only, such as write:12:CrashAfter")
+    .option("--share <n/m>", "with --exhaustive: the n-th of m shares", share)
     .option("--jobs <n>", "threads (default: as many as there are cores)", jobs, availableParallelism())
-    .option("--trace", "with --seed: print everything that happens")
+    .option("--trace", "with --seed or --scenario: print everything that happens")
     .option("--json", "print one JSON document")
     .addHelpText("after", HELP)
     .action(async (options: Options) => {
-      if ((options.seed === undefined) === (options.seeds === undefined))
-        throw new NightshiftError("WRONG_USE", "give either --seed or --seeds", { fix: "Such as --seeds 1..1000." });
-      if (options.seeds !== undefined) await many(options.seeds, options);
+      const kinds = [options.seed, options.seeds, options.exhaustive].filter((each) => each !== undefined);
+      if (kinds.length !== 1)
+        throw new NightshiftError("WRONG_USE", "give one of --seed, --seeds and --exhaustive", { fix: "Such as --seeds 1..1000." });
+      if (options.exhaustive === true) await exhaustive(options);
+      else if (options.seeds !== undefined) await many(options.seeds, options);
       else await one(options.seed ?? 0, options);
     });
 }

@@ -21,8 +21,12 @@ export interface Interference {
   readonly unreachable?: boolean;
   /** It is refused before it has an effect. */
   readonly refused?: KubeApiError;
+  /** It never arrives, and nobody is told. */
+  readonly lost?: boolean;
   /** It has its effect, and the answer never arrives. */
   readonly replyLost?: boolean;
+  /** It is answered as the last one of this operator for the same was. */
+  readonly stale?: boolean;
   /** The operator dies before, or right after it has had its effect. */
   readonly crash?: "Before" | "After";
 }
@@ -36,6 +40,8 @@ const never = new Promise<never>(() => undefined);
 export class Network {
   readonly #simulation: Simulation;
   readonly #random: SimRandom;
+  /** What each operator was last answered, by what it asked for. */
+  readonly #answers = new Map<string, unknown>();
   /** Asked for every request: what befalls it. */
   interfere: (request: Request) => Interference = () => ({});
   /** Told of every request that was served. */
@@ -44,6 +50,11 @@ export class Network {
   constructor(simulation: Simulation, random: SimRandom) {
     this.#simulation = simulation;
     this.#random = random;
+  }
+
+  /** Whether an operator was answered before what it asks for. */
+  hasAnswered(request: Request): boolean {
+    return this.#answers.has(keyOf(request));
   }
 
   /** Has `serve` run on the other side, and resolves with what it returned, or rejects with what it threw. Never settles for a process that died. */
@@ -61,6 +72,7 @@ export class Network {
       const answer = (ms: number, settle: () => void): void => void this.#simulation.schedule(ms, settle, process);
       const lost = (code: "KUBE_TIMEOUT" | "KUBE_UNREACHABLE", ms: number): void =>
         answer(ms, () => reject(new KubeApiError(code, code === "KUBE_TIMEOUT" ? "no answer in time" : "connection refused")));
+      if (fate.lost === true) return lost("KUBE_TIMEOUT", REQUEST_TIMEOUT_MS);
       if (fate.unreachable === true) return lost("KUBE_UNREACHABLE", oneWay);
       this.#simulation.schedule(oneWay, () => {
         if (fate.refused !== undefined) {
@@ -70,7 +82,8 @@ export class Network {
         let settle: () => void;
         let failed: unknown;
         try {
-          const result = serve();
+          const result = fate.stale === true && this.hasAnswered(request) ? (this.#answers.get(keyOf(request)) as T) : serve();
+          if (!request.write) this.#answers.set(keyOf(request), result);
           settle = () => resolve(result);
         } catch (error) {
           failed = error;
@@ -84,4 +97,8 @@ export class Network {
       });
     });
   }
+}
+
+function keyOf({ operator, what }: Request): string {
+  return `${operator} ${what}`;
 }

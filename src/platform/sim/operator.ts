@@ -13,6 +13,7 @@ import { type LeaseBook, LeaseClient } from "./lease-client.ts";
 import type { Notice } from "./monitoring.ts";
 import type { Network } from "./network.ts";
 import { SimPlatform } from "./platform.ts";
+import type { Points } from "./points.ts";
 import type { SimProcess } from "./process.ts";
 import { type SimRandom, streamOf } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
@@ -36,6 +37,7 @@ export interface OperatorDeps {
   readonly network: Network;
   readonly lease: LeaseBook;
   readonly faults: Faults;
+  readonly points: Points;
   readonly jobs: Map<string, Job>;
   startJob(id: string): void;
   onMutation(mutation: Mutation): void;
@@ -150,12 +152,12 @@ export class SimOperator implements FaultedOperator {
   }
 
   #live(process: SimProcess): void {
-    const { simulation, api, network, lease, faults, seed } = this.#deps;
+    const { simulation, api, network, lease, faults, points, seed } = this.#deps;
     const failed = (message: string): void => this.#deps.onError(this.index, message);
     const random = streamOf(seed, process.name);
     const request = <T>(write: boolean, what: string, serve: () => T): Promise<T> =>
       network.request({ process, operator: this.index, write, what }, serve);
-    const delivery = faults.delivery(this.index, streamOf(seed, `${process.name}/delivery`));
+    const delivery = points.delivery(this.index, faults.delivery(this.index, streamOf(seed, `${process.name}/delivery`)));
     const view = new OperatorView(process, delivery);
     const epoch = (): number => election.epoch();
     const store = new SimStore({

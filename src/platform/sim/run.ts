@@ -10,6 +10,7 @@ import { LeaseBook } from "./lease-client.ts";
 import { MonitoringSystem } from "./monitoring.ts";
 import { Network } from "./network.ts";
 import { SimOperator } from "./operator.ts";
+import { type Perturbation, type Point, Points } from "./points.ts";
 import { streamOf } from "./random.ts";
 import { RULES } from "./rules/index.ts";
 import type { Rule, Truth, Violation } from "./rules/rule.ts";
@@ -38,6 +39,12 @@ export interface RunOptions {
   readonly rules?: readonly Rule[];
   /** Makes the loop. Default: Nightshift's own; mutants put another here. */
   readonly createLoop?: (options: ConstructorParameters<typeof Loop>[0]) => Loop;
+  /** One point of the run is perturbed. Default: none. */
+  readonly perturbation?: Perturbation;
+  /** Told of each point of the run. */
+  readonly onPoint?: (point: Point) => void;
+  /** Told when the faults are about to stop: what is well then is well by what was done. */
+  readonly onFaultsStop?: (truth: Truth) => void;
   /** Goes on after the first broken rule. Default: it ends there. */
   readonly keepGoing?: boolean;
 }
@@ -50,6 +57,8 @@ export interface RunResult {
   readonly simulatedMs: number;
   readonly events: number;
   readonly coverage: Coverage;
+  /** Whether the point that was to be perturbed came. */
+  readonly isPerturbed: boolean;
 }
 
 /** Plays a scenario to its end: faults, then none, then quiet; and asks every rule after every event. */
@@ -72,6 +81,7 @@ class Run implements Truth {
   readonly #lease = new LeaseBook();
   readonly #network: Network;
   readonly #faults: Faults;
+  readonly #points: Points;
   readonly #operators: SimOperator[];
   readonly #surroundings: Surroundings;
   readonly #coverage = emptyCoverage();
@@ -106,7 +116,19 @@ class Run implements Truth {
         if (notice !== undefined) this.monitoring.replay(notice);
       },
     });
-    this.#network.interfere = (request) => this.#faults.interfere(request);
+    this.#points = new Points({
+      simulation,
+      perturbation: options.perturbation,
+      onPoint: (point) => {
+        options.onPoint?.(point);
+        this.#trace(`point ${point.kind}:${point.number} ${point.what}`);
+      },
+      relist: (index) => this.#operators[index]?.relist(),
+    });
+    this.#network.interfere = (request) => ({
+      ...this.#faults.interfere(request),
+      ...this.#points.request(request, !this.#network.hasAnswered(request)),
+    });
     this.#network.onServed = ({ write, what, operator }, error) => {
       this.#trace(`operator-${operator} ${what}${error === undefined ? "" : `: ${(error as Error).message}`}`);
       if (write && error === undefined && !what.endsWith("Lease")) this.writes.push({ at: this.now, what });
@@ -157,6 +179,7 @@ class Run implements Truth {
           network: this.#network,
           lease: this.#lease,
           faults: this.#faults,
+          points: this.#points,
           jobs: this.#surroundings.jobs,
           startJob: (id) => this.#surroundings.startJob(id),
           onMutation: (mutation) => this.#mutated(mutation),
@@ -219,10 +242,12 @@ class Run implements Truth {
       simulatedMs: simulation.elapsed,
       events: simulation.events,
       coverage: this.#coverage,
+      isPerturbed: this.#points.isReached,
     };
   }
 
   #stopFaults(): void {
+    this.#options.onFaultsStop?.(this);
     this.#trace("faults stop");
     this.#faults.endAll();
     this.world.healAll();
