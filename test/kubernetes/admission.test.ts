@@ -73,6 +73,9 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
     metadata: { annotations: { ...EPOCH, ...annotations }, ...more },
   });
 
+  const can = async (who: string, ...what: readonly string[]): Promise<boolean> =>
+    (await cluster.exec(["sh", "-c", `kubectl auth can-i ${what.join(" ")} --as=${who} || true`])).stdout.trim() === "yes";
+
   /** That the API server refuses, by which policy or policies (`rbac` for RBAC) and with which words. */
   async function refused(doing: Promise<unknown>, by: string, message = /./): Promise<void> {
     await assert.rejects(doing, (error) => {
@@ -158,9 +161,6 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
   });
 
   describe("RBAC", () => {
-    const can = async (who: string, ...what: readonly string[]): Promise<boolean> =>
-      (await cluster.exec(["sh", "-c", `kubectl auth can-i ${what.join(" ")} --as=${who} || true`])).stdout.trim() === "yes";
-
     test("gives the operator what it needs, and no secrets, no shells, no other's Lease", async () => {
       const it = account("nightshift");
       for (const good of [
@@ -186,6 +186,7 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
         "delete deployments.apps -A",
         "delete nodes",
         "create remediationapprovals -A",
+        "approve remediations -A",
         "update remediationpolicies -A",
         "patch validatingadmissionpolicies",
       ])
@@ -204,6 +205,7 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
           assert.equal(await can(role, `create ${kind} -n team`), role !== "view", `${role} ${kind}`);
         for (const bad of [
           "create remediationapprovals -n team",
+          "approve remediations -n team",
           "patch remediations -n team",
           "delete remediations -n team",
           "create remediationbudgets",
@@ -212,6 +214,8 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
           assert.ok(!(await can(role, bad)), `${role} ${bad}`);
       }
       assert.ok(await can("approver", "create remediationapprovals -n team"));
+      assert.ok(await can("approver", "approve remediations -n team"));
+      assert.ok(!(await can("approver", "approve remediations -n on")));
       assert.ok(!(await can("approver", "create remediationapprovals -n on")));
       assert.ok(!(await can("approver", "update remediationapprovals -n team")));
       assert.ok(await can("platform", "create remediationbudgets"));
@@ -840,17 +844,74 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
     });
   });
 
-  test("an approval is given in one's own name", async () => {
+  describe("an answer", () => {
     const path = `/apis/${API_VERSION}/namespaces/team/remediationapprovals`;
-    const answer = (by: string): object => ({
+    const answer = (by: string, name: string, spec: object = {}): object => ({
       apiVersion: API_VERSION,
       kind: "RemediationApproval",
-      metadata: { name: "a" },
-      spec: { remediation: "r", decision: "Approved", by, at: "2026-11-02T03:14:00Z" },
+      metadata: { name },
+      spec: { remediation: "r", decision: "Approved", by, at: "2026-11-02T03:14:00Z", ...spec },
     });
-    await refused(user("approver")("POST", path, answer("somebody-else")), "approvals", /your own name, which is approver/);
-    await user("approver")("POST", path, answer("approver"));
-    await refused(operator("POST", path, answer(account("nightshift"))), "rbac");
+    const mayCreate = { apiGroups: ["nightshift.dev"], resources: ["remediationapprovals"], verbs: ["create"] };
+    const grant = async (name: string, ...rules: readonly object[]): Promise<void> => {
+      const rbac = "/apis/rbac.authorization.k8s.io/v1/namespaces/team";
+      await admin("POST", `${rbac}/roles`, { metadata: { name }, rules });
+      await admin("POST", `${rbac}/rolebindings`, {
+        metadata: { name },
+        roleRef: { apiGroup: "rbac.authorization.k8s.io", kind: "Role", name },
+        subjects: [{ apiGroup: "rbac.authorization.k8s.io", kind: "User", name }],
+      });
+    };
+
+    test("is given in one's own name", async () => {
+      await refused(user("approver")("POST", path, answer("somebody-else", "a")), "approvals", /your own name, which is approver/);
+      await user("approver")("POST", path, answer("approver", "a"));
+      await user("approver")("POST", path, answer("approver", "a-denied", { decision: "Denied" }));
+      await user("approver")("POST", path, answer("approver", "a-closed", { decision: "CircuitClosed" }));
+    });
+
+    test("takes the verb approve, and not only that its record may be written", async () => {
+      await grant("writer", mayCreate);
+      await grant("everything", { apiGroups: ["*"], resources: ["*"], verbs: ["get", "list", "create", "update", "patch", "delete"] });
+      await cluster.until("the roles are known", () =>
+        user("everything")("GET", path).then(
+          () => true,
+          () => false,
+        ),
+      );
+      for (const who of ["writer", "everything"])
+        for (const decision of ["Approved", "Denied", "CircuitClosed"])
+          await refused(
+            user(who)("POST", path, answer(who, `${who}-${decision.toLowerCase()}`, { decision })),
+            "approvals",
+            new RegExp(
+              `${who} may not answer for team/r: it takes the verb "approve" on remediations.nightshift.dev, as .*nightshift-approver`,
+            ),
+          );
+    });
+
+    test("may be granted for single remediations", async () => {
+      const approves = { apiGroups: ["nightshift.dev"], resources: ["remediations"], resourceNames: ["mine"], verbs: ["approve"] };
+      await grant("owner", mayCreate, approves);
+      await cluster.until("the role is known", () =>
+        user("owner")("POST", `${path}?dryRun=All`, answer("owner", "known", { remediation: "mine" })).then(
+          () => true,
+          () => false,
+        ),
+      );
+      await user("owner")("POST", path, answer("owner", "mine", { remediation: "mine" }));
+      await refused(user("owner")("POST", path, answer("owner", "r")), "approvals", /owner may not answer for team\/r/);
+    });
+
+    test("is not the operator's to give, whatever it is bound to", async () => {
+      const own = answer(account("nightshift"), "own");
+      await refused(operator("POST", path, own), "rbac");
+      await cluster.kubectl(["create", "clusterrolebinding", "too-much", "--clusterrole=cluster-admin", `--user=${account("nightshift")}`]);
+      await cluster.until("the binding is known", () => can(account("nightshift"), "create remediationapprovals -n team"));
+      await refused(operator("POST", path, own), "approvals", /nightshift does not answer what it asks/);
+      await cluster.kubectl(["delete", "clusterrolebinding", "too-much"]);
+      await cluster.until("the binding is gone", async () => !(await can(account("nightshift"), "create remediationapprovals -n team")));
+    });
   });
 
   test("nightshift approve answers in the name of the kubeconfig's user, and in no other", async () => {
@@ -866,6 +927,27 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
       assert.match(error.stderr, /spec.by must be your own name.*\[FORBIDDEN\]/);
       return true;
     });
+    // An account that may read and write approvals, and lacks the verb.
+    await cluster.kubectl([
+      "create",
+      "role",
+      "no-verb",
+      "-n",
+      "team",
+      "--verb=get,list,create",
+      "--resource=remediationapprovals,remediations",
+    ]);
+    await cluster.kubectl(["create", "rolebinding", "no-verb", "-n", "team", "--role=no-verb", "--serviceaccount=team:default"]);
+    const { outer } = cluster.kubeconfigFor(await cluster.token("team", "default"), "no-verb");
+    await cluster.until("the role is known", () => can("system:serviceaccount:team:default", "create remediationapprovals -n team"));
+    await assert.rejects(
+      run(process.execPath, [MAIN, "approve", "asked", "--kubeconfig", outer, "-n", "team"], { encoding: "utf8" }),
+      (error: Error & { code: number; stderr: string }) => {
+        assert.equal(error.code, 2);
+        assert.match(error.stderr, /may not answer for team\/asked: it takes the verb "approve".*\[FORBIDDEN\]/);
+        return true;
+      },
+    );
     const { stdout } = await nightshift("approve", "asked");
     assert.ok(stdout.startsWith("approved: team/asked on ") && stdout.endsWith(`, by ${who}\n`), stdout);
     const { items } = await admin<{ items: { spec: { remediation: string; by: string } }[] }>(

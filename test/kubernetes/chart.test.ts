@@ -215,7 +215,7 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
       for (const rule of all()) {
         for (const resource of rule.resources ?? []) assert.ok(![...never, ...ever].includes(resource), `${rule.of}: ${resource}`);
         for (const verb of rule.verbs)
-          assert.ok(!["impersonate", "bind", "escalate", "deletecollection", "approve", "sign"].includes(verb), `${rule.of}: ${verb}`);
+          assert.ok(!["impersonate", "bind", "escalate", "deletecollection", "sign"].includes(verb), `${rule.of}: ${verb}`);
         for (const group of rule.apiGroups ?? [])
           assert.ok(!["rbac.authorization.k8s.io", "admissionregistration.k8s.io", "certificates.k8s.io"].includes(group), rule.of);
       }
@@ -259,6 +259,11 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
       assert.ok(roles().every(({ kind, rules = [] }) => kind === "Role" || !rules.some(({ resources }) => resources?.includes("leases"))));
     });
     test("let nobody approve by the way", () => {
+      const approving = all().filter(({ verbs }) => verbs.includes("approve"));
+      assert.deepEqual(
+        approving.map(({ of, apiGroups, resources, verbs }) => [of, apiGroups, resources, verbs]),
+        [["nightshift-approver", ["nightshift.dev"], ["remediations"], ["approve"]]],
+      );
       const aggregated = roles().filter(({ metadata }) =>
         Object.keys(metadata.labels ?? {}).some((label) => label.includes("aggregate-to")),
       );

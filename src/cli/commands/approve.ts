@@ -102,7 +102,7 @@ export function register(program: Command): void {
       "after",
       `
 The answer is stored as a RemediationApproval; a running Nightshift goes on with it within a second. On a cluster it takes
-the ClusterRole nightshift-approver, and --by is your own name there: the chart refuses another's.
+the verb approve on it (ClusterRole nightshift-approver), and --by is your own name there: the chart refuses another's.
 ${PLACE_HELP}
 
 Examples:
