@@ -12,6 +12,10 @@ export const approvalSpecSchema = z
         "Yes or no; or `CircuitClosed`: what failed before `at` on the workload of that Remediation, under its policy, counts no more, so that its open circuit closes.",
     }),
     by: z.string().min(1).meta({ description: "Who." }),
+    via: z.enum(["Slack"]).optional().meta({
+      description:
+        "`Slack`: a button in a message there. Nightshift itself wrote the answer then, for the person whom `slack.approvers` names. Default: whoever is `by` wrote it.",
+    }),
     at: z.iso.datetime({ offset: true }).meta({ description: "When (RFC 3339)." }),
     reason: z.string().optional().meta({ description: "Why." }),
   })

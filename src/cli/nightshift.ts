@@ -20,7 +20,7 @@ import { AuditTrail, type AuditRecord } from "../record/audit.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
 import { startServer } from "../server/server.ts";
 import { bearerCheck, derivedToken, readOrCreateToken } from "../server/token.ts";
-import { alertmanagerOf, receiverOf } from "./receivers.ts";
+import { alertmanagerOf, receiversOf, slackActionsOf } from "./receivers.ts";
 import { applyResources, problemsError, readResources, refuseUnsupported } from "./resources.ts";
 
 /** What Nightshift on one machine is started with. */
@@ -32,6 +32,8 @@ export interface StartOptions {
   readonly log: Logger;
   /** Gets each audit record once it is durable. */
   readonly onRecord?: (record: AuditRecord) => void;
+  /** Lets Slack be on the loopback address, for tests. */
+  readonly slackLoopback?: boolean;
   /** Wraps the ports, for tests that make them fail. */
   readonly wrap?: { readonly store?: (store: Store) => Store; readonly platform?: (platform: Platform) => Platform };
 }
@@ -124,6 +126,7 @@ async function assemble(
     metrics,
     readiness: () => ({ ready, checks: { loop: ready } }),
     status: () => statusOf(platform, loop),
+    slack: slackActionsOf(stack, { dir: stackDir, store: () => store, clock, log, loopback: options.slackLoopback }),
     log,
     clock,
   });
@@ -154,7 +157,7 @@ async function assemble(
     telemetry,
     alerts: alertBook,
     audit,
-    receivers: stack.receivers.map((receiver) => receiverOf(receiver, stackDir)),
+    receivers: receiversOf(stack, stackDir),
     metrics,
     clock,
     random,

@@ -5,12 +5,14 @@ import { alertmanagersSchema } from "../api/alertmanager.ts";
 import { NightshiftError } from "../api/errors.ts";
 import { parseDocument } from "../api/parse.ts";
 import { receiversSchema } from "../api/receiver.ts";
+import { slackSchema } from "../api/slack.ts";
 import { problemsError } from "./resources.ts";
 
 /** The operator's configuration file. Paths are relative to the file. */
 export const operatorConfigSchema = z.strictObject({
   receivers: receiversSchema,
   alertmanagers: alertmanagersSchema,
+  slack: slackSchema.optional(),
   audit: z
     .strictObject({
       head: z.string().min(1).optional().meta({

@@ -26,7 +26,7 @@ import { type RunningServer, startServer } from "../server/server.ts";
 import { anyOf, type Authenticator, mountedTokenCheck } from "../server/token.ts";
 import { readOperatorConfig, type OperatorConfig } from "./operator-config.ts";
 import { eventTeller } from "./operator-events.ts";
-import { alertmanagerOf, receiverOf } from "./receivers.ts";
+import { alertmanagerOf, receiversOf, slackActionsOf } from "./receivers.ts";
 import { takeOver } from "./take-over.ts";
 import { version } from "./version.ts";
 
@@ -54,6 +54,8 @@ export interface OperatorOptions {
   /** What relative paths in the configuration are relative to. */
   readonly configDir: string;
   readonly log: Logger;
+  /** Lets Slack be on the loopback address, for tests. */
+  readonly slackLoopback?: boolean;
   /** Gets each audit record once it is durable. */
   readonly onRecord?: (record: AuditRecord) => void;
 }
@@ -125,6 +127,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
     // One that waits is ready too: it takes over when it must.
     readiness: () => ({ ready: synced, checks: { synced, leading: loop !== undefined } }),
     status: () => ({ leading: loop !== undefined, workloads: platform.workloads(), queueDepth: loop?.queueDepth ?? 0 }),
+    slack: slackActionsOf(config, { dir: configDir, store: () => store, clock, log, loopback: options.slackLoopback }),
     log,
     clock,
   });
@@ -210,7 +213,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
       telemetry,
       alerts: alertBook,
       audit,
-      receivers: config.receivers.map((receiver) => receiverOf(receiver, configDir)),
+      receivers: receiversOf(config, configDir),
       metrics,
       clock,
       random,

@@ -2,6 +2,9 @@ import { resolve } from "node:path";
 import type { AlertmanagerSpec } from "../api/alertmanager.ts";
 import type { ReceiverSpec } from "../api/receiver.ts";
 import type { AlertmanagerOptions } from "../observe/alertmanager-poll.ts";
+import type { SlackConfig } from "../api/slack.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Store } from "../ports/store.ts";
 import type { Receiver } from "../record/paging.ts";
 import {
   AlertmanagerReceiver,
@@ -11,6 +14,24 @@ import {
   SlackReceiver,
   WebhookReceiver,
 } from "../record/receivers.ts";
+import { SlackActions, type SlackOptions } from "../server/slack.ts";
+
+/** The answers by buttons that a configuration file asks for, if it does. */
+export function slackActionsOf(
+  config: { readonly slack?: SlackConfig | undefined },
+  options: {
+    readonly dir: string;
+    readonly store: () => Pick<Store, "get" | "list" | "create">;
+    readonly clock: Clock;
+    readonly log: SlackOptions["log"];
+    readonly loopback?: boolean | undefined;
+  },
+): SlackActions | undefined {
+  const { dir, ...rest } = options;
+  if (config.slack === undefined) return undefined;
+  const { signingSecretFile, approvers } = config.slack;
+  return new SlackActions({ ...rest, secretFile: resolve(dir, signingSecretFile), approvers });
+}
 
 const RECEIVERS: Readonly<Record<ReceiverSpec["type"], new (options: ReceiverOptions) => Receiver>> = {
   Webhook: WebhookReceiver,
@@ -20,9 +41,17 @@ const RECEIVERS: Readonly<Record<ReceiverSpec["type"], new (options: ReceiverOpt
   Alertmanager: AlertmanagerReceiver,
 };
 
-/** The receiver that a configuration file describes; its paths are relative to `dir`. */
-export function receiverOf(spec: ReceiverSpec, dir: string): Receiver {
-  const options = { name: spec.name, url: spec.url, urlFile: fileOf(spec.urlFile, dir), tokenFile: fileOf(spec.tokenFile, dir) };
+/** The receivers that a configuration file describes; its paths are relative to `dir`. With `slack` questions have buttons there. */
+export function receiversOf(
+  config: { readonly receivers: readonly ReceiverSpec[]; readonly slack?: SlackConfig | undefined },
+  dir: string,
+): Receiver[] {
+  return config.receivers.map((spec) => receiverOf(spec, dir, config.slack !== undefined));
+}
+
+function receiverOf(spec: ReceiverSpec, dir: string, buttons: boolean): Receiver {
+  const { name, url, urlFile, tokenFile } = spec;
+  const options = { name, url, urlFile: fileOf(urlFile, dir), tokenFile: fileOf(tokenFile, dir), buttons };
   return new RECEIVERS[spec.type](options);
 }
 

@@ -24,7 +24,7 @@ import { durationMs } from "../api/units.ts";
 import type { Decision } from "../decide/gate.ts";
 import { isOthersWork } from "../decide/in-progress.ts";
 import { sameStorm, standsForStorm } from "../decide/storm-brake.ts";
-import type { Clock } from "../ports/clock.ts";
+import { type Clock, sleep } from "../ports/clock.ts";
 import type { Platform, Workload } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
 import type { AuditRecord } from "../record/audit.ts";
@@ -58,6 +58,10 @@ const INCIDENT_MS = 2_000;
 const IDLE_REST_MS = 60_000;
 /** Ends after which the next episode is about something else: a fault that comes back, another target, another policy. */
 const NEXT_IS_ANOTHER: ReadonlySet<string> = new Set(["SignalResolved", "TargetChanged", "PolicyDeleted"]);
+/** Phases in which a question that was asked stands. */
+const IS_ASKED: ReadonlySet<Phase> = new Set(["Pending", "Blocked", "AwaitingApproval"]);
+/** How often receivers are told that a question needs no answer, before they are left with it: half an hour. */
+const MAX_CLOSING_TRIES = 12;
 /** Reasons that a person gave: nobody is paged for a fault that somebody has said to leave alone. */
 const SAID_BY_PEOPLE: ReadonlySet<string> = new Set(["Paused", "Unmanaged"]);
 
@@ -85,10 +89,15 @@ export class Episodes {
   /** Episodes that are stored and whose decision is being put on record. */
   readonly #beginning = new Set<string>();
   readonly #folds = new Map<string, { count: number; at: number }>();
-  /** How far the question for an approval is, by episode. */
+  /** How far the question for an approval is, by episode, and which receivers have it. */
   readonly #asked = new Map<
     string,
-    { readonly state: "Asking" | "Asked" | "Failed"; readonly tries: number; readonly notBefore: number }
+    {
+      readonly state: "Asking" | "Asked" | "Failed" | "Closed";
+      readonly tries: number;
+      readonly notBefore: number;
+      readonly confirmedBy: readonly string[];
+    }
   >();
   /** When a page that was not confirmed is tried again (monotonic ms), and the stored time that this was taken from. */
   readonly #pageDue = new Map<string, { readonly nextTryAt: string; readonly at: number }>();
@@ -158,6 +167,7 @@ export class Episodes {
     const paging = await this.#page(remediation);
     remediation = this.#world.remediations.get(key) ?? remediation;
     const requeue = isTerminal(remediation) ? {} : await this.#step(key, remediation);
+    this.#closeQuestion(key, this.#world.remediations.get(key) ?? remediation);
     if (isTerminal(remediation)) this.#forget(key, remediation);
     const after = Math.min(paging.after ?? Infinity, requeue.after ?? Infinity);
     return after === Infinity ? {} : { after };
@@ -617,30 +627,55 @@ export class Episodes {
     const known = this.#asked.get(key);
     if (known !== undefined && (known.state !== "Failed" || this.#clock.monotonic() < known.notBefore)) return;
     const tries = (known?.tries ?? 0) + 1;
-    this.#asked.set(key, { state: "Asking", tries, notBefore: 0 });
-    this.#ask(remediation, policy).then(
-      () => this.#asked.set(key, { state: "Asked", tries, notBefore: 0 }),
-      (error: unknown) => {
-        this.#asked.set(key, { state: "Failed", tries, notBefore: this.#clock.monotonic() + this.#pager.backoff(tries) });
-        // Said once. Where it cannot be put on record now, it is owed.
-        if (tries === 1)
-          this.#recorder
-            .write([this.#recorder.about(remediation, "Page", `nobody could be asked for approval yet: ${messageOf(error)}`)])
-            .catch(() => undefined);
-      },
+    const before = known?.confirmedBy ?? [];
+    this.#asked.set(key, { state: "Asking", tries, notBefore: 0, confirmedBy: before });
+    const ended = (confirmedBy: readonly string[], failed: string | undefined): void => {
+      const notBefore = failed === undefined ? 0 : this.#clock.monotonic() + this.#pager.backoff(tries);
+      this.#asked.set(key, { state: failed === undefined ? "Asked" : "Failed", tries, notBefore, confirmedBy });
+      // It may have been answered meanwhile.
+      const now = this.#world.remediations.get(key);
+      if (now === undefined) this.#asked.delete(key);
+      else if (!IS_ASKED.has(now.status.phase)) this.#wake(key);
+      // Said once. Where it cannot be put on record now, it is owed.
+      if (failed !== undefined && tries === 1)
+        this.#recorder
+          .write([this.#recorder.about(remediation, "Page", `nobody could be asked for approval yet: ${failed}`)])
+          .catch(() => undefined);
+    };
+    this.#pager.ask(remediation, this.#question(remediation, policy), policy, before).then(
+      (asked) => ended(asked.confirmedBy, asked.failed),
+      (error: unknown) => ended(before, messageOf(error)),
     );
   }
 
-  async #ask(remediation: Remediation, policy: RemediationPolicy): Promise<void> {
-    const key = objectKey(remediation);
+  #question(remediation: Remediation, policy: RemediationPolicy): string {
     const { name, namespace } = remediation.metadata;
     const how = `Answer with: nightshift approve ${name} --namespace ${namespace}, or --deny.`;
-    await this.#pager.notify(
-      remediation,
-      `${key}/approval`,
-      `${remediation.spec.diagnosis.summary}. May ${rungName(remediation.spec.ladder[0] ?? policy.spec.ladder[0]!)} be carried out? ${how}`,
-      policy,
-    );
+    return `${remediation.spec.diagnosis.summary}. May ${rungName(remediation.spec.ladder[0] ?? policy.spec.ladder[0]!)} be carried out? ${how}`;
+  }
+
+  /**
+   * Once a question needs no answer any more, those that have it are told so: what they show as open else stays open. Nothing
+   * waits for it; it is tried as often as the question may be, and lost where this process ends meanwhile.
+   */
+  #closeQuestion(key: string, remediation: Remediation): void {
+    const known = this.#asked.get(key);
+    if (known === undefined || known.state === "Asking" || known.state === "Closed" || IS_ASKED.has(remediation.status.phase)) return;
+    this.#asked.set(key, { ...known, state: "Closed" });
+    if (known.confirmedBy.length === 0) return;
+    const { phase, message } = remediation.status;
+    const answer = remediation.status.gates.find(({ gate, verdict }) => gate === "AwaitingApproval" && verdict === "Pass");
+    const said = `needs no answer any more: ${isTerminal(remediation) ? `${phase}${message === undefined ? "" : `, ${message}`}` : (answer?.message ?? phase)}`;
+    const tell = async (): Promise<void> => {
+      let left = known.confirmedBy;
+      for (let tries = 1; tries <= MAX_CLOSING_TRIES; tries++) {
+        left = await this.#pager.answered(remediation, said, left);
+        if (left.length === 0) return;
+        await sleep(this.#clock, this.#pager.backoff(tries), this.#machine.stopping);
+        if (this.#machine.stopping.aborted) return;
+      }
+    };
+    tell().catch(() => undefined);
   }
 
   // ---- acting --------------------------------------------------------------------------------------------------
@@ -1050,8 +1085,9 @@ export class Episodes {
 
   #forget(key: string, remediation: Remediation): void {
     if (owesPage(remediation.status)) return;
-    for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#missingSince, this.#folds, this.#asked, this.#pageDue])
-      map.delete(key);
+    for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#missingSince, this.#folds, this.#pageDue]) map.delete(key);
+    // A question that is still on its way is closed when it has arrived.
+    if (this.#asked.get(key)?.state !== "Asking") this.#asked.delete(key);
     this.#stopwatches.forget(key);
   }
 

@@ -5,6 +5,7 @@ import { API_VERSION } from "../api/meta.ts";
 import { runbookSpecSchema } from "../api/runbook.ts";
 import { sleep } from "../ports/clock.ts";
 import type { Platform, Replica } from "../ports/platform.ts";
+import type { Receiver } from "../record/paging.ts";
 import { Harness } from "../../test/support/harness.ts";
 
 const RESTART = ["StartReplacement", "RemoveFromTraffic", "Capture", "Stop"];
@@ -201,6 +202,67 @@ describe("receivers that are slow or away", () => {
     assert.equal(h.pages.length, 1);
     assert.match(h.pages[0]?.dedupKey ?? "", /\/approval$/);
     assert.ok(h.said("Page").length <= 2, `said once that nobody could be asked: ${h.said("Page").join("; ")}`);
+    await h.stop();
+  });
+});
+
+describe("a question for approval", () => {
+  const receiver = (name: string, got: { asked: number; closed: number; away: boolean }): Receiver => {
+    const take = (what: "asked" | "closed") => async (): Promise<void> => {
+      if (got.away) throw new NightshiftError("PAGE_NOT_DELIVERED", "no answer");
+      got[what]++;
+    };
+    return { name, send: take("asked"), resolve: take("closed") };
+  };
+
+  it("is told again only to those that have not confirmed it, and closed with all that have, however late", async () => {
+    const { h, replica } = await ill({ mode: "Approve", maxSignalAge: "1h" });
+    const [first, second] = [
+      { asked: 0, closed: 0, away: false },
+      { asked: 0, closed: 0, away: true },
+    ];
+    await h.start({}, { receivers: [receiver("first", first), receiver("second", second)] });
+    h.fire("Ill", { replica });
+    await h.pass(60_000);
+    assert.deepEqual([first.asked, second.asked], [1, 0]);
+    second.away = false;
+    assert.ok(await h.until(() => second.asked === 1), "asked once it can be");
+    second.away = true;
+    h.fire("Ill", { replica }, "resolved");
+    assert.ok(await h.until(() => h.ended()));
+    await h.pass(10_000);
+    assert.deepEqual([first.closed, second.closed], [1, 0]);
+    second.away = false;
+    assert.ok(await h.until(() => second.closed === 1), "told once it can be");
+    await h.pass(60_000);
+    assert.deepEqual(
+      [first, second],
+      [
+        { asked: 1, closed: 1, away: false },
+        { asked: 1, closed: 1, away: false },
+      ],
+    );
+    await h.stop();
+  });
+
+  it("that is answered while it is still on its way is closed when it has arrived", async () => {
+    const { h, replica } = await ill({ mode: "Approve", maxSignalAge: "1h" });
+    let arrive = (): void => {};
+    let closed = 0;
+    const slow: Receiver = {
+      name: "slow",
+      send: () => new Promise((resolve) => (arrive = resolve)),
+      resolve: async () => void closed++,
+    };
+    await h.start({}, { receivers: [slow] });
+    h.fire("Ill", { replica });
+    await h.pass(2_000);
+    h.fire("Ill", { replica }, "resolved");
+    assert.ok(await h.until(() => h.ended()));
+    assert.equal(closed, 0);
+    arrive();
+    await h.pass(2_000);
+    assert.equal(closed, 1);
     await h.stop();
   });
 });

@@ -248,9 +248,22 @@ describe("approval", () => {
       h.pages.map((page) => page.severity),
       ["Info"],
     );
+    assert.equal(h.resolved.length, 0);
     await answer(h, "Approved");
     assert.ok(await h.until(() => h.ended()));
     assert.equal(h.only().status.outcome, "Remediated");
+    // The question is closed under its own key: what it opened at a receiver does not stay open.
+    const [closed, ...more] = h.resolved;
+    assert.deepEqual(more, []);
+    assert.deepEqual([closed?.dedupKey, closed?.severity], [h.pages[0]?.dedupKey, "Info"]);
+    assert.match(closed?.summary ?? "", /^needs no answer any more: approved by ada at /);
+    const { metadata, spec } = h.only();
+    assert.deepEqual(h.pages[0]?.question, {
+      namespace: "default",
+      name: metadata.name,
+      uid: metadata.uid,
+      targetUid: spec.remediationTarget.uid,
+    });
     await h.stop();
   });
 
@@ -263,6 +276,10 @@ describe("approval", () => {
     assert.ok(await h.until(() => h.ended()));
     assert.deepEqual([h.only().status.phase, h.only().status.reason], ["Cancelled", "Denied"]);
     assert.deepEqual(h.platform.log, []);
+    assert.deepEqual(
+      h.resolved.map(({ summary }) => summary),
+      ["needs no answer any more: Cancelled, denied by ada"],
+    );
     await h.stop();
   });
 

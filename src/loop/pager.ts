@@ -17,6 +17,14 @@ export function dedupKey(remediation: Remediation): string {
   return `${policyKey(remediation)}/${targetKey(remediation.spec.workload)}/${remediation.spec.diagnosis.cause}`;
 }
 
+const questionKey = (remediation: Remediation): string => `${objectKey(remediation)}/approval`;
+
+function questionOf(page: Page, { metadata, spec }: Remediation): Page {
+  const { namespace, name, uid = "" } = metadata;
+  const targetUid = spec.remediationTarget.uid;
+  return { ...page, question: { namespace, name, uid, ...(targetUid === undefined ? {} : { targetUid }) } };
+}
+
 /** Whether the incident of a page is over. */
 const isOver = (page: PageRecord | undefined): boolean => page?.state === "Resolving" || page?.state === "Resolved";
 
@@ -132,6 +140,38 @@ export class Pager {
     if (receivers.length === 0) throw new NightshiftError("NO_RECEIVER", "no receiver is configured", { fix: "Add one under receivers." });
     const { failed } = await this.#send(receivers, this.#page(remediation, key, "Info", message), "send");
     if (failed !== undefined) throw new NightshiftError("NOT_DELIVERED", failed);
+  }
+
+  /**
+   * Asks for a yes or no, without waking anybody: those of the policy's receivers that have not confirmed it yet. Resolves to
+   * those that have, and to what failed.
+   */
+  async ask(
+    remediation: Remediation,
+    message: string,
+    policy: RemediationPolicy | undefined,
+    confirmedBy: readonly string[],
+  ): Promise<{ readonly confirmedBy: readonly string[]; readonly failed: string | undefined }> {
+    const receivers = this.#receiversOf(policy);
+    if (receivers.length === 0) throw new NightshiftError("NO_RECEIVER", "no receiver is configured", { fix: "Add one under receivers." });
+    const left = receivers.filter(({ name }) => !confirmedBy.includes(name));
+    const { failed, confirmed } = await this.#send(
+      left,
+      questionOf(this.#page(remediation, questionKey(remediation), "Info", message), remediation),
+      "send",
+    );
+    return { confirmedBy: [...confirmedBy, ...confirmed], failed };
+  }
+
+  /** Tells those that a question was asked of that it needs no answer any more; resolves to those that have not heard it. */
+  async answered(remediation: Remediation, message: string, asked: readonly string[]): Promise<readonly string[]> {
+    const receivers = this.#receivers.filter((receiver) => asked.includes(receiver.name) && receiver.resolve !== undefined);
+    const { confirmed } = await this.#send(
+      receivers,
+      questionOf(this.#page(remediation, questionKey(remediation), "Info", message), remediation),
+      "resolve",
+    );
+    return receivers.map(({ name }) => name).filter((name) => !confirmed.includes(name));
   }
 
   #receiversOf(policy: RemediationPolicy | undefined): readonly Receiver[] {

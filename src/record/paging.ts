@@ -11,6 +11,8 @@ export interface Page {
   readonly target: string;
   /** Why Nightshift gave up, with the evidence, one thing a line. */
   readonly details: readonly string[];
+  /** Where it asks for a yes or no: about which Remediation (by its uid), and which target. */
+  readonly question?: { readonly namespace: string; readonly name: string; readonly uid: string; readonly targetUid?: string | undefined };
   /** Milliseconds since the epoch. */
   readonly at: number;
 }

@@ -155,6 +155,43 @@ describe("a webhook", () => {
 });
 
 describe("Slack", () => {
+  const question = { namespace: "shop", name: "payments-leak-4c1f", uid: "u-1", targetUid: "u-2" };
+  const typesOf = (got: Got | undefined): string[] =>
+    (JSON.parse(got?.body ?? "") as { blocks: { type: string }[] }).blocks.map(({ type }) => type);
+
+  it("has buttons for a question where they are configured, and once it is answered none", async (t) => {
+    const { url, got } = await serve(t, answering(200));
+    const asks: Page = { ...PAGE, severity: "Info", question };
+    const receiver = new SlackReceiver({ name: "slack", url, buttons: true });
+    await receiver.send(asks, never);
+    await receiver.resolve(asks, never);
+    await receiver.send(PAGE, never);
+    await new SlackReceiver({ name: "slack", url }).send(asks, never);
+    assert.deepEqual(typesOf(got[0]), ["header", "section", "section", "section", "input", "actions", "context"]);
+    for (const other of got.slice(1)) assert.ok(!typesOf(other).includes("actions") && !typesOf(other).includes("input"));
+    assert.match(got[1]?.body ?? "", /Answered/);
+    const { blocks } = JSON.parse(got[0]?.body ?? "") as {
+      blocks: { elements?: { action_id: string; value: string; text: { text: string } }[] }[];
+    };
+    const buttons = blocks[5]?.elements ?? [];
+    assert.deepEqual(
+      buttons.map(({ action_id, text }) => [action_id, text.text]),
+      [
+        ["nightshift.approve", "Approve"],
+        ["nightshift.deny", "Deny"],
+      ],
+    );
+    for (const { value } of buttons) assert.deepEqual(JSON.parse(value), question);
+  });
+
+  it("a question about the longest names keeps within Slack's bound of a button's value", async (t) => {
+    const { url, got } = await serve(t, answering(200));
+    const longest = { namespace: "n".repeat(63), name: "x".repeat(253), uid: "u".repeat(36), targetUid: "v".repeat(300) };
+    await new SlackReceiver({ name: "slack", url, buttons: true }).send({ ...PAGE, question: longest }, never);
+    const { blocks } = JSON.parse(got[0]?.body ?? "") as { blocks: { elements?: { value: string }[] }[] };
+    assert.ok((blocks[5]?.elements?.[0]?.value.length ?? Infinity) <= 2_000);
+  });
+
   it("gets text and blocks within its limits, whatever is in a page, and no mention gets through", async (t) => {
     const { url, got } = await serve(t, answering(200, {}, "ok"));
     const receiver = new SlackReceiver({ name: "slack", url });

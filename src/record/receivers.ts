@@ -4,6 +4,7 @@ import { NightshiftError } from "../api/errors.ts";
 import { timestamp } from "../api/time.ts";
 import type { Random } from "../ports/random.ts";
 import type { Page, Receiver } from "./paging.ts";
+import { answerBlocks, escapeSlack } from "./slack.ts";
 
 /** A receiver that has not confirmed in this time has not (ms). */
 const TIME_LIMIT_MS = 5_000;
@@ -48,6 +49,8 @@ export interface ReceiverOptions {
   readonly tokenFile?: string | undefined;
   /** Time limit of one delivery (ms). Default 5000. */
   readonly timeoutMs?: number | undefined;
+  /** Whether questions for approval get buttons, where the receiver can have them (Slack). Default: no. */
+  readonly buttons?: boolean | undefined;
 }
 
 /** `Trigger`: somebody is needed. `Resolve`: not any more. */
@@ -218,7 +221,8 @@ const MAX_DETAIL = 1_000;
 /**
  * A generic webhook. It gets a POST with
  * `{"version": "1", "event": "Trigger"|"Resolve", "dedupKey", "severity": "Page"|"Info", "summary", "remediation", "policy", "target", "details": [...], "at"}`;
- * `dedupKey` is the same for every delivery of one incident, `at` is RFC 3339.
+ * `dedupKey` is the same for every delivery of one incident, `at` is RFC 3339. What asks for a yes or no has also
+ * `"question": {"namespace", "name", "uid", "targetUid"}`.
  */
 export class WebhookReceiver extends HttpReceiver {
   protected override payload(page: Page, event: PageEvent): unknown {
@@ -232,13 +236,22 @@ export class WebhookReceiver extends HttpReceiver {
   }
 }
 
-/** What Slack wants escaped (https://docs.slack.dev/messaging/formatting-message-text). */
-const escapeSlack = (text: string): string => text.replaceAll("&", "&amp;").replaceAll("<", "&lt;").replaceAll(">", "&gt;");
-
-/** A Slack incoming webhook, or anything that takes its format: `text` for notifications, `blocks` for the message. */
+/**
+ * A Slack incoming webhook, or anything that takes its format: `text` for notifications, `blocks` for the message. With
+ * `buttons` a question for approval can be answered in it, once: what comes back is the listener's.
+ */
 export class SlackReceiver extends HttpReceiver {
+  readonly #buttons: boolean;
+
+  constructor(options: ReceiverOptions) {
+    super(options);
+    this.#buttons = options.buttons ?? false;
+  }
+
   protected override payload(page: Page, event: PageEvent): unknown {
-    const title = event === "Resolve" ? "Resolved" : page.severity === "Page" ? "Nightshift needs a person" : "Nightshift";
+    const { question } = page;
+    const over = question === undefined ? "Resolved" : "Answered";
+    const title = event === "Resolve" ? over : page.severity === "Page" ? "Nightshift needs a person" : "Nightshift";
     // Limits of Slack's blocks: 150 characters in a header, 3000 in a section, 2000 in a field. Escaping may take five for one.
     const field = (name: string, value: string) => ({ type: "mrkdwn", text: `*${name}*\n${escapeSlack(cut(value, 380))}` });
     let details = "";
@@ -261,6 +274,7 @@ export class SlackReceiver extends HttpReceiver {
           fields: [field("Target", page.target), field("Policy", page.policy), field("Remediation", page.remediation)],
         },
         ...(details === "" ? [] : [mrkdwn(details)]),
+        ...(question !== undefined && this.#buttons && event === "Trigger" ? answerBlocks(question) : []),
         { type: "context", elements: [{ type: "mrkdwn", text: `${timestamp(page.at)} · ${escapeSlack(cut(page.dedupKey, 380))}` }] },
       ],
     };

@@ -13,6 +13,7 @@ import type { TelemetryStore } from "../observe/store.ts";
 import type { Clock } from "../ports/clock.ts";
 import { BodyBudget, withBody } from "./body.ts";
 import type { NightshiftMetrics } from "./metrics.ts";
+import { MAX_SLACK_BODY, SLACK_PATH, type SlackActions } from "./slack.ts";
 import type { Authenticator } from "./token.ts";
 
 /** The bounds of the listener. */
@@ -63,6 +64,8 @@ export interface ServerOptions {
   readonly readiness: () => { readonly ready: boolean; readonly checks: Readonly<Record<string, boolean>> };
   /** What `GET /api/v1/status` answers. */
   readonly status?: () => unknown;
+  /** Answers by buttons in Slack. Default: there is no such address. */
+  readonly slack?: SlackActions | undefined;
   readonly log: {
     info(data: object, message: string): void;
     warn(data: object, message: string): void;
@@ -85,6 +88,9 @@ export interface RunningServer {
 /** HTTP status of each code that a request can be refused with; 400 for any other. */
 const STATUS: Readonly<Record<string, ContentfulStatusCode>> = {
   UNAUTHENTICATED: 401,
+  SLACK_UNSIGNED: 401,
+  SLACK_STALE: 401,
+  SLACK_REPLAYED: 401,
   NOT_FOUND: 404,
   METHOD_NOT_ALLOWED: 405,
   BODY_TOO_LARGE: 413,
@@ -100,6 +106,8 @@ const STATUS: Readonly<Record<string, ContentfulStatusCode>> = {
 const RETRY_AFTER_SECONDS = "1";
 /** How often a stop looks for connections that have become idle (ms). */
 const SWEEP_MS = 20;
+/** Most bytes of what Slack sends that are in memory at once: everybody may knock there, and the others' share is not theirs. */
+const SLACK_BUFFERED = 8 * MAX_SLACK_BODY;
 /** Most refused alerts that an answer names. */
 const MAX_NAMED = 100;
 
@@ -115,7 +123,8 @@ const CLOSED_ROUTES: Readonly<Record<string, { readonly method: "GET" | "POST"; 
 
 /**
  * Starts the one HTTP listener: `/healthz` and `/readyz` for everyone; with the bearer token `/metrics` (Prometheus),
- * `/v1/metrics` (OTLP), `/webhooks/alertmanager` and `/api/v1/status`.
+ * `/v1/metrics` (OTLP), `/webhooks/alertmanager` and `/api/v1/status`; with Slack's signature `/v1/slack/actions`, where that is
+ * configured.
  *
  * @throws NightshiftError `LISTEN_FAILED` when the address is taken or not this machine's.
  */
@@ -123,6 +132,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const { telemetry, alertBook, metrics, clock, log } = options;
   const limits = { ...DEFAULT_SERVER_LIMITS, ...options.limits };
   const budget = new BodyBudget(limits.maxBufferedBytes);
+  const routes =
+    options.slack === undefined ? CLOSED_ROUTES : { ...CLOSED_ROUTES, [SLACK_PATH]: { method: "POST" as const, listener: "slack" } };
   const receiver = new OtlpReceiver({ sink: telemetry, clock, limits: limits.otlp, reserved: options.reservedMetrics ?? [] });
   metrics.observed(() => ({
     series: telemetry.seriesCount,
@@ -134,14 +145,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
 
   const app = new Hono<Env>();
   const refuse = (c: Context<Env>, error: unknown): Response => {
-    const listener = CLOSED_ROUTES[c.req.path]?.listener ?? "other";
+    const listener = routes[c.req.path]?.listener ?? "other";
     const known = error instanceof NightshiftError;
     if (!known) log.error({ error: messageOf(error), path: c.req.path }, "a request failed");
     const shown = known ? error : new NightshiftError("INTERNAL", "the request failed; the log says why");
     if (shown.code === "AUTH_UNAVAILABLE") log.error({ error: messageOf(shown.cause ?? shown) }, shown.message);
     metrics.refused(listener, shown.code);
     const status = STATUS[shown.code] ?? 400;
-    if (status === 401) c.header("WWW-Authenticate", 'Bearer realm="nightshift"');
+    if (shown.code === "UNAUTHENTICATED") c.header("WWW-Authenticate", 'Bearer realm="nightshift"');
     if (status === 503) c.header("Retry-After", RETRY_AFTER_SECONDS);
     if (listener !== "otlp") return c.json(shown.toJSON(), status);
     const encoding = otlpEncoding(c.req.header("content-type")) ?? "json";
@@ -162,6 +173,20 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     wasReady = ready;
     return ready ? c.text("ok\n") : c.text("not ready\n", 503);
   });
+  const { slack } = options;
+  if (slack !== undefined) {
+    const slackBudget = new BodyBudget(SLACK_BUFFERED);
+    app.post(SLACK_PATH, async (c) => {
+      const headers = { timestamp: c.req.header("x-slack-request-timestamp"), signature: c.req.header("x-slack-signature") };
+      slack.admit(headers);
+      const secret = await slack.secret();
+      const click = await withBody(c.env.incoming, MAX_SLACK_BODY, slackBudget, (body) => slack.open(secret, headers, body));
+      const refused = await slack.answer(click);
+      // Slack is told that it was heard, whatever came of it: people are told in the message.
+      if (refused !== undefined) metrics.refused("slack", refused);
+      return c.body(null, 200);
+    });
+  }
   app.use(async (c, next) => {
     const { method, path } = c.req;
     if (!(await options.authenticate({ authorization: c.req.header("authorization"), method, path })))
@@ -201,7 +226,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   });
   app.get("/api/v1/status", (c) => c.json(options.status?.() ?? {}));
   app.all("*", (c) => {
-    const allowed = CLOSED_ROUTES[c.req.path]?.method;
+    const allowed = routes[c.req.path]?.method;
     if (allowed === undefined) throw new NightshiftError("NOT_FOUND", "there is nothing at this address");
     c.header("Allow", allowed);
     throw new NightshiftError("METHOD_NOT_ALLOWED", `only ${allowed} is allowed here`);
@@ -243,6 +268,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     renew: (tls) => (server as Partial<HttpsServer>).setSecureContext?.(tls),
     close: () => {
       closing = true;
+      slack?.close();
       closed ??= new Promise((resolve) => {
         // Node closes what is idle at this moment. A connection whose answer was sent but whose rest of a body is still
         // thrown away becomes idle without a further event, so it is asked again.

@@ -971,6 +971,12 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
       chart,
       "--set",
       "agent.enabled=true,replicas=1,crds.keep=false,admission.protectedNamespaces={team}",
+      "--set",
+      "receivers[0].name=team,receivers[0].type=Slack,receivers[0].urlFile=/etc/nightshift/receivers/url,receiverSecret=slack",
+      "--set",
+      "slack.signingSecretFile=/etc/nightshift/receivers/secret,slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane",
+      "--set",
+      "slack.approvers[0].namespaces={team},slack.approvers[1].id=U0JOE,slack.approvers[1].name=joe",
     );
     assert.equal(await token(), made);
     await cluster.until("team is protected", () =>
@@ -978,6 +984,38 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
         () => false,
         (error) => /nothing in the namespace team/.test((error as ApiError).body),
       ),
+    );
+  });
+
+  test("what people answer in Slack is the operator's to write, and nothing else of that kind", async () => {
+    const write = (namespace: string, name: string, by: string, spec: object = {}): Promise<Stored> =>
+      operator("POST", `/apis/${API_VERSION}/namespaces/${namespace}/remediationapprovals`, {
+        apiVersion: API_VERSION,
+        kind: "RemediationApproval",
+        metadata: { name },
+        spec: { remediation: "r", decision: "Approved", by, via: "Slack", at: "2026-11-02T03:14:00Z", ...spec },
+      });
+    const [jane, joe] = ["slack:U0JANE (jane)", "slack:U0JOE (joe)"];
+    await cluster.until("the policy as it is now", () =>
+      write("team", "jane", jane).then(
+        () => true,
+        () => false,
+      ),
+    );
+    await write("team", "no", jane, { decision: "Denied" });
+    await write("on", "joe", joe);
+    const no = /nightshift does not answer what it asks, but for those whom slack.approvers names/;
+    await refused(write("on", "jane", jane), "approvals", no);
+    for (const by of ["jane", "slack:U0JANE (joe)", "slack:U0MALLORY (mallory)", account("nightshift")])
+      await refused(write("team", "other", by), "approvals", no);
+    await refused(write("team", "circuit", jane, { decision: "CircuitClosed" }), "approvals", no);
+    await refused(write("team", "unsaid", jane, { via: undefined }), "approvals", no);
+    const path = `/apis/${API_VERSION}/namespaces/team/remediationapprovals`;
+    const own = { remediation: "r", decision: "Approved", by: "approver", via: "Slack", at: "2026-11-02T03:14:00Z" };
+    await refused(
+      user("approver")("POST", path, { apiVersion: API_VERSION, kind: "RemediationApproval", metadata: { name: "via" }, spec: own }),
+      "approvals",
+      /spec.via says that nightshift wrote it/,
     );
   });
 

@@ -1,11 +1,14 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { before, describe, test } from "node:test";
 import { isMap, isScalar, parse, parseAllDocuments, parseDocument, type Pair } from "yaml";
 import { AgentMetrics } from "../../agent/metrics.ts";
+import { slackName } from "../../src/api/slack.ts";
 import { createProgram } from "../../src/cli/main.ts";
+import { readOperatorConfig } from "../../src/cli/operator-config.ts";
 import { NightshiftMetrics } from "../../src/server/metrics.ts";
 import { lacking } from "../cluster/requirements.ts";
 import { ensureTool } from "../cluster/toolchain.ts";
@@ -56,6 +59,15 @@ const EVERYTHING: readonly string[] = [
   "receivers[0].type=Webhook",
   "receivers[0].url=https://pager.example.com",
   "alertmanagers[0].url=http://alertmanager.monitoring:9093",
+  "receivers[1].name=team",
+  "receivers[1].type=Slack",
+  "receivers[1].urlFile=/etc/nightshift/receivers/slack-webhook-url",
+  "slack.signingSecretFile=/etc/nightshift/receivers/slack-signing-secret",
+  "slack.approvers[0].id=U0JANE",
+  "slack.approvers[0].name=jane",
+  "slack.approvers[0].namespaces={shop,bank}",
+  "slack.approvers[1].id=U0JOE",
+  "slack.approvers[1].name=joe",
   "auth.senders[0].namespace=monitoring",
   "auth.senders[0].name=alertmanager",
   "auth.scrapers[0].namespace=monitoring",
@@ -170,6 +182,14 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
       "receivers[0].name=a,receivers[0].type=Pigeon,receivers[0].url=https://a": /receivers/,
       "receivers[0].name=a,receivers[0].type=Slack": /receivers/,
       "alertmanagers[0].url=alertmanager:9093": /alertmanagers/,
+      "slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane": /signingSecretFile is missing/,
+      "slack.approvers[0].id=jane,slack.approvers[0].name=jane": /approvers\/0\/id/,
+      "slack.approvers[0].id=U0JANE,slack.approvers[0].name=o'jane": /approvers\/0\/name/,
+      "slack.signingSecretFile=/etc/nightshift/receivers/s": /approvers is empty/,
+      "slack.signingSecretFile=/etc/nightshift/receivers/s,slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane":
+        /receiverSecret is missing/,
+      "slack.signingSecretFile=/etc/nightshift/receivers/s,slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane,receiverSecret=s":
+        /none of type Slack/,
     };
     for (const [setting, message] of Object.entries(refused))
       test(`${setting} is refused`, () => {
@@ -221,15 +241,26 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
       }
     });
     test("give the operator these writes and no others", () => {
+      const writesOf = (settings: readonly string[]): string[] =>
+        rendered(settings).flatMap(({ metadata, rules = [] }) =>
+          metadata.name === "nightshift-operator"
+            ? rules.flatMap(({ resources = [], verbs }) => resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource}`)))
+            : [],
+        );
+      // Only where people answer in Slack.
+      for (const write of ["approve remediations", "create remediationapprovals"])
+        assert.deepEqual([writesOf([]).includes(write), writesOf(EVERYTHING).includes(write)], [false, true], write);
       const writes = all()
         .filter(({ of }) => of === "nightshift-operator" || of === "nightshift-leader")
         .flatMap(({ resources = [], verbs }) => resources.flatMap((resource) => verbs.map((verb) => `${verb} ${resource}`)))
         .filter((word) => !/^(get|list|watch) /.test(word));
       assert.deepEqual([...new Set(writes)].toSorted(), [
+        "approve remediations",
         "create events",
         "create jobs",
         "create leases",
         "create pods/eviction",
+        "create remediationapprovals",
         "create remediations",
         "create subjectaccessreviews",
         "create tokenreviews",
@@ -262,7 +293,10 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
       const approving = all().filter(({ verbs }) => verbs.includes("approve"));
       assert.deepEqual(
         approving.map(({ of, apiGroups, resources, verbs }) => [of, apiGroups, resources, verbs]),
-        [["nightshift-approver", ["nightshift.dev"], ["remediations"], ["approve"]]],
+        [
+          ["nightshift-operator", ["nightshift.dev"], ["remediations"], ["approve"]],
+          ["nightshift-approver", ["nightshift.dev"], ["remediations"], ["approve"]],
+        ],
       );
       const aggregated = roles().filter(({ metadata }) =>
         Object.keys(metadata.labels ?? {}).some((label) => label.includes("aggregate-to")),
@@ -331,6 +365,29 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
       assert.ok(command !== undefined, name);
       const known = new Set(command.options.map(({ long }) => long));
       for (const arg of args) assert.ok(known.has(arg.split("=")[0]), `${name} ${arg}`);
+    }
+  });
+
+  test("the configuration is one that the operator takes", async () => {
+    const { data } = one(rendered(EVERYTHING), "ConfigMap", "nightshift") as unknown as { data: Record<string, string> };
+    const dir = mkdtempSync(join(tmpdir(), "nightshift-chart-"));
+    try {
+      const file = join(dir, "operator.yaml");
+      writeFileSync(file, data["operator.yaml"] ?? "");
+      const { config } = await readOperatorConfig(file);
+      assert.deepEqual(
+        config.receivers.map(({ name }) => name),
+        ["oncall", "team"],
+      );
+      assert.deepEqual(config.slack?.approvers, [
+        { id: "U0JANE", name: "jane", namespaces: ["shop", "bank"] },
+        { id: "U0JOE", name: "joe" },
+      ]);
+      // The admission policy knows them by the names that they go on record with.
+      const policy = JSON.stringify(one(rendered(EVERYTHING), "ValidatingAdmissionPolicy", "nightshift-approvals"));
+      for (const approver of config.slack?.approvers ?? []) assert.ok(policy.includes(`'${slackName(approver)}'`), policy);
+    } finally {
+      rmSync(dir, { recursive: true, force: true });
     }
   });
 

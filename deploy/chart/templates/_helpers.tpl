@@ -57,5 +57,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- $config := dict }}
 {{- with .Values.receivers }}{{ $_ := set $config "receivers" . }}{{ end }}
 {{- with .Values.alertmanagers }}{{ $_ := set $config "alertmanagers" . }}{{ end }}
+{{- if .Values.slack.signingSecretFile }}{{ $_ := set $config "slack" .Values.slack }}{{ end }}
 {{- if $config }}{{ toYaml $config }}{{ end }}
 {{- end }}

@@ -1,71 +1,9 @@
 import { hostname, userInfo } from "node:os";
 import { type Command, Option } from "commander";
-import { API_VERSION, targetKey } from "../../api/meta.ts";
-import type { RemediationApproval } from "../../api/approval.ts";
-import { NightshiftError } from "../../api/errors.ts";
-import { isTerminal } from "../../api/remediation.ts";
-import type { Store } from "../../ports/store.ts";
+import { targetKey } from "../../api/meta.ts";
+import { answerEpisode } from "../../record/answer.ts";
 import { PLACE_HELP, type PlaceOptions, placeOptions, withPlace } from "../place.ts";
 import { splitName } from "../state.ts";
-
-/** What a person answers. */
-export interface Answer {
-  readonly namespace: string;
-  readonly name: string;
-  readonly decision: RemediationApproval["spec"]["decision"];
-  readonly by: string;
-  readonly reason?: string | undefined;
-  /** Milliseconds since the epoch. */
-  readonly now: number;
-}
-
-/**
- * Stores a person's answer to an episode: a yes where it waits for one, a no until it is over (a no is always in time). It is
- * for the target that the episode names now: another one voids it. That a circuit is closed can be said of an episode that
- * waits for it, and of one that failed; it is about the whole workload.
- * Throws `NOT_FOUND` (naming those that wait), `NOT_AWAITING_APPROVAL` or `NO_OPEN_CIRCUIT`.
- */
-export async function answerEpisode(store: Pick<Store, "get" | "list" | "create">, answer: Answer): Promise<RemediationApproval> {
-  const { namespace, name, decision, by, reason, now } = answer;
-  const remediation = await store.get("Remediation", namespace, name);
-  if (remediation === undefined) {
-    const waiting = (await store.list("Remediation", namespace)).filter((other) => other.status.phase === "AwaitingApproval");
-    const names = waiting.map((other) => other.metadata.name);
-    throw new NightshiftError("NOT_FOUND", `there is no remediation ${name} in namespace ${namespace}`, {
-      fix: names.length === 0 ? "None waits for approval; nightshift status lists all." : `These wait for approval: ${names.join(", ")}.`,
-    });
-  }
-  const { phase, message, reason: because, attempts } = remediation.status;
-  const failed = (phase === "Failed" || phase === "Escalated") && attempts.length > 0;
-  if (decision === "CircuitClosed" && because !== "CircuitOpen" && !failed)
-    throw new NightshiftError("NO_OPEN_CIRCUIT", `its failures opened no circuit: it is ${phase}${message ? ` (${message})` : ""}`, {
-      where: nameOf(remediation),
-      fix: "Name an episode that failed, or one that is blocked with CircuitOpen: nightshift status lists them.",
-    });
-  if (decision !== "CircuitClosed" && (decision === "Denied" ? isTerminal(remediation) : phase !== "AwaitingApproval"))
-    throw new NightshiftError("NOT_AWAITING_APPROVAL", `it waits for no answer: it is ${phase}${message ? ` (${message})` : ""}`, {
-      where: nameOf(remediation),
-      fix: `nightshift audit show ${name} tells its story.`,
-    });
-  const uid = remediation.spec.remediationTarget.uid;
-  return store.create<"RemediationApproval">({
-    apiVersion: API_VERSION,
-    kind: "RemediationApproval",
-    metadata: { name: `${name.slice(0, 230)}-${now.toString(36)}`, namespace },
-    spec: {
-      remediation: name,
-      ...(uid === undefined || decision === "CircuitClosed" ? {} : { targetUid: uid }),
-      decision,
-      by,
-      at: new Date(now).toISOString(),
-      ...(reason === undefined ? {} : { reason }),
-    },
-  });
-}
-
-function nameOf(object: { readonly metadata: { readonly namespace: string; readonly name: string } }): string {
-  return `${object.metadata.namespace}/${object.metadata.name}`;
-}
 
 /** Who sits at the terminal, `user@host`. */
 function whoAmI(): string {

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { objectName } from "../../api/meta.ts";
 import { alertmanagersSchema } from "../../api/alertmanager.ts";
 import { receiversSchema } from "../../api/receiver.ts";
+import { slackSchema } from "../../api/slack.ts";
 import { duration, parseDuration, positiveDuration, quantity } from "../../api/units.ts";
 
 const HOST_PORT = /^(?:\[([0-9a-fA-F:.]+)\]|([A-Za-z0-9.-]+)):(\d{1,5})$/;
@@ -98,6 +99,7 @@ export const stackSchema = z
       .meta({ description: "Files and directories with policies, runbooks, budgets and dependencies." }),
     receivers: receiversSchema,
     alertmanagers: alertmanagersSchema,
+    slack: slackSchema.optional(),
     audit: z
       .strictObject({
         head: z.string().min(1).optional().meta({

@@ -62,7 +62,11 @@ export class Surroundings {
       {
         name: "oncall",
         send: (page) => this.#tell(process, () => void this.pages.push({ page, at: this.#simulation.now })),
-        resolve: (page) => this.#tell(process, () => void this.resolved.push({ page, at: this.#simulation.now })),
+        // That a question is answered is heard at once: no rule is about it, and it takes no part in what is drawn.
+        resolve: (page) =>
+          page.question === undefined
+            ? this.#tell(process, () => void this.resolved.push({ page, at: this.#simulation.now }))
+            : Promise.resolve(),
       },
     ];
   }

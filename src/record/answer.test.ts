@@ -1,10 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
-import { attemptOf } from "../../../test/support/gate-context.ts";
-import { remediationObject } from "../../../test/support/objects.ts";
-import { MemoryStore } from "../../../test/support/memory-store.ts";
-import type { Phase } from "../../api/remediation.ts";
-import { answerEpisode } from "./approve.ts";
+import { attemptOf } from "../../test/support/gate-context.ts";
+import { remediationObject } from "../../test/support/objects.ts";
+import { MemoryStore } from "../../test/support/memory-store.ts";
+import type { Phase } from "../api/remediation.ts";
+import { answerEpisode } from "./answer.ts";
 
 const NOW = Date.UTC(2026, 0, 1, 3, 14);
 
