@@ -1,12 +1,14 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { readdirSync, readFileSync } from "node:fs";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
 import { describe, test } from "node:test";
 import { fileURLToPath } from "node:url";
 import { checkResources } from "../src/api/check.ts";
 import { parseAllDocuments } from "yaml";
 import { parseResources, problemText } from "../src/api/parse.ts";
 import { SCHEMAS } from "../src/api/resources.ts";
+import { GATES } from "../src/decide/gates.ts";
+import { RULES } from "../src/platform/sim/rules/index.ts";
 
 const root = new URL("../", import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, root), "utf8");
@@ -50,6 +52,29 @@ describe("the examples are right", () => {
       ),
     ];
     assert.deepEqual(all.filter(({ severity }) => severity === "error").map(problemText), []);
+  });
+});
+
+describe("the page about safety", () => {
+  const text = read("docs/safety.md");
+  test("names files that there are", () => {
+    const named = [...text.matchAll(/`((?:src|test|scripts)\/[^`]+)`/g)].map((match) => match[1] ?? "");
+    assert.ok(named.length > 40);
+    assert.deepEqual(
+      named.filter((path) => !existsSync(new URL(path, root))),
+      [],
+    );
+  });
+  test("has every rule and every gate", () => {
+    const rules = [...text.matchAll(/^\| ([SL]\d+) \|/gm)].map((match) => match[1] ?? "");
+    assert.deepEqual(
+      rules,
+      RULES.map(({ name }) => name),
+    );
+    assert.deepEqual(
+      GATES.map(({ name }) => name).filter((name) => !text.includes(`\`${name}\``)),
+      [],
+    );
   });
 });
 
