@@ -73,6 +73,14 @@ describe("the npm package", () => {
     assert.equal(verdict.leaking, true);
   });
 
+  it("rehearses a policy with a scenario that comes with it", () => {
+    const policies = join(root, "examples/rehearsal/policies.yaml");
+    const report = JSON.parse(run(bin, ["rehearse", "-f", policies, "--scenario", "leak", "--json"], { cwd: dir, env: bare })) as {
+      runs: { faults: { result: string }[] }[];
+    };
+    assert.equal(report.runs[0]?.faults[0]?.result, "Healed");
+  });
+
   it("checks a policy", () => {
     run(bin, ["policy", "check", join(root, "examples/policies")], { cwd: dir, env: bare });
   });

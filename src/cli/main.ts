@@ -8,6 +8,7 @@ import { register as crds } from "./commands/crds.ts";
 import { register as demo } from "./commands/demo.ts";
 import { register as operator } from "./commands/operator.ts";
 import { register as policy } from "./commands/policy.ts";
+import { register as rehearse } from "./commands/rehearse.ts";
 import { register as simulate } from "./commands/simulate.ts";
 import { register as status } from "./commands/status.ts";
 import { register as trend } from "./commands/trend.ts";
@@ -33,7 +34,8 @@ Examples:
 
 Exit codes: 0 yes, 1 no, 2 wrong use, 69 unavailable, 70 internal, 130 interrupted; more with \`nightshift help exit-codes\`.`,
     );
-  for (const register of [demo, up, operator, status, approve, audit, policy, crds, agent, trend, simulate, completion]) register(program);
+  for (const register of [demo, up, operator, status, approve, audit, policy, rehearse, crds, agent, trend, simulate, completion])
+    register(program);
   return program;
 }
 

@@ -24,10 +24,12 @@ export async function readResources(paths: readonly string[]): Promise<{ resourc
 }
 
 /** One error that carries many problems, one a line. */
-export function problemsError(problems: readonly Problem[], what: string): NightshiftError {
-  return new NightshiftError("INVALID_RESOURCES", `${what} cannot be used:\n${problems.map(problemText).join("\n")}`, {
-    fix: "Mend the lines above; nightshift policy check shows them again.",
-  });
+export function problemsError(
+  problems: readonly Problem[],
+  what: string,
+  fix = "Mend the lines above; nightshift policy check shows them again.",
+): NightshiftError {
+  return new NightshiftError("INVALID_RESOURCES", `${what} cannot be used:\n${problems.map(problemText).join("\n")}`, { fix });
 }
 
 /** Refuses policies that the platform cannot carry out: now, not at night. Throws the first error, which names the others. */

@@ -52,7 +52,7 @@ export class SimTruth implements Truth {
       monitoring: {
         scrapeMs: 5_000,
         evaluateMs: 5_000,
-        rules: [{ alertname: "Ill", condition: "PodNotReady", for: 0 }],
+        rules: [{ alertname: "Ill", condition: "NotReady", for: 0 }],
         groupWaitMs: 1_000,
         groupIntervalMs: 10_000,
         repeatMs: 60_000,

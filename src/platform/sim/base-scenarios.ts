@@ -179,7 +179,7 @@ const MADE: readonly (Made & { readonly name: string; readonly doc: string })[] 
     workloads: [workload("payments")],
     policy: { signals: [{ name: "unready", alert: { alertname: "PodNotReady" } }], ladder: [RESTART] },
     faults: [{ kind: "PodHang", at: MINUTE, for: LASTING, workload: "payments", index: 0 }],
-    alerts: [{ alertname: "PodNotReady", condition: "PodNotReady", for: 15_000 }],
+    alerts: [{ alertname: "PodNotReady", condition: "NotReady", for: 15_000 }],
   },
   {
     name: "dependency",

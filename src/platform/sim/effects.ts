@@ -6,7 +6,7 @@ import type { Effect, EffectResult, EffectState, EffectType } from "../../ports/
 import { isConflict, isFenced, KubeApiError } from "../kubernetes/errors.ts";
 import type { ApiServer } from "./api-server.ts";
 import type { SimProcess } from "./process.ts";
-import { type Pod, type SimWorkload, type SimWorld, NAMESPACE } from "./world.ts";
+import type { Pod, SimWorkload, SimWorld } from "./world.ts";
 import type { OperatorView } from "./view.ts";
 
 /** First and longest pause after the API server failed to answer, and between two looks at what is waited for (ms). */
@@ -48,8 +48,8 @@ export interface EffectDeps {
   onMutation(mutation: Omit<Mutation, "at" | "operator" | "viewAgeMs" | "wallMs">): void;
   /** Runs of jobs, by effect id. */
   readonly jobs: Map<string, Job>;
-  /** Starts a job. */
-  startJob(id: string): void;
+  /** Starts a job of a workload. */
+  startJob(id: string, workload: SimWorkload): void;
 }
 
 /** A job that an effect started. */
@@ -314,7 +314,8 @@ const HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
         if (workload.effects.get("restarted") !== effect.id) {
           await writeWorkload(deps, effect, "rolloutRestart", workload, version, () => {
             workload.effects.set("restarted", effect.id);
-            deps.world.rollOut(workload, workload.bad.has(workload.revision));
+            const { bad, illRevisions, revision } = workload;
+            deps.world.rollOut(workload, bad.has(revision), illRevisions.get(revision));
             workload.effects.set("restartedRevision", String(workload.revision));
           });
           await seen(deps, workload, signal);
@@ -368,7 +369,7 @@ const HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
         if (known === undefined)
           await writeWorkload(deps, effect, "runJob", workload, undefined, () => {
             if (deps.jobs.has(id)) throw new KubeApiError("KUBE_CONFLICT", "the Job exists", { statusCode: 409 });
-            deps.startJob(id);
+            deps.startJob(id, workload);
           });
       });
       const end = await until(
@@ -576,7 +577,7 @@ async function goneState(replica: TargetRef, deps: EffectDeps): Promise<EffectSt
 function started(pod: Pod, replaces: TargetRef): EffectResult {
   return {
     message: `started ${pod.name} in the place of ${replaces.name}`,
-    replica: { kind: "Pod", namespace: NAMESPACE, name: pod.name, uid: pod.uid },
+    replica: { kind: "Pod", namespace: pod.workload.ref.namespace, name: pod.name, uid: pod.uid },
   };
 }
 

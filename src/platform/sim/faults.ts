@@ -6,9 +6,9 @@ import type { Interference, Request } from "./network.ts";
 import type { SimRandom } from "./random.ts";
 import { streamOf } from "./random.ts";
 import type { Fault, FaultKind, Scenario } from "./scenario.ts";
-import { EPOCH_MS, type Simulation } from "./simulation.ts";
+import type { Simulation } from "./simulation.ts";
 import type { Delivery } from "./watch-stream.ts";
-import { type Illness, NAMESPACE, type Pod, type SimWorkload, type SimWorld } from "./world.ts";
+import { type Illness, NAMESPACE, type Pod, type SimNode, type SimWorkload, type SimWorld } from "./world.ts";
 
 /** What faults may do to the rest of the simulation. */
 export interface FaultTargets {
@@ -193,6 +193,9 @@ export class Faults {
         return this.#ill(fault, begins, workload, pod, "Leak");
       case "CrashLoop":
         return this.#ill(fault, begins, workload, pod, "CrashLoop");
+      case "DiskFull":
+      case "PoolExhausted":
+        return this.#ill(fault, begins, workload, pod, fault.kind);
       case "PodCrash":
         if (begins && pod !== undefined) {
           done();
@@ -205,12 +208,25 @@ export class Faults {
           workload.slowStartMs = begins ? (fault.ms ?? 60_000) : 0;
         }
         return;
-      case "NodeDown": {
-        const node = world.nodes[(fault.index ?? 0) % world.nodes.length];
-        if (node === undefined) return;
+      case "NodeDown":
+      case "ZoneDown": {
         if (begins) done();
-        return world.setNode(node, !begins);
+        for (const node of this.#nodesOf(fault)) world.setNode(node, !begins);
+        return;
       }
+      case "NodeGone": {
+        if (begins) done();
+        for (const node of this.#nodesOf(fault))
+          if (begins) world.removeNode(node);
+          else world.addNode(node);
+        return;
+      }
+      case "Overload":
+        if (workload !== undefined) {
+          if (begins) done();
+          workload.surge = begins ? (fault.rate ?? 1.5) : 1;
+        }
+        return;
       case "ServiceErrors":
         if (workload !== undefined) {
           if (begins) done();
@@ -234,8 +250,10 @@ export class Faults {
         if (workload === undefined) return;
         if (begins) {
           done();
-          world.rollOut(workload, fault.kind === "BadRollout");
-        } else if (fault.kind === "BadRollout" && workload.bad.has(workload.revision)) world.rollOut(workload, false);
+          if (fault.what === "Errors") world.rollOut(workload, false, this.#illness(fault, "Errors"));
+          else world.rollOut(workload, fault.kind === "BadRollout");
+        } else if (workload.illRevisions.has(workload.revision)) world.rollOut(workload);
+        else if (fault.kind === "BadRollout" && workload.bad.has(workload.revision)) world.rollOut(workload, false);
         return;
       case "Mark":
         if (begins) done();
@@ -297,12 +315,25 @@ export class Faults {
     }
   }
 
+  /** The nodes that a fault is about: by name, by zone, or by index. */
+  #nodesOf({ node, zone, index = 0 }: Fault): readonly SimNode[] {
+    const { nodes } = this.#targets.world;
+    if (node !== undefined) return nodes.filter(({ name }) => name === node);
+    if (zone !== undefined) return nodes.filter((each) => each.zone === zone);
+    return [nodes[index % nodes.length]].filter((each) => each !== undefined);
+  }
+
+  #illness({ id, ms, rate, endedByJob }: Fault, kind: Illness["kind"]): Illness {
+    const ends = endedByJob === undefined ? {} : { endedByJob };
+    return { fault: id, kind, since: this.#targets.simulation.now, ms: ms ?? 600_000, rate: rate ?? 1, ...ends };
+  }
+
   #ill(fault: Fault, begins: boolean, workload: SimWorkload | undefined, pod: Pod | undefined, kind: Illness["kind"]): void {
-    const { world, simulation } = this.#targets;
+    const { world } = this.#targets;
     if (!begins) return world.cure(fault.id);
     if (workload === undefined || pod === undefined) return;
     this.#happened(fault.kind, undefined);
-    const illness: Illness = { fault: fault.id, kind, since: simulation.now, ms: fault.ms ?? 600_000, rate: fault.rate ?? 1 };
+    const illness = this.#illness(fault, kind);
     if (fault.sticky === true) workload.sticky.push(illness);
     for (let i = 0; i < (fault.count ?? 1); i++) {
       const each = podOf(workload, (fault.index ?? 0) + i);
@@ -348,7 +379,7 @@ export class Faults {
       }
       if (policy === undefined) return;
       this.#happened(fault.kind, undefined);
-      return api.delete("RemediationPolicy", NAMESPACE, original.metadata.name);
+      return api.delete("RemediationPolicy", original.metadata.namespace, original.metadata.name);
     }
     if (policy === undefined) return;
     if (begins) this.#happened(fault.kind, undefined);
@@ -358,7 +389,7 @@ export class Faults {
         api.update<"RemediationPolicy">({
           ...policy,
           spec: begins
-            ? { ...spec, paused: { reason: "a person said so", until: timestamp(EPOCH_MS + fault.at + fault.for) } }
+            ? { ...spec, paused: { reason: "a person said so", until: timestamp(this.#targets.simulation.epoch + fault.at + fault.for) } }
             : { ...spec },
         });
         return;

@@ -133,7 +133,7 @@ const CASES: readonly Case[] = [
       monitoring: {
         scrapeMs: 5_000,
         evaluateMs: 5_000,
-        rules: [{ alertname: "PodNotReady", condition: "PodNotReady", for: 0 }],
+        rules: [{ alertname: "PodNotReady", condition: "NotReady", for: 0 }],
         groupWaitMs: 1_000,
         groupIntervalMs: 15_000,
         repeatMs: 60 * MINUTE,
@@ -151,7 +151,7 @@ const CASES: readonly Case[] = [
       monitoring: {
         scrapeMs: 5_000,
         evaluateMs: 5_000,
-        rules: [{ alertname: "HighErrorRate", condition: "HighErrorRate", for: 15_000 }],
+        rules: [{ alertname: "HighErrorRate", condition: "Errors", for: 15_000 }],
         groupWaitMs: 1_000,
         groupIntervalMs: 15_000,
         repeatMs: 60 * MINUTE,

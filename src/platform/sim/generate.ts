@@ -3,7 +3,7 @@ import type { RemediationBudget } from "../../api/budget.ts";
 import type { ServiceDependency } from "../../api/dependency.ts";
 import { policySpecSchema, type RemediationPolicy } from "../../api/policy.ts";
 import { type SimRandom, streamOf } from "./random.ts";
-import { type AlertRule, type Fault, FAULT_KINDS, type FaultKind, type Scenario, type WorkloadSpec } from "./scenario.ts";
+import { type AlertRule, type DrawnKind, type Fault, FAULT_KINDS, type Scenario, type WorkloadSpec } from "./scenario.ts";
 import { NAMESPACE } from "./world.ts";
 
 const MINUTE = 60_000;
@@ -16,9 +16,9 @@ export function generateScenario(seed: number): Scenario {
   const nodes = random.int(2, 6);
   const workloads = someWorkloads(streamOf(seed, "scenario/workloads"));
   const rules: AlertRule[] = [
-    { alertname: "PodNotReady", condition: "PodNotReady", for: random.pick([0, 15_000, 30_000]) },
-    { alertname: "HighErrorRate", condition: "HighErrorRate", for: random.pick([15_000, 60_000]) },
-    { alertname: "PodMemory", condition: "PodMemory", for: 30_000 },
+    { alertname: "PodNotReady", condition: "NotReady", for: random.pick([0, 15_000, 30_000]) },
+    { alertname: "HighErrorRate", condition: "Errors", for: random.pick([15_000, 60_000]) },
+    { alertname: "PodMemory", condition: "Memory", for: 30_000 },
   ];
   const policyRandom = streamOf(seed, "scenario/policies");
   const policies = workloads.flatMap((workload) =>
@@ -166,7 +166,7 @@ function someBudgets(random: SimRandom): RemediationBudget[] {
 }
 
 /** Faults that are what Nightshift is there for: every run has some. */
-const ILLNESSES: readonly FaultKind[] = [
+const ILLNESSES: readonly DrawnKind[] = [
   "PodHang",
   "PodHang",
   "PodErrors",
@@ -187,7 +187,7 @@ function someFaults(
   }: { faultsUntil: number; operators: number; workloads: readonly WorkloadSpec[]; policies: number },
 ): Fault[] {
   const faults: Fault[] = [];
-  const add = (kind: FaultKind): void => {
+  const add = (kind: DrawnKind): void => {
     // Not before monitoring and operators have begun.
     const at = random.int(40_000, faultsUntil - MINUTE);
     const longest = faultsUntil - at;
@@ -207,7 +207,7 @@ function someFaults(
 }
 
 function detailsOf(
-  kind: FaultKind,
+  kind: DrawnKind,
   random: SimRandom,
   lasting: (least: number, most: number) => number,
   { operators, policies, workload }: { operators: number; policies: number; workload: string },

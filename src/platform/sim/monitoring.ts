@@ -3,13 +3,13 @@ import type { Monitoring } from "./scenario.ts";
 import type { SimRandom } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
 import type { Traffic } from "./traffic.ts";
-import { NAMESPACE, type SimWorld } from "./world.ts";
+import { workloadKey } from "./scenario.ts";
+import { isStuck, shows, type SimWorld } from "./world.ts";
 
 /** A series that was not scraped for this long is gone: Prometheus' lookback (ms). */
 const STALENESS_MS = 300_000;
-/** Share of requests above which `HighErrorRate` holds, and of the limit above which `PodMemory` does. */
+/** Share of requests above which `Errors` holds. */
 const HIGH_ERRORS = 0.2;
-const HIGH_MEMORY = 0.85;
 /** How soon Alertmanager tries again what nobody took (ms). */
 const RETRY_MS = 10_000;
 
@@ -119,29 +119,21 @@ export class MonitoringSystem {
     if (this.#faults.scrapeFails()) return;
     const at = this.#simulation.now;
     const seen = new Map<string, { labels: Record<string, string>; at: number; value: boolean; rule: number }>();
-    this.#setup.rules.forEach(({ alertname, condition }, rule) => {
-      const put = (labels: Record<string, string>, value: boolean): void =>
-        void seen.set(`${rule}|${Object.values(labels).join("|")}`, {
-          labels: { alertname, namespace: NAMESPACE, ...labels },
-          at,
-          value,
-          rule,
-        });
+    this.#setup.rules.forEach(({ alertname, condition, labels: more = {} }, rule) => {
       for (const workload of this.#world.workloads) {
-        const { name } = workload.spec;
-        if (condition === "HighErrorRate")
-          put(
-            { deployment: name },
-            this.#faults.flaps(alertname, name) ?? (workload.spec.rps > 0 && this.#traffic.errorRate(workload) > HIGH_ERRORS),
-          );
-        else
-          for (const pod of workload.pods) {
-            const holds =
-              condition === "PodNotReady"
-                ? pod.phase !== "Stopping" && pod.everReady && !pod.ready
-                : this.#traffic.memoryShare(pod, 0) > HIGH_MEMORY;
-            put({ pod: pod.name, deployment: name }, this.#faults.flaps(alertname, name) ?? holds);
-          }
+        const { spec, ref } = workload;
+        const key = workloadKey(spec);
+        const own = { [ref.kind.toLowerCase()]: ref.name };
+        const put = (named: readonly string[], labels: Record<string, string>, value: boolean): void =>
+          void seen.set([rule, ...named, ...(spec.namespace === undefined ? [] : [key])].join("|"), {
+            labels: { alertname, ...more, namespace: ref.namespace, ...labels },
+            at,
+            value: this.#faults.flaps(alertname, key) ?? value,
+            rule,
+          });
+        if (condition === "Errors") put([ref.name], own, spec.rps > 0 && this.#traffic.errorRate(workload) > HIGH_ERRORS);
+        else if (condition === "RolloutStuck") put([ref.name], own, isStuck(workload, at));
+        else for (const pod of workload.pods) put([pod.name, ref.name], { pod: pod.name, ...own }, shows(condition, pod, this.#traffic));
       }
     });
     // What is no longer exposed is marked stale at once.

@@ -39,7 +39,7 @@ export interface OperatorDeps {
   readonly faults: Faults;
   readonly points: Points;
   readonly jobs: Map<string, Job>;
-  startJob(id: string): void;
+  startJob(id: string, workload: SimWorkload): void;
   onMutation(mutation: Mutation): void;
   /** Puts records on the trail, once they are durable. */
   onRecords(operator: number, records: readonly AuditRecord[]): void;
@@ -206,7 +206,7 @@ export class SimOperator implements FaultedOperator {
       onMutation: (mutation) =>
         this.#deps.onMutation({ ...mutation, at: simulation.now, operator: this.index, viewAgeMs: view.ageMs(), wallMs: process.now() }),
       jobs: this.#deps.jobs,
-      startJob: (id) => this.#deps.startJob(id),
+      startJob: (id, workload) => this.#deps.startJob(id, workload),
     });
     const ready = this.#list(life);
     void election.run(new AbortController().signal).then(() => process.kill());

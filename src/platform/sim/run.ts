@@ -97,12 +97,12 @@ class Run implements Truth {
     this.scenario = scenario;
     this.#options = options;
     const stream = (name: string): ReturnType<typeof streamOf> => streamOf(scenario.seed, name);
-    const simulation = new Simulation(stream("ties"));
+    const simulation = new Simulation(stream("ties"), scenario.startsAt);
     this.simulation = simulation;
     this.world = new SimWorld({ simulation, random: stream("world"), workloads: scenario.workloads, nodes: scenario.nodes });
     this.api = new ApiServer(simulation, stream("api"));
     this.#network = new Network(simulation, stream("network"));
-    this.traffic = new Traffic(simulation, this.world, stream("traffic"));
+    this.traffic = new Traffic(simulation, this.world, stream("traffic"), scenario.metrics);
     this.#faults = new Faults(scenario, {
       simulation,
       world: this.world,
@@ -181,7 +181,7 @@ class Run implements Truth {
           faults: this.#faults,
           points: this.#points,
           jobs: this.#surroundings.jobs,
-          startJob: (id) => this.#surroundings.startJob(id),
+          startJob: (id, workload) => this.#surroundings.startJob(id, workload),
           onMutation: (mutation) => this.#mutated(mutation),
           onRecords: (operator, records) => {
             for (const record of records) {
@@ -204,6 +204,7 @@ class Run implements Truth {
     );
     for (const policy of scenario.policies) this.api.create<"RemediationPolicy">(policy);
     for (const budget of scenario.budgets) this.api.create<"RemediationBudget">(budget);
+    for (const runbook of scenario.runbooks ?? []) this.api.create<"Runbook">(runbook);
     for (const dependency of scenario.dependencies) this.api.create<"ServiceDependency">(dependency);
     this.#measure();
   }

@@ -1,11 +1,12 @@
 import type { ServiceDependency } from "../../api/dependency.ts";
 import type { RemediationBudget } from "../../api/budget.ts";
 import type { RemediationPolicy } from "../../api/policy.ts";
+import type { Runbook } from "../../api/runbook.ts";
 
 // A scenario is data: it can be written by hand, generated from a seed, shrunk and printed. Times are milliseconds since
 // its beginning.
 
-/** What can go wrong, or be done by others. The names are what coverage counts. */
+/** What can go wrong, or be done by others, and is drawn from a seed. The names are what coverage counts. */
 export const FAULT_KINDS = [
   // what runs
   "PodHang",
@@ -58,7 +59,11 @@ export const FAULT_KINDS = [
   "AuditFails",
   "CaptureFails",
 ] as const;
-export type FaultKind = (typeof FAULT_KINDS)[number];
+export type DrawnKind = (typeof FAULT_KINDS)[number];
+
+/** What only scenarios have that are written: they speak of nodes by name, of zones, and of what users' own monitoring knows. */
+export const WRITTEN_KINDS = ["NodeGone", "ZoneDown", "DiskFull", "PoolExhausted", "Overload"] as const;
+export type FaultKind = DrawnKind | (typeof WRITTEN_KINDS)[number];
 
 /** One fault. What a kind reads of it stands with its kind in `faults.ts`. */
 export interface Fault {
@@ -68,8 +73,12 @@ export interface Fault {
   readonly at: number;
   /** How long it lasts (ms); 0 for what happens at once. */
   readonly for: number;
-  /** Name of the workload. */
+  /** Which workload, as `workloadKey` has it. */
   readonly workload?: string;
+  /** Which node, by its name. */
+  readonly node?: string;
+  /** Which zone, by its name. */
+  readonly zone?: string;
   /** Which of its replicas, or which operator: the index, modulo how many there are. */
   readonly index?: number;
   /** How likely it is at each occasion (0 to 1), or how large a share. */
@@ -82,12 +91,27 @@ export interface Fault {
   readonly sticky?: boolean;
   /** What is meant, where the kind has several. */
   readonly what?: string;
+  /** A job that completes ends it. */
+  readonly endedByJob?: boolean;
 }
 
 /** A workload as it is at the beginning. */
 export interface WorkloadSpec {
   readonly kind: "Deployment" | "StatefulSet";
+  /** Default: `default`. */
+  readonly namespace?: string;
   readonly name: string;
+  /** Its own labels, and those of its pods. */
+  readonly labels?: Readonly<Record<string, string>>;
+  readonly podLabels?: Readonly<Record<string, string>>;
+  /** Memory limit of each pod. Default: `LIMIT_BYTES`. */
+  readonly limitBytes?: number;
+  /** It carries a do-not-remediate mark. */
+  readonly marked?: boolean;
+  /** The GitOps tool that owns its replicas and its template. */
+  readonly gitOps?: string;
+  /** Names of the nodes that its first pods are on. Default: spread over all. */
+  readonly on?: readonly string[];
   readonly replicas: number;
   /** From a pod's creation to its readiness (ms). */
   readonly startMs: number;
@@ -99,15 +123,40 @@ export interface WorkloadSpec {
   readonly autoscaler?: { readonly min: number; readonly max: number };
   /** Requests a second. */
   readonly rps: number;
-  /** Names of the workloads that it calls. */
+  /** The workloads that it calls, as `workloadKey` has them. */
   readonly calls: readonly string[];
+}
+
+/** By what faults and calls name a workload: its name, after `namespace/` where it says one. */
+export function workloadKey({ namespace, name }: Pick<WorkloadSpec, "namespace" | "name">): string {
+  return namespace === undefined ? name : `${namespace}/${name}`;
+}
+
+/** A node that operators can tell from the others. */
+export interface NodeSpec {
+  readonly name: string;
+  readonly zone?: string;
+}
+
+/** What monitoring can see of an illness. */
+export const SYMPTOMS = ["NotReady", "CrashLooping", "Memory", "Errors", "RolloutStuck", "DiskFull", "PoolExhausted"] as const;
+export type Symptom = (typeof SYMPTOMS)[number];
+
+/** An OTLP metric that pods send. */
+export interface SymptomMetric {
+  readonly symptom: Symptom;
+  readonly name: string;
+  /** Its value while a pod shows the symptom, and while it does not. Default: the pod's memory in bytes. */
+  readonly values?: { readonly ill: number; readonly well: number };
 }
 
 /** An alerting rule of Prometheus. */
 export interface AlertRule {
   readonly alertname: string;
-  /** `PodNotReady` and `PodMemory` are about pods, `HighErrorRate` about workloads. */
-  readonly condition: "PodNotReady" | "PodMemory" | "HighErrorRate";
+  /** `Errors` and `RolloutStuck` are about workloads, the others about pods. */
+  readonly condition: Symptom;
+  /** Labels that its alerts have besides those of their target. */
+  readonly labels?: Readonly<Record<string, string>>;
   /** For how long it must hold (ms). */
   readonly for: number;
 }
@@ -128,11 +177,19 @@ export interface Scenario {
   /** Until when faults may begin, and last (ms). */
   readonly faultsUntil: number;
   readonly operators: number;
-  readonly nodes: number;
+  /** How many there are, or which: only those that have names are known to operators, and share faults. */
+  readonly nodes: number | readonly NodeSpec[];
   readonly workloads: readonly WorkloadSpec[];
   readonly policies: readonly RemediationPolicy[];
   readonly budgets: readonly RemediationBudget[];
   readonly dependencies: readonly ServiceDependency[];
+  readonly runbooks?: readonly Runbook[];
+  /** What pods measure of their symptoms. Default: nothing. */
+  readonly metrics?: readonly SymptomMetric[];
+  /** When it begins (ms since the epoch). Default: as every simulation does. */
+  readonly startsAt?: number;
+  /** How likely a job is to fail. Default 0.15. */
+  readonly jobFailures?: number;
   readonly monitoring: Monitoring;
   /** How people answer when approval is asked for: after how long (ms), or not at all. */
   readonly approver: { readonly afterMs: number; readonly approves: number; readonly denies: number };

@@ -4,7 +4,7 @@ import { SimProcess } from "./process.ts";
 /** The shortest wait that is one (ms): time must move on, or a loop that waits for the rest of a millisecond never ends. */
 const SHORTEST_MS = 1e-6;
 
-/** When every simulation begins, by the true clock: 2026-01-01T00:00:00Z. */
+/** When a simulation begins by default, by the true clock: 2026-01-01T00:00:00Z. */
 export const EPOCH_MS = Date.UTC(2026, 0, 1);
 
 // Taken before anything can replace the globals: a run must reach none of the real ones.
@@ -30,13 +30,16 @@ interface Event {
 export class Simulation {
   readonly #heap: Event[] = [];
   readonly #ties: SimRandom;
+  /** When it begins, by the true clock (ms since the epoch). */
+  readonly epoch: number;
   #elapsed = 0;
   #seq = 0;
   #events = 0;
   #ended = false;
 
-  constructor(ties: SimRandom) {
+  constructor(ties: SimRandom, epoch = EPOCH_MS) {
     this.#ties = ties;
+    this.epoch = epoch;
   }
 
   /** Milliseconds since the beginning. */
@@ -46,7 +49,7 @@ export class Simulation {
 
   /** The true time (ms since the epoch), which no process knows. */
   get now(): number {
-    return EPOCH_MS + this.#elapsed;
+    return this.epoch + this.#elapsed;
   }
 
   /** Events that have run. */

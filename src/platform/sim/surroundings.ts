@@ -10,7 +10,7 @@ import type { SimProcess } from "./process.ts";
 import type { SimRandom } from "./random.ts";
 import type { Scenario } from "./scenario.ts";
 import type { Simulation } from "./simulation.ts";
-import { NAMESPACE, type SimWorld } from "./world.ts";
+import type { SimWorkload, SimWorld } from "./world.ts";
 
 /** A page as it arrived. */
 export interface Delivered {
@@ -83,11 +83,12 @@ export class Surroundings {
   }
 
   /** Runs a job to its end. */
-  startJob(id: string): void {
+  startJob(id: string, workload: SimWorkload): void {
     const job: Job = { state: "Running" };
     this.jobs.set(id, job);
     this.#simulation.schedule(2_000 + this.#random.next() * 20_000, () => {
-      job.state = this.#random.chance(0.15) ? "Failed" : "Complete";
+      job.state = this.#random.chance(this.#scenario.jobFailures ?? 0.15) ? "Failed" : "Complete";
+      if (job.state === "Complete") this.#world.jobCompleted(workload);
     });
   }
 
@@ -137,7 +138,7 @@ export class Surroundings {
       this.#api.create<"RemediationApproval">({
         apiVersion: API_VERSION,
         kind: "RemediationApproval",
-        metadata: { name: `${metadata.name.slice(0, 240)}-answer`, namespace: NAMESPACE },
+        metadata: { name: `${metadata.name.slice(0, 240)}-answer`, namespace: metadata.namespace },
         spec: {
           remediation: metadata.name,
           ...(spec.remediationTarget.uid === undefined ? {} : { targetUid: spec.remediationTarget.uid }),

@@ -30,6 +30,12 @@ export class SimTelemetry implements Telemetry {
       while ((series[0]?.t ?? now) < now - KEEP_MS) series.shift();
       this.#series.set(uid, series);
     }
+    for (const [key, sample] of measurement.metrics) {
+      const series = this.#series.get(key) ?? [];
+      if ((series.at(-1)?.t ?? -Infinity) < sample.t) series.push(sample);
+      while ((series[0]?.t ?? now) < now - KEEP_MS) series.shift();
+      this.#series.set(key, series);
+    }
     for (const uid of this.#series.keys()) if ((this.#series.get(uid)?.at(-1)?.t ?? now) < now - KEEP_MS) this.#series.delete(uid);
     for (const [name, { total, failed }] of measurement.requests) {
       const all = this.#requests.get(name) ?? [];
@@ -40,7 +46,7 @@ export class SimTelemetry implements Telemetry {
   }
 
   replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[] {
-    const series = metric === "memory" ? (this.#series.get(replicaUid) ?? []) : [];
+    const series = this.#series.get(metric === "memory" ? replicaUid : `${replicaUid}/${metric}`) ?? [];
     let first = series.length;
     while (first > 0 && (series[first - 1]?.t ?? 0) >= since) first -= 1;
     return first === 0 ? series : series.slice(first);
@@ -50,7 +56,7 @@ export class SimTelemetry implements Telemetry {
     let total = 0;
     let failed = 0;
     let seenAt: number | undefined;
-    const all = this.#requests.get(workload.name) ?? [];
+    const all = this.#requests.get(`${workload.namespace}/${workload.name}`) ?? [];
     for (let i = all.length - 1; i >= 0; i--) {
       const each = all[i];
       if (each === undefined || each.t < since) break;

@@ -1,7 +1,11 @@
 import type { Sample } from "../../observe/telemetry.ts";
 import type { SimRandom } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
-import { isServing, LIMIT_BYTES, type Pod, type SimWorkload, type SimWorld } from "./world.ts";
+import type { SymptomMetric } from "./scenario.ts";
+import { isServing, limitOf, type Pod, shows, type SimWorkload, type SimWorld } from "./world.ts";
+
+/** Illnesses by which a pod fails requests. */
+const FAILING: ReadonlySet<string | undefined> = new Set(["Errors", "DiskFull", "PoolExhausted"]);
 
 /** What was measured at one moment. */
 export interface Measurement {
@@ -9,10 +13,12 @@ export interface Measurement {
   readonly at: number;
   /** How long since the last one (ms). */
   readonly spanMs: number;
-  /** Requests to each workload since then, by name. */
+  /** Requests to each workload since then, by namespace and name. */
   readonly requests: ReadonlyMap<string, { readonly total: number; readonly failed: number }>;
   /** Memory of each pod, by uid. */
   readonly memory: ReadonlyMap<string, Sample>;
+  /** What else each pod measures, by uid and name of the metric. */
+  readonly metrics: ReadonlyMap<string, Sample>;
 }
 
 /** Requests on their way through the service graph, and what they and the pods can be measured by. */
@@ -21,7 +27,10 @@ export class Traffic {
   readonly #world: SimWorld;
   readonly #random: SimRandom;
 
-  constructor(simulation: Simulation, world: SimWorld, random: SimRandom) {
+  readonly #metrics: readonly SymptomMetric[];
+
+  constructor(simulation: Simulation, world: SimWorld, random: SimRandom, metrics: readonly SymptomMetric[] = []) {
+    this.#metrics = metrics;
     this.#simulation = simulation;
     this.#world = world;
     this.#random = random;
@@ -42,8 +51,10 @@ export class Traffic {
   ownErrorRate(workload: SimWorkload): number {
     const serving = workload.pods.filter((pod) => isServing(pod));
     if (serving.length === 0) return 1;
-    const failing = serving.reduce((sum, pod) => sum + (pod.illness?.kind === "Errors" ? pod.illness.rate : 0), 0) / serving.length;
-    return 1 - (1 - failing) * (1 - workload.errors);
+    const failing = serving.reduce((sum, pod) => sum + (FAILING.has(pod.illness?.kind) ? (pod.illness?.rate ?? 0) : 0), 0) / serving.length;
+    // What comes in is `surge` times what `desired` replicas were enough for at the beginning.
+    const overload = Math.max(0, 1 - serving.length / (workload.surge * workload.spec.replicas));
+    return 1 - (1 - failing) * (1 - workload.errors) * (1 - (workload.surge > 1 ? overload : 0));
   }
 
   /** Requests since the last measurement, and `memory` where it is asked for. */
@@ -51,19 +62,29 @@ export class Traffic {
     const at = this.#simulation.now;
     const requests = new Map<string, { total: number; failed: number }>();
     const memory = new Map<string, Sample>();
+    const metrics = new Map<string, Sample>();
     for (const workload of this.#world.workloads) {
-      const { rps, name } = workload.spec;
+      const { rps } = workload.spec;
+      for (const { name, symptom, values } of this.#metrics)
+        for (const pod of workload.pods) {
+          if (pod.phase !== "Running") continue;
+          const v =
+            values === undefined
+              ? Math.round(limitOf(pod) * this.memoryShare(pod, 0.5))
+              : values[shows(symptom, pod, this) ? "ill" : "well"];
+          metrics.set(`${pod.uid}/${name}`, { t: at, v });
+        }
       if (rps > 0) {
         const total = Math.round((rps * spanMs) / 1000);
         const rate = this.errorRate(workload);
-        requests.set(name, { total, failed: Math.min(total, Math.round(total * rate)) });
+        requests.set(`${workload.ref.namespace}/${workload.ref.name}`, { total, failed: Math.min(total, Math.round(total * rate)) });
       }
       if (!withMemory) continue;
       for (const pod of workload.pods)
         if (pod.phase === "Running")
-          memory.set(pod.uid, { t: at, v: Math.round(LIMIT_BYTES * this.memoryShare(pod, this.#random.next())) });
+          memory.set(pod.uid, { t: at, v: Math.round(limitOf(pod) * this.memoryShare(pod, this.#random.next())) });
     }
-    return { at, spanMs, requests, memory };
+    return { at, spanMs, requests, memory, metrics };
   }
 
   /** Share of its limit that a pod uses; `noise` from 0 to 1. */

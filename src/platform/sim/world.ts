@@ -1,29 +1,38 @@
 import { DO_NOT_REMEDIATE, type TargetRef } from "../../api/meta.ts";
 import type { Busy, Markable, Replica, Workload } from "../../ports/platform.ts";
-import type { WorkloadSpec } from "./scenario.ts";
+import { type NodeSpec, type Symptom, workloadKey, type WorkloadSpec } from "./scenario.ts";
 import type { SimRandom } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
+import type { Traffic } from "./traffic.ts";
 
-/** The namespace that every simulated workload is in. */
+/** The namespace that a simulated workload is in, where it names none. */
 export const NAMESPACE = "default";
-/** Memory limit of every pod. */
+/** Memory limit of a pod whose workload says none. */
 export const LIMIT_BYTES = 512 * 2 ** 20;
 /** How long after its node was lost a pod is deleted: Kubernetes' default toleration (ms). */
 const NODE_LOST_MS = 300_000;
 /** How long a controller takes to see a change (ms). */
 const CONTROLLER_MS = 150;
+/** How long after a node is gone its pods are (ms): the pod garbage collector's quarantine, and its period. */
+const NODE_GONE_MS = 60_000;
+/** Share of its limit above which a pod's memory counts as high. */
+const HIGH_MEMORY = 0.85;
+/** How long a rollout makes no progress until it counts as stuck (ms). `progressDeadlineSeconds` is ten minutes; monitoring is set up to see it earlier. */
+const STUCK_MS = 120_000;
 /** How often the autoscaler looks (ms). */
 const AUTOSCALER_MS = 60_000;
 
 /** What a pod suffers from. */
 export interface Illness {
   readonly fault: number;
-  readonly kind: "Hang" | "Errors" | "Leak" | "CrashLoop";
+  readonly kind: "Hang" | "Errors" | "Leak" | "CrashLoop" | "DiskFull" | "PoolExhausted";
   readonly since: number;
   /** Leak: how long until the limit is reached. CrashLoop: from one crash to the next (ms). */
   readonly ms: number;
-  /** Errors: share of its requests that fail. */
+  /** Errors, DiskFull, PoolExhausted: share of its requests that fail. */
   readonly rate: number;
+  /** A job that completes ends it. */
+  readonly endedByJob?: boolean;
 }
 
 /** A pod as it truly is. */
@@ -72,6 +81,12 @@ export interface SimWorkload {
   /** The newest revision that was wholly available, by revision it is older than. */
   readonly healthy: number[];
   rollingOut: boolean;
+  /** When its present template was given to it (ms since the epoch). */
+  rolledOutAt: number;
+  /** What pods of a revision fall ill of as soon as they are ready. */
+  readonly illRevisions: Map<number, Illness>;
+  /** Requests that come in, as a multiple of what its replicas are enough for. */
+  surge: number;
   marked: boolean;
   /** Who owns `spec.replicas` and the template in Git. */
   gitOps: string | undefined;
@@ -90,7 +105,12 @@ export interface SimWorkload {
 
 export interface SimNode {
   readonly name: string;
+  /** Operators know its name: only then can it be told that pods share it. */
+  readonly known: boolean;
+  readonly zone: string | undefined;
   up: boolean;
+  /** Its machine is no more: whatever comes under its name is another. */
+  gone: boolean;
   marked: boolean;
 }
 
@@ -110,11 +130,14 @@ export class SimWorld {
     readonly simulation: Simulation;
     readonly random: SimRandom;
     readonly workloads: readonly WorkloadSpec[];
-    readonly nodes: number;
+    readonly nodes: number | readonly NodeSpec[];
   }) {
     this.#simulation = options.simulation;
     this.#random = options.random;
-    for (let i = 0; i < Math.max(1, options.nodes); i++) this.nodes.push({ name: `node-${i}`, up: true, marked: false });
+    const { nodes } = options;
+    const known = typeof nodes !== "number";
+    const specs: readonly NodeSpec[] = known ? nodes : Array.from({ length: Math.max(1, nodes) }, (_, i) => ({ name: `node-${i}` }));
+    for (const { name, zone } of specs) this.nodes.push({ name, zone, known, up: true, gone: false, marked: false });
     for (const spec of options.workloads) this.#add(spec);
     const scale = (): void => {
       this.#autoscale();
@@ -130,12 +153,15 @@ export class SimWorld {
     return changed;
   }
 
-  workload(name: string | undefined): SimWorkload | undefined {
-    return this.workloads.find(({ spec }) => spec.name === name);
+  /** The workload of a key (`workloadKey`). */
+  workload(key: string | undefined): SimWorkload | undefined {
+    return this.workloads.find(({ spec }) => workloadKey(spec) === key);
   }
 
   workloadOf(ref: TargetRef): SimWorkload | undefined {
-    return this.workloads.find(({ uid, spec }) => (ref.uid === undefined ? spec.name === ref.name : uid === ref.uid));
+    return this.workloads.find((each) =>
+      ref.uid === undefined ? each.ref.name === ref.name && each.ref.namespace === ref.namespace : each.uid === ref.uid,
+    );
   }
 
   pod(uid: string | undefined): Pod | undefined {
@@ -184,7 +210,7 @@ export class SimWorld {
   #endPod(pod: Pod, after: number): void {
     this.#simulation.schedule(after, () => {
       // Its kubelet must confirm it.
-      if (!pod.node.up) return this.#endPod(pod, 10_000);
+      if (!pod.node.up && !pod.node.gone) return this.#endPod(pod, 10_000);
       pod.workload.pods = pod.workload.pods.filter((other) => other !== pod);
       this.changed(pod.workload);
     });
@@ -204,7 +230,8 @@ export class SimWorld {
     if (pod.phase !== "Running" || !pod.node.up) return;
     pod.restarts += 1;
     pod.startedAt = this.#simulation.now;
-    if (pod.illness?.kind !== "CrashLoop") pod.illness = undefined;
+    // What is in the image, and on a disk, is there again.
+    if (pod.illness?.kind !== "CrashLoop" && pod.illness?.kind !== "DiskFull") pod.illness = undefined;
     this.setReady(pod, false);
     this.#becomeReady(pod);
   }
@@ -227,6 +254,7 @@ export class SimWorld {
   /** An illness ends by itself, and nobody gets it any more. */
   cure(fault: number): void {
     for (const workload of this.workloads) {
+      for (const [revision, illness] of workload.illRevisions) if (illness.fault === fault) workload.illRevisions.delete(revision);
       for (let i = workload.sticky.length - 1; i >= 0; i--) if (workload.sticky[i]?.fault === fault) workload.sticky.splice(i, 1);
       for (const pod of workload.pods) {
         if (pod.illness?.fault !== fault) continue;
@@ -238,13 +266,21 @@ export class SimWorld {
     }
   }
 
+  /** A job of a workload has completed: what it is for is over. */
+  jobCompleted(workload: SimWorkload): void {
+    const ended = new Set([...workload.sticky, ...workload.pods.map(({ illness }) => illness)].filter((illness) => illness?.endedByJob));
+    for (const illness of ended) if (illness !== undefined) this.cure(illness.fault);
+  }
+
   /** Whatever is ill becomes well, and what was marked is not any more. */
   healAll(): void {
     for (const workload of this.workloads) {
       workload.sticky.length = 0;
       workload.errors = 0;
       workload.slowStartMs = 0;
+      workload.surge = 1;
       workload.bad.clear();
+      workload.illRevisions.clear();
       for (const pod of workload.pods) {
         const never = pod.phase === "Running" && !pod.ready && !pod.everReady;
         const hung = pod.illness?.kind === "Hang" || never;
@@ -271,6 +307,8 @@ export class SimWorld {
       pod.phase = "Running";
       if (!bad.has(pod.revision) && pod.illness?.kind !== "Hang") this.setReady(pod, true);
       else this.changed(pod.workload, pod);
+      const illOf = pod.workload.illRevisions.get(pod.revision);
+      if (illOf !== undefined && pod.illness === undefined) this.fallIll(pod, { ...illOf, since: this.#simulation.now });
       for (const illness of pod.workload.sticky)
         this.#simulation.schedule(5_000 + this.#random.next() * 20_000, () => {
           if (pod.workload.sticky.includes(illness) && pod.illness === undefined)
@@ -279,14 +317,24 @@ export class SimWorld {
     });
   }
 
-  #create(workload: SimWorkload, name?: string): Pod {
-    const now = this.#simulation.now;
+  /** Where the scheduler puts a pod: anywhere, or spread over the nodes where these are known. */
+  #nodeFor(workload: SimWorkload): SimNode {
     const up = this.nodes.filter((node) => node.up);
+    const nodes = up.length > 0 ? up : this.nodes;
+    if (nodes[0]?.known !== true) return this.#random.pick(nodes);
+    const all = this.workloads.flatMap(({ pods }) => pods);
+    const load = (node: SimNode): number =>
+      1_000 * workload.pods.filter((pod) => pod.node === node).length + all.filter((pod) => pod.node === node).length;
+    return nodes.reduce((least, node) => (load(node) < load(least) ? node : least));
+  }
+
+  #create(workload: SimWorkload, name?: string, node?: SimNode): Pod {
+    const now = this.#simulation.now;
     const pod: Pod = {
       uid: this.#random.uuid(),
       name: name ?? `${workload.spec.name}-${workload.revision}-${(workload.nextPod++).toString(36).padStart(3, "0")}`,
       workload,
-      node: this.#random.pick(up.length > 0 ? up : this.nodes),
+      node: node ?? this.#nodeFor(workload),
       revision: workload.revision,
       createdAt: now,
       startedAt: now,
@@ -333,14 +381,40 @@ export class SimWorld {
       }
   }
 
+  /** A node's machine is no more: its pods are let go without its kubelet. */
+  removeNode(node: SimNode): void {
+    node.gone = true;
+    this.setNode(node, false);
+    this.#simulation.schedule(NODE_GONE_MS, () => {
+      if (!node.gone) return;
+      for (const workload of this.workloads) for (const pod of workload.pods) if (pod.node === node) this.deletePod(pod, 0);
+    });
+  }
+
+  /** A node of the same name as one that is gone takes its place. */
+  addNode(node: SimNode): void {
+    if (!node.gone) return;
+    for (const workload of this.workloads) {
+      const lost = workload.pods.filter((pod) => pod.node === node);
+      if (lost.length === 0) continue;
+      workload.pods = workload.pods.filter((pod) => pod.node !== node);
+      this.changed(workload);
+    }
+    node.gone = false;
+    node.up = true;
+  }
+
   // ---- controllers ---------------------------------------------------------------------------------------------
 
   /** Another template: its pods replace those of the old one. */
-  rollOut(workload: SimWorkload, bad = false): void {
-    if (!workload.rollingOut && !workload.bad.has(workload.revision)) workload.healthy.push(workload.revision);
+  rollOut(workload: SimWorkload, bad = false, ill?: Illness): void {
+    const { revision } = workload;
+    if (!workload.rollingOut && !workload.bad.has(revision) && !workload.illRevisions.has(revision)) workload.healthy.push(revision);
     workload.revision = Math.max(workload.revision, ...workload.pods.map((pod) => pod.revision)) + 1;
     if (bad) workload.bad.add(workload.revision);
+    if (ill !== undefined) workload.illRevisions.set(workload.revision, ill);
     workload.rollingOut = true;
+    workload.rolledOutAt = this.#simulation.now;
     this.changed(workload);
   }
 
@@ -418,7 +492,7 @@ export class SimWorld {
     const workload: SimWorkload = {
       spec,
       uid,
-      ref: { kind: spec.kind, namespace: NAMESPACE, name: spec.name, uid },
+      ref: { kind: spec.kind, namespace: spec.namespace ?? NAMESPACE, name: spec.name, uid },
       pods: [],
       desired: spec.replicas,
       floor: spec.autoscaler?.min ?? 0,
@@ -426,8 +500,11 @@ export class SimWorld {
       bad: new Set(),
       healthy: [],
       rollingOut: false,
-      marked: false,
-      gitOps: undefined,
+      rolledOutAt: -Infinity,
+      illRevisions: new Map(),
+      surge: 1,
+      marked: spec.marked ?? false,
+      gitOps: spec.gitOps,
       sticky: [],
       errors: 0,
       slowStartMs: 0,
@@ -439,7 +516,8 @@ export class SimWorld {
     };
     this.workloads.push(workload);
     for (let i = 0; i < spec.replicas; i++) {
-      const pod = this.#create(workload, spec.kind === "StatefulSet" ? `${spec.name}-${i}` : undefined);
+      const node = this.nodes.find(({ name }) => name === spec.on?.[i]);
+      const pod = this.#create(workload, spec.kind === "StatefulSet" ? `${spec.name}-${i}` : undefined, node);
       pod.phase = "Running";
       pod.ready = pod.everReady = true;
     }
@@ -451,7 +529,7 @@ export class SimWorld {
   /** The workload as the API server shows it now. */
   describe(workload: SimWorkload): Workload {
     const { spec, ref, desired, marked, gitOps } = workload;
-    const enclosing: Markable[] = [{ ref: { kind: "Namespace", namespace: "", name: NAMESPACE }, ...marksOf(this.namespaceMarked) }];
+    const enclosing: Markable[] = [{ ref: { kind: "Namespace", namespace: "", name: ref.namespace }, ...marksOf(this.namespaceMarked) }];
     const healthy = workload.healthy.findLast((revision) => revision !== workload.revision);
     const busy: Busy | undefined = workload.rollingOut
       ? { reason: "RolloutInProgress", message: `${spec.kind} ${spec.name} is rolling out revision ${workload.revision}` }
@@ -460,7 +538,7 @@ export class SimWorld {
       ref,
       desired,
       replicas: workload.pods.map((pod) => this.#replica(pod)),
-      ...marksOf(marked),
+      ...marksOf(marked, spec.labels),
       enclosing,
       ...(spec.minAvailable === undefined
         ? {}
@@ -487,7 +565,7 @@ export class SimWorld {
   #replica(pod: Pod): Replica {
     const startedBy = pod.effects.get("claimed");
     return {
-      ref: { kind: "Pod", namespace: NAMESPACE, name: pod.name, uid: pod.uid },
+      ref: { kind: "Pod", namespace: pod.workload.ref.namespace, name: pod.name, uid: pod.uid },
       workload: pod.workload.ref,
       phase: pod.phase === "Pending" ? "Starting" : pod.phase,
       ready: pod.ready,
@@ -496,11 +574,13 @@ export class SimWorld {
       inTraffic: pod.ready && !pod.removed && pod.phase === "Running",
       startedAt: pod.startedAt,
       restarts: pod.restarts,
-      memory: { limitBytes: LIMIT_BYTES },
-      ...marksOf(pod.marked),
+      memory: { limitBytes: limitOf(pod) },
+      ...marksOf(pod.marked, pod.workload.spec.podLabels),
       ...(startedBy === undefined ? {} : { startedBy }),
       ...(pod.replaces === undefined ? {} : { replaces: pod.replaces }),
       detached: !pod.owned,
+      ...(pod.node.known ? { node: pod.node.name } : {}),
+      ...(pod.node.zone === undefined ? {} : { zone: pod.node.zone }),
       ...(pod.node.marked ? { around: [{ ref: { kind: "Node", namespace: "", name: pod.node.name }, ...marksOf(true) }] } : {}),
     };
   }
@@ -509,6 +589,35 @@ export class SimWorld {
 /** It gets requests and can answer them. */
 export function isServing(pod: Pod): boolean {
   return pod.phase === "Running" && pod.ready && !pod.removed;
+}
+
+/** Memory limit of a pod (bytes). */
+export function limitOf({ workload }: Pod): number {
+  return workload.spec.limitBytes ?? LIMIT_BYTES;
+}
+
+/** Whether a rollout of a workload makes no progress, `now` in ms since the epoch. */
+export function isStuck({ rollingOut, rolledOutAt, pods, revision }: SimWorkload, now: number): boolean {
+  return rollingOut && now - rolledOutAt > STUCK_MS && pods.some((pod) => pod.revision === revision && !pod.everReady);
+}
+
+/** Whether monitoring sees a symptom on a pod. */
+export function shows(symptom: Symptom, pod: Pod, traffic: Pick<Traffic, "memoryShare">): boolean {
+  switch (symptom) {
+    case "NotReady":
+      return pod.phase !== "Stopping" && pod.everReady && !pod.ready;
+    case "Memory":
+      return traffic.memoryShare(pod, 0) > HIGH_MEMORY;
+    case "CrashLooping":
+      return pod.illness?.kind === "CrashLoop";
+    case "Errors":
+      return pod.illness?.kind === "Errors" || pod.workload.errors > 0 || pod.workload.surge > 1;
+    case "DiskFull":
+    case "PoolExhausted":
+      return pod.illness?.kind === symptom;
+    case "RolloutStuck":
+      return false;
+  }
 }
 
 /** The pod that a ReplicaSet with one too many lets go. */
@@ -522,6 +631,7 @@ function surplus(pods: readonly Pod[]): Pod | undefined {
 const NOT_MARKED = { labels: {}, annotations: {} };
 const MARKED = { labels: {}, annotations: { [DO_NOT_REMEDIATE]: "true" } };
 
-function marksOf(marked: boolean): Pick<Markable, "labels" | "annotations"> {
-  return marked ? MARKED : NOT_MARKED;
+function marksOf(marked: boolean, labels?: Readonly<Record<string, string>>): Pick<Markable, "labels" | "annotations"> {
+  const marks = marked ? MARKED : NOT_MARKED;
+  return labels === undefined ? marks : { ...marks, labels };
 }

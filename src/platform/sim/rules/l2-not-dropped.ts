@@ -1,5 +1,5 @@
 import { durationMs } from "../../../api/units.ts";
-import type { FaultKind } from "../scenario.ts";
+import { type FaultKind, workloadKey } from "../scenario.ts";
 import type { Rule } from "./rule.ts";
 
 /** What keeps operators or monitoring from seeing a fault, so that its time cannot be told. */
@@ -19,6 +19,8 @@ const BLINDS: ReadonlySet<FaultKind> = new Set([
   "EditMode",
   "AuditFails",
   "NodeDown",
+  "NodeGone",
+  "ZoneDown",
   "DeletePod",
   "Rollout",
   "BadRollout",
@@ -53,7 +55,7 @@ export const l2NotDropped: Rule = {
           if (fault.kind !== "PodHang") return [];
           return scenario.policies.flatMap(({ metadata, spec }) => {
             const probe = spec.signals.find((signal) => signal.probe !== undefined)?.probe;
-            if (probe === undefined || !spec.targets.some(({ name }) => name === fault.workload)) return [];
+            if (probe === undefined || !spec.targets.some(({ name }) => isOf(fault.workload, metadata.namespace, name))) return [];
             const long = durationMs(probe.failingFor) + SLACK_MS;
             const seen = hung.get(fault.id);
             if (seen === undefined || seen.until - seen.from < long) return [];
@@ -83,3 +85,8 @@ export const l2NotDropped: Rule = {
     };
   },
 };
+
+/** Whether a fault is about the workload of a name that a policy has as its target. */
+function isOf(key: string | undefined, namespace: string, name: string | undefined): boolean {
+  return name !== undefined && (key === name || key === workloadKey({ namespace, name }));
+}

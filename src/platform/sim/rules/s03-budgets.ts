@@ -16,7 +16,7 @@ function allowed({ maxUnavailable, whenRoundsToZero }: Budget, desired: number):
 /** The strictest limit that held at `wallMs`, and before `knownSince` already; undefined where there is none. */
 function strictest(
   truth: Truth,
-  { spec, desired }: SimWorkload,
+  { spec, ref, desired }: SimWorkload,
   policyName: string,
   cause: string,
   wallMs: number,
@@ -31,10 +31,12 @@ function strictest(
     }
     limits.push({ allowed: allowed(budget, desired), source });
   };
-  const policy = truth.api.list("RemediationPolicy").find(({ metadata }) => metadata.name === policyName);
+  const policy = truth.api
+    .list("RemediationPolicy")
+    .find(({ metadata }) => metadata.name === policyName && metadata.namespace === ref.namespace);
   for (const budget of policy?.spec.budgets ?? []) add(budget, `policy ${policyName}`);
   for (const { metadata, spec: own } of truth.api.list("RemediationBudget"))
-    if (timeMs(metadata.creationTimestamp ?? "") <= knownSince)
+    if (timeMs(metadata.creationTimestamp ?? "") <= knownSince && own.namespaces?.includes(ref.namespace) !== false)
       for (const budget of own.budgets) add(budget, `RemediationBudget ${metadata.name}`);
   if (spec.minAvailable !== undefined)
     limits.push({ allowed: desired - Math.min(spec.minAvailable, desired), source: `PodDisruptionBudget ${spec.name}` });

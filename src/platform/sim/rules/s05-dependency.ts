@@ -15,10 +15,13 @@ export const s05Dependency: Rule = {
   doc: "While a dependency is the cause, the dependent is not touched: no attempt begins on a workload for its errors while one that it is declared to depend on has been failing long enough to be known.",
   watch: (truth) => {
     const ill = new Moments();
-    const dependenciesOf = ({ spec }: SimWorkload): SimWorkload[] =>
+    const dependenciesOf = ({ ref }: SimWorkload): SimWorkload[] =>
       truth.scenario.dependencies
-        .filter((dependency) => dependency.spec.from.name === spec.name)
-        .flatMap((dependency) => truth.world.workload(dependency.spec.to.name) ?? []);
+        .filter(({ metadata, spec: edge }) => edge.from.name === ref.name && (edge.from.namespace ?? metadata.namespace) === ref.namespace)
+        .flatMap(({ metadata, spec: edge }) => {
+          const namespace = edge.to.namespace ?? metadata.namespace;
+          return truth.world.workloads.find((each) => each.ref.name === edge.to.name && each.ref.namespace === namespace) ?? [];
+        });
     return {
       checked() {
         for (const workload of truth.world.workloads)

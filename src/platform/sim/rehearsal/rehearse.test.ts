@@ -1,0 +1,253 @@
+// The scenarios that come with Nightshift do what they say, with the policies of examples/rehearsal, and not without them.
+import assert from "node:assert/strict";
+import { readdirSync, readFileSync } from "node:fs";
+import { join, resolve } from "node:path";
+import { describe, it } from "node:test";
+import { clusterSchema } from "../../../api/cluster.ts";
+import { API_VERSION } from "../../../api/meta.ts";
+import { parseDocument, parseResources } from "../../../api/parse.ts";
+import { policySpecSchema, type RemediationPolicy } from "../../../api/policy.ts";
+import { clusterFor, type Resources, targetsOf } from "./cast.ts";
+import { rehearse, type RehearsalReport, remarks } from "./rehearse.ts";
+import { type Result, type ScenarioFile, scenarioFileSchema } from "./scenario-file.ts";
+import type { Naming } from "./symptoms.ts";
+
+const EXAMPLES = resolve(import.meta.dirname, "../../../../examples");
+const SCENARIOS = join(EXAMPLES, "scenarios");
+const TARGET = "shop/payments";
+
+function scenario(name: string): ScenarioFile {
+  const path = join(SCENARIOS, `${name}.yaml`);
+  const { value, errors } = parseDocument(readFileSync(path, "utf8"), path, scenarioFileSchema);
+  assert.deepEqual(errors, []);
+  return value!;
+}
+
+function written(file: Record<string, unknown>): ScenarioFile {
+  return scenarioFileSchema.parse({ description: "made up", ...file });
+}
+
+const path = join(EXAMPLES, "rehearsal/policies.yaml");
+const authored = parseResources(readFileSync(path, "utf8"), path).resources.map(({ resource }) => resource);
+const examples: Resources = {
+  policies: authored.filter((each) => each.kind === "RemediationPolicy"),
+  budgets: authored.filter((each) => each.kind === "RemediationBudget"),
+  runbooks: [],
+  dependencies: authored.filter((each) => each.kind === "ServiceDependency"),
+};
+const cluster = clusterFor(examples);
+
+function policy(name: string, spec: Record<string, unknown>): RemediationPolicy {
+  const defaults = { mode: "Enforce", targets: [{ name: "payments" }], verify: { stableFor: "30s" }, cooldown: "1m" };
+  return {
+    apiVersion: API_VERSION,
+    kind: "RemediationPolicy",
+    metadata: { name, namespace: "shop" },
+    spec: policySpecSchema.parse({ ...defaults, ...spec }),
+  };
+}
+
+/** A policy that covers the target, and listens to nothing that ever fires. */
+const DEAF: Resources = {
+  ...examples,
+  policies: [policy("deaf", { signals: [{ name: "never", alert: { alertname: "Never" } }], ladder: [{ strategy: "RestartPod" }] })],
+};
+
+function play(file: ScenarioFile, resources: Resources, namings: readonly Naming[] = []): Promise<RehearsalReport> {
+  return rehearse({ name: "test", file, cluster, resources, target: TARGET, seed: 1, namings });
+}
+
+const resultOf = ({ faults }: RehearsalReport): Result | undefined => faults.find(({ workload }) => workload === TARGET)?.result;
+
+/** What comes of each scenario that is shipped, on its target. */
+const OUTCOMES: Readonly<Record<string, Result>> = {
+  "alert-storm": "Escalated",
+  "api-outage": "Healed",
+  "bad-rollout": "Healed",
+  "bad-version": "Healed",
+  "crash-in-code": "Escalated",
+  "crash-loop": "Healed",
+  "dependency-down": "Escalated",
+  "disk-full": "Healed",
+  "do-not-remediate": "HeldBack",
+  "exhausted-pool": "Healed",
+  flapping: "Escalated",
+  freeze: "Escalated",
+  hang: "Healed",
+  leak: "Healed",
+  "metrics-gone": "Untouched",
+  "node-down": "Escalated",
+  "node-gone": "Healed",
+  "owned-by-git": "Escalated",
+  "pager-down": "Escalated",
+  "slow-replacement": "Escalated",
+  "thundering-herd": "Healed",
+  "zone-down": "Escalated",
+};
+
+describe("scenarios that come with Nightshift", () => {
+  const names = readdirSync(SCENARIOS).map((file) => file.replace(".yaml", ""));
+
+  it("are each in the table of this test", () => {
+    assert.deepEqual(names.toSorted(), Object.keys(OUTCOMES).toSorted());
+  });
+
+  for (const name of names)
+    it(`${name}: ${OUTCOMES[name] ?? ""}`, async () => {
+      const report = await play(scenario(name), examples);
+      assert.deepEqual(report.violations, []);
+      assert.deepEqual(report.unmet, []);
+      assert.equal(resultOf(report), OUTCOMES[name], JSON.stringify(report.faults));
+    });
+
+  const healed = names.filter((name) => OUTCOMES[name] === "Healed");
+  for (const name of healed)
+    it(`${name} is not healed where no policy listens`, async () => {
+      const report = await play(scenario(name), DEAF);
+      assert.equal(resultOf(report), "Unheard");
+      assert.match(report.faults[0]?.why ?? "", /a person would be left alone with it/);
+      assert.equal(report.unmet.length, 1);
+      assert.equal(
+        report.unavailable.every(({ throughNightshift }) => throughNightshift === 0),
+        true,
+      );
+    });
+});
+
+describe("a policy whose alert has a name of its own", () => {
+  const resources: Resources = {
+    ...examples,
+    policies: [
+      policy("disk", {
+        signals: [{ name: "full", alert: { alertname: "PaymentsVolumeFull", matchLabels: { severity: "critical" } } }],
+        ladder: [{ strategy: "RunJob", command: ["clean"] }],
+      }),
+    ],
+  };
+
+  it("hears nothing, and that is said", async () => {
+    const report = await play(scenario("disk-full"), resources);
+    assert.equal(resultOf(report), "Unheard");
+    assert.match(report.faults[0]?.why ?? "", /listens to DiskFull \(an alert such as KubePersistentVolumeFillingUp\).*PaymentsVolumeFull/);
+    assert.deepEqual(remarks({ cluster, resources, namings: [] }), [
+      "shop/disk listens to the alert PaymentsVolumeFull (signal full), and nothing says what that stands for: --map SYMPTOM=PaymentsVolumeFull",
+    ]);
+  });
+
+  it("hears its alert with the labels that it asks for, once somebody says what it stands for", async () => {
+    const namings = [{ symptom: "DiskFull", name: "PaymentsVolumeFull" }] as const;
+    assert.equal(resultOf(await play(scenario("disk-full"), resources, namings)), "Healed");
+    assert.equal(resultOf(await play({ ...scenario("disk-full"), names: [...namings] }, resources)), "Healed");
+    assert.deepEqual(remarks({ cluster, resources, namings }), []);
+  });
+
+  it("hears a metric below its threshold, and a trend by another name", async () => {
+    const below = policy("disk", {
+      signals: [{ name: "full", metric: { name: "volume.free", below: 10, for: "30s" } }],
+      ladder: [{ strategy: "RunJob", command: ["clean"] }],
+    });
+    const namings = [{ symptom: "DiskFull", name: "volume.free" }] as const;
+    assert.equal(resultOf(await play(scenario("disk-full"), { ...examples, policies: [below] }, namings)), "Healed");
+    const heap = policy("heap", {
+      signals: [{ name: "leak", trend: { metric: "process.memory.usage" } }],
+      ladder: [{ strategy: "RestartPod" }],
+    });
+    assert.equal(resultOf(await play(scenario("leak"), { ...examples, policies: [heap] })), "Healed");
+  });
+});
+
+it("a policy that only observes is told as such, with what it would have done", async () => {
+  const observing = policy("hung", { mode: "Observe", signals: [{ name: "hung", probe: {} }], ladder: [{ strategy: "RestartPod" }] });
+  const report = await play(scenario("hang"), { ...examples, policies: [observing] });
+  assert.equal(resultOf(report), "Observed");
+  assert.deepEqual(report.faults[0]?.by, ["shop/hung: would RestartPod"]);
+});
+
+describe("two policies at one workload", () => {
+  const probe = { name: "hung", probe: { failingFor: "20s" } };
+  const restarts = policy("restarts", { signals: [probe], ladder: [{ strategy: "RestartPod" }] });
+
+  it("are told as fighting, with what was held back", async () => {
+    const rolls = policy("rolls", { signals: [probe], ladder: [{ strategy: "RollingRestart" }] });
+    const report = await play(scenario("hang"), { ...examples, policies: [restarts, rolls] });
+    assert.deepEqual(
+      report.conflicts.map(({ workload, policies }) => [workload, ...policies]),
+      [[TARGET, "shop/restarts", "shop/rolls"]],
+    );
+  });
+
+  it("are not where each has its own fault", async () => {
+    const leaks = policy("leaks", { signals: [{ name: "leak", trend: {} }], ladder: [{ strategy: "RestartPod" }] });
+    assert.deepEqual((await play(scenario("hang"), { ...examples, policies: [restarts, leaks] })).conflicts, []);
+  });
+});
+
+it("what Nightshift itself takes down is told beside the strictest budget", async () => {
+  const evicts = policy("evicts", { signals: [{ name: "errors", alert: { alertname: "DiskFull" } }], ladder: [{ strategy: "EvictPod" }] });
+  const report = await play(written({ lasts: "15m", faults: [{ kind: "DiskFull", share: 0.1 }] }), { ...examples, policies: [evicts] });
+  const [target] = report.unavailable;
+  assert.equal(resultOf(report), "Healed");
+  assert.equal(target?.throughNightshift, 1);
+  assert.deepEqual(target.budget, { allowed: 1, source: "policy shop/evicts" });
+  const none = { ...written({ lasts: "15m", faults: [{ kind: "DiskFull", share: 0.1 }] }), expect: { maxUnavailable: 0 } };
+  assert.match((await play(none, { ...examples, policies: [evicts] })).unmet[0] ?? "", /at most 0 unavailable through Nightshift, 1 of 3/);
+});
+
+describe("a described cluster", () => {
+  const described = clusterSchema.parse({
+    nodes: [
+      { name: "a1", zone: "a" },
+      { name: "b1", zone: "b" },
+    ],
+    workloads: [
+      { namespace: "shop", name: "payments", replicas: 2, nodes: ["a1", "b1"], labels: { app: "payments" } },
+      { namespace: "shop", name: "orders", replicas: 2, nodes: ["b1", "b1"], labels: { app: "payments" } },
+      { namespace: "mail", name: "payments", replicas: 1, nodes: ["b1"] },
+    ],
+  });
+
+  it("has a workload of each group that the same policies cover as its targets", () => {
+    const selected = policy("selected", {
+      targets: [{ selector: { matchLabels: { app: "payments" } } }],
+      signals: [{ name: "hung", probe: {} }],
+      ladder: [{ strategy: "RestartPod" }],
+    });
+    assert.deepEqual(targetsOf(described, [selected]), ["shop/payments"]);
+    const named = policy("named", { signals: [{ name: "hung", probe: {} }], ladder: [{ strategy: "RestartPod" }] });
+    assert.deepEqual(targetsOf(described, [selected, named]), ["shop/payments", "shop/orders"]);
+    assert.deepEqual(targetsOf(described, []), []);
+  });
+
+  it("has faults of nodes befall what is on the target's first node", async () => {
+    const node = written({ lasts: "10m", faults: [{ kind: "NodeDown", for: "5m" }] });
+    const common = { name: "test", cluster: described, resources: examples, seed: 1, namings: [] };
+    const first = await rehearse({ ...common, file: node, target: TARGET });
+    assert.deepEqual([first.faults.map(({ workload }) => workload), first.uncovered], [[TARGET], []]);
+    const second = await rehearse({ ...common, file: node, target: "shop/orders" });
+    assert.deepEqual(second.faults.map(({ workload }) => workload).toSorted(), ["shop/orders", TARGET]);
+    assert.deepEqual(second.uncovered, ["mail/payments"]);
+  });
+
+  it("keeps workloads of one name in two namespaces apart", async () => {
+    const file = written({ lasts: "10m", faults: [{ kind: "PodHang", on: "mail/payments" }] });
+    const report = await rehearse({ name: "test", file, cluster: described, resources: examples, target: TARGET, seed: 1, namings: [] });
+    assert.deepEqual([report.faults, report.uncovered, report.pages], [[], ["mail/payments"], []]);
+    assert.equal(report.unavailable[0]?.most, 0);
+  });
+
+  it("is not played on where it has not what the scenario speaks of", async () => {
+    const on = (fault: object): Promise<RehearsalReport> =>
+      rehearse({
+        name: "test",
+        file: written({ faults: [fault] }),
+        cluster: { ...described, nodes: [{ name: "a1" }, { name: "b1" }] },
+        resources: { ...examples, dependencies: [] },
+        target: TARGET,
+        seed: 1,
+        namings: [],
+      });
+    await assert.rejects(on({ kind: "ServiceErrors", on: "Dependency" }), { code: "NOT_PLAYABLE", message: /calls nothing/ });
+    await assert.rejects(on({ kind: "PodHang", on: "shop/nobody" }), { code: "UNKNOWN_WORKLOAD", message: /no workload shop\/nobody/ });
+    await assert.rejects(on({ kind: "ZoneDown" }), { code: "NOT_PLAYABLE", message: /no zone of node a1/ });
+  });
+});
