@@ -9,8 +9,8 @@ import autocannon, { type Instance } from "autocannon";
 /** One request: when it ended (ms since the epoch), how long it took (ms), and its status; 0 when there was no answer. */
 export type LoadSample = readonly [endedAt: number, latencyMs: number, status: number];
 
-/** Without an answer in this time a request has failed. */
-const TIMEOUT_S = 3;
+/** Without an answer in this time (s) a request has failed. */
+const TIMEOUT_S = 3 * Number(process.env["SHOP_PATIENCE"] ?? 1);
 /** autocannon sends a connection's share of a second at once: several instances, started apart, make it steady. */
 const INSTANCES = 10;
 const CONNECTIONS_EACH = 4;
