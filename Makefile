@@ -30,7 +30,7 @@ lint: install ## Lint (purity of api, orient and decide), format, generated file
 	$(NODE) scripts/generate-crds.ts --check
 
 unit: install ## Unit, property, integration and real-process tests
-	scripts/apt-install.sh prometheus-alertmanager openssl zsh iproute2
+	scripts/apt-install.sh prometheus prometheus-alertmanager openssl zsh iproute2
 	$(NODE) --test --test-reporter=spec 'src/**/*.test.ts' 'agent/**/*.test.ts' 'test/*.test.ts'
 
 # Other seeds each day would find more, and nobody could tell a change that broke a rule from one that did not: the soak does that.

@@ -17,6 +17,7 @@ const CAUSES_OF: Readonly<Record<string, readonly Cause[]>> = {
   probe: ["Unresponsive"],
   errorRate: ["HighErrorRate", "DependencyFailure"],
   metric: ["MetricThreshold"],
+  promql: ["MetricThreshold"],
   alert: ["Alert"],
 };
 

@@ -2,7 +2,7 @@ import { Cron } from "croner";
 import { z } from "zod";
 import { durationExpression, exactlyOneRule, kubernetes, type Validation } from "./kubernetes.ts";
 import { conditionSchema, objectName, resourceSchema } from "./meta.ts";
-import { duration, parsePercent, percent, percentOrInteger, positiveDuration, quantity } from "./units.ts";
+import { duration, durationMs, parsePercent, percent, percentOrInteger, positiveDuration, quantity } from "./units.ts";
 
 /** How far a policy may go by itself. */
 export const MODES = ["Observe", "Approve", "Enforce"] as const;
@@ -165,7 +165,7 @@ const targetSchema = z
   .register(kubernetes, { rules: [{ rule: exactlyOneRule(["name", "selector"]), message: "give either name or selector" }] });
 
 /** The kinds of condition that a policy's signal can have; exactly one each. */
-export const SIGNAL_CONDITIONS = ["trend", "probe", "errorRate", "metric", "alert"] as const;
+export const SIGNAL_CONDITIONS = ["trend", "probe", "errorRate", "metric", "promql", "alert"] as const;
 
 const policySignalSchema = z
   .strictObject({
@@ -224,6 +224,30 @@ const policySignalSchema = z
       .register(kubernetes, { rules: [{ rule: exactlyOneRule(["above", "below"]), message: "give either above or below" }] })
       .optional()
       .meta({ description: "A metric of a replica crosses a threshold." }),
+    promql: z
+      .strictObject({
+        query: z.string().min(1).max(4_096).meta({
+          description:
+            "PromQL that gives the value, without a comparison: what has no row is missing data, never well and never ill. A row names its target by the labels that an alert would (`namespace`; `pod`, `replica`, `node`, `deployment`, `statefulset`, `workload`, `service`).",
+        }),
+        above: z.number().optional().meta({ description: "Fires above this value." }),
+        below: z.number().optional().meta({ description: "Fires below this value." }),
+        for: duration.default("1m").meta({
+          description:
+            "How long without a break: every step of that range must be there and beyond. `0s` looks at one instant. Default `1m`.",
+        }),
+        every: positiveDuration.default("30s").meta({ description: "How often it is asked, at least `5s`. Default `30s`." }),
+      })
+      .refine(exactlyOne(["above", "below"]), { error: "give either above or below" })
+      .refine(({ every }) => durationMs(every) >= 5_000, { path: ["every"], error: "expected at least 5s" })
+      .register(kubernetes, {
+        rules: [
+          { rule: exactlyOneRule(["above", "below"]), message: "give either above or below" },
+          { rule: `${durationExpression("self.every")} >= timestamp(5)`, message: "every is at least 5s" },
+        ],
+      })
+      .optional()
+      .meta({ description: "A query of Prometheus, or of what speaks its API (Mimir, Thanos), crosses a threshold." }),
     alert: z
       .strictObject({
         alertname: z.string().min(1).meta({ description: "The alert's name in Alertmanager." }),

@@ -61,7 +61,9 @@ export type Evidence = z.output<typeof evidenceSchema>;
 export const signalRecordSchema = z.strictObject({
   name: z.string().meta({ description: "Name of the policy's signal." }),
   condition: z.enum(SIGNAL_CONDITIONS).meta({ description: "Kind of its condition." }),
-  source: z.enum(["Alertmanager", "OpenTelemetry", "HostProbe", "Kubernetes"]).meta({ description: "Where the evidence came in." }),
+  source: z
+    .enum(["Alertmanager", "OpenTelemetry", "Prometheus", "HostProbe", "Kubernetes"])
+    .meta({ description: "Where the evidence came in." }),
   startsAt: time.meta({ description: "When the condition began to hold, by its source." }),
   receivedAt: time.meta({ description: "When it reached Nightshift." }),
   fingerprint: z.string().meta({ description: "The same for the same condition on the same target." }),

@@ -7,6 +7,7 @@ import { parseDocument, type ParsedResource } from "../api/parse.ts";
 import { Loop } from "../loop/loop.ts";
 import { AlertBook } from "../observe/alertmanager.ts";
 import { AlertmanagerPoll } from "../observe/alertmanager-poll.ts";
+import { PromqlPoll } from "../observe/promql-poll.ts";
 import { TelemetryStore } from "../observe/store.ts";
 import { systemClock } from "../platform/host/clock.ts";
 import { HostPlatform } from "../platform/host/platform.ts";
@@ -20,7 +21,7 @@ import { AuditTrail, type AuditRecord } from "../record/audit.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
 import { startServer } from "../server/server.ts";
 import { bearerCheck, derivedToken, readOrCreateToken } from "../server/token.ts";
-import { alertmanagerOf, receiversOf, slackActionsOf } from "./receivers.ts";
+import { alertmanagerOf, prometheusOf, receiversOf, slackActionsOf } from "./receivers.ts";
 import { applyResources, problemsError, readResources, refuseUnsupported } from "./resources.ts";
 
 /** What Nightshift on one machine is started with. */
@@ -112,6 +113,14 @@ async function assemble(
   undo.push(() => audit.close());
   const telemetry = new TelemetryStore(clock);
   const alertBook = new AlertBook(clock);
+  const asking = new AbortController();
+  undo.push(() => asking.abort());
+  const onError = (message: string): void => log.error(message);
+  if (stack.prometheus !== undefined) {
+    const prometheus = new PromqlPoll({ source: prometheusOf(stack.prometheus, stackDir), clock, random, onError });
+    telemetry.promql = (query) => prometheus.answer(query);
+    void prometheus.run(asking.signal);
+  }
   const metrics = new NightshiftMetrics();
   const listen = parseHostPort(stack.listen) ?? { host: "127.0.0.1", port: 8477 };
   let ready = false;
@@ -161,16 +170,14 @@ async function assemble(
     metrics,
     clock,
     random,
-    onError: (message) => log.error(message),
+    onError,
     ...(options.onRecord === undefined ? {} : { onRecord: options.onRecord }),
   });
   loop = running;
   undo.push(() => running.stop());
   await running.start();
-  const asking = new AbortController();
-  undo.push(() => asking.abort());
   const sources = stack.alertmanagers.map((each) => alertmanagerOf(each, stackDir));
-  void new AlertmanagerPoll({ sources, book: alertBook, clock, random, onError: (message) => log.warn(message) }).run(asking.signal);
+  void new AlertmanagerPoll({ sources, book: alertBook, clock, random, onError }).run(asking.signal);
   ready = true;
   return {
     url: server.url,

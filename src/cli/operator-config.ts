@@ -4,6 +4,7 @@ import { z } from "zod";
 import { alertmanagersSchema } from "../api/alertmanager.ts";
 import { NightshiftError } from "../api/errors.ts";
 import { parseDocument } from "../api/parse.ts";
+import { prometheusSchema } from "../api/prometheus.ts";
 import { receiversSchema } from "../api/receiver.ts";
 import { slackSchema } from "../api/slack.ts";
 import { problemsError } from "./resources.ts";
@@ -13,6 +14,7 @@ export const operatorConfigSchema = z.strictObject({
   receivers: receiversSchema,
   alertmanagers: alertmanagersSchema,
   slack: slackSchema.optional(),
+  prometheus: prometheusSchema,
   audit: z
     .strictObject({
       head: z.string().min(1).optional().meta({

@@ -9,6 +9,7 @@ import { covers, type Matchable } from "../api/targets.ts";
 import { Loop } from "../loop/loop.ts";
 import { AlertBook } from "../observe/alertmanager.ts";
 import { AlertmanagerPoll } from "../observe/alertmanager-poll.ts";
+import { PromqlPoll } from "../observe/promql-poll.ts";
 import { TelemetryStore } from "../observe/store.ts";
 import { systemClock } from "../platform/host/clock.ts";
 import { systemRandom } from "../platform/host/random.ts";
@@ -26,7 +27,7 @@ import { type RunningServer, startServer } from "../server/server.ts";
 import { anyOf, type Authenticator, mountedTokenCheck } from "../server/token.ts";
 import { readOperatorConfig, type OperatorConfig } from "./operator-config.ts";
 import { eventTeller } from "./operator-events.ts";
-import { alertmanagerOf, receiversOf, slackActionsOf } from "./receivers.ts";
+import { alertmanagerOf, prometheusOf, receiversOf, slackActionsOf } from "./receivers.ts";
 import { takeOver } from "./take-over.ts";
 import { version } from "./version.ts";
 
@@ -115,6 +116,11 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   const metrics = new NightshiftMetrics({ build: { version: release } });
   const over = new AbortController();
   undo.push(() => over.abort());
+  if (config.prometheus !== undefined) {
+    const prometheus = new PromqlPoll({ source: prometheusOf(config.prometheus, configDir), clock, random, onError });
+    telemetry.promql = (query) => prometheus.answer(query);
+    void prometheus.run(over.signal);
+  }
   let synced = false;
   let loop: Loop | undefined;
   const server = await startServer({

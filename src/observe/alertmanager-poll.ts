@@ -1,14 +1,11 @@
-import { readFile } from "node:fs/promises";
-import { Agent, request } from "undici";
-import { messageOf, NightshiftError } from "../api/errors.ts";
+import { messageOf } from "../api/errors.ts";
 import type { Alert } from "../api/signal.ts";
 import { sleep, type Clock } from "../ports/clock.ts";
 import type { Random } from "../ports/random.ts";
 import type { AlertBook } from "./alertmanager.ts";
 import { type AlertmanagerSnapshot, decodeSnapshot, decodeUptime } from "./alertmanager-snapshot.ts";
+import { HttpSource, type HttpSourceOptions } from "./http-source.ts";
 
-/** Time limit of one question (ms). */
-const TIME_LIMIT_MS = 10_000;
 /** Largest answer (bytes): some 50,000 alerts. */
 const MAX_ANSWER_BYTES = 64 * 1024 * 1024;
 /** How often they are asked (ms); half of a Prometheus' `resend-delay`. */
@@ -20,15 +17,14 @@ const EVERY_MS = 30_000;
 const SETTLED_MS = 300_000;
 
 /** Where an Alertmanager is. */
-export interface AlertmanagerOptions {
-  /** With its path prefix, where it has one. */
-  readonly url: string;
+export interface AlertmanagerOptions extends HttpSourceOptions {
   /** Only alerts for this receiver of its configuration. Default: all. */
   readonly receiver?: string | undefined;
-  /** File with a bearer token. Read for every question. */
-  readonly tokenFile?: string | undefined;
-  /** File with the certificates that its own is checked against. Read for every question. */
-  readonly caFile?: string | undefined;
+}
+
+interface Source {
+  readonly http: HttpSource;
+  readonly receiver: string | undefined;
 }
 
 interface Answer {
@@ -45,7 +41,7 @@ interface Answer {
  * minutes. What is silenced or inhibited is neither told of nor over.
  */
 export class AlertmanagerPoll {
-  readonly #sources: readonly AlertmanagerOptions[];
+  readonly #sources: readonly Source[];
   readonly #book: AlertBook;
   readonly #clock: Clock;
   readonly #random: Random;
@@ -53,7 +49,7 @@ export class AlertmanagerPoll {
   /** What the book was told that it fires, and not that it is over, by fingerprint. */
   #known = new Map<string, Alert>();
   /** Those that did not answer the last time. */
-  readonly #failing = new Set<string>();
+  readonly #failing = new Set<Source>();
 
   constructor(options: {
     readonly sources: readonly AlertmanagerOptions[];
@@ -63,7 +59,7 @@ export class AlertmanagerPoll {
     /** Told once of each Alertmanager that ceases to answer, and once when it is back. */
     readonly onError: (message: string) => void;
   }) {
-    this.#sources = options.sources;
+    this.#sources = options.sources.map((source) => ({ http: new HttpSource(source), receiver: source.receiver }));
     this.#book = options.book;
     this.#clock = options.clock;
     this.#random = options.random;
@@ -76,6 +72,7 @@ export class AlertmanagerPoll {
       await this.poll(signal);
       await sleep(this.#clock, EVERY_MS * (0.75 + this.#random.next() / 2), signal);
     }
+    await Promise.all(this.#sources.map(({ http }) => http.close()));
   }
 
   /** Asks once; resolves when the book has been told. Never rejects. */
@@ -106,68 +103,30 @@ export class AlertmanagerPoll {
     }
   }
 
-  async #ask(source: AlertmanagerOptions, signal: AbortSignal): Promise<Answer | undefined> {
+  async #ask(source: Source, signal: AbortSignal): Promise<Answer | undefined> {
     try {
       const answer = await askAlertmanager(source, this.#clock, signal);
-      if (this.#failing.delete(source.url)) this.#onError(`Alertmanager at ${nameOf(source)} answers again`);
+      if (this.#failing.delete(source)) this.#onError(`Alertmanager at ${source.http.name} answers again`);
       const [first] = answer.snapshot.refused;
       if (first !== undefined)
         this.#onError(
-          `Alertmanager at ${nameOf(source)}: ${answer.snapshot.refused.length} alerts are not understood, alert ${first.index}: ${first.message}`,
+          `Alertmanager at ${source.http.name}: ${answer.snapshot.refused.length} alerts are not understood, alert ${first.index}: ${first.message}`,
         );
       return answer;
     } catch (error) {
-      if (!signal.aborted && !this.#failing.has(source.url)) {
-        this.#failing.add(source.url);
-        this.#onError(`Alertmanager at ${nameOf(source)} cannot be asked what fires: ${messageOf(error)}`);
+      if (!signal.aborted && !this.#failing.has(source)) {
+        this.#failing.add(source);
+        this.#onError(`Alertmanager at ${source.http.name} cannot be asked what fires: ${messageOf(error)}`);
       }
       return undefined;
     }
   }
 }
 
-/** Its address without what may be secret in it. */
-function nameOf({ url }: AlertmanagerOptions): string {
-  const { origin, pathname } = new URL(url);
-  return pathname === "/" ? origin : `${origin}${pathname}`;
-}
-
-async function askAlertmanager(source: AlertmanagerOptions, clock: Clock, stop: AbortSignal): Promise<Answer> {
-  const ca = source.caFile === undefined ? undefined : await readFile(source.caFile, "utf8");
-  const dispatcher = new Agent({ maxResponseSize: MAX_ANSWER_BYTES, ...(ca === undefined ? {} : { connect: { ca } }) });
-  try {
-    const token = source.tokenFile === undefined ? undefined : (await readFile(source.tokenFile, "utf8")).trim();
-    const signal = AbortSignal.any([stop, AbortSignal.timeout(TIME_LIMIT_MS)]);
-    const get = async (path: string): Promise<Uint8Array> => {
-      const url = new URL(source.url);
-      url.pathname = `${url.pathname.replace(/\/$/, "")}/api/v2/${path}`;
-      if (path === "alerts" && source.receiver !== undefined) url.searchParams.set("receiver", RegExp.escape(source.receiver));
-      const { username, password } = url;
-      url.username = "";
-      url.password = "";
-      const basic = username === "" ? undefined : Buffer.from(`${decodeURIComponent(username)}:${decodeURIComponent(password)}`);
-      const authorization = token !== undefined ? `Bearer ${token}` : basic && `Basic ${basic.toString("base64")}`;
-      const { statusCode, body } = await request(url, {
-        dispatcher,
-        signal,
-        headers: { accept: "application/json", "user-agent": "nightshift", ...(authorization === undefined ? {} : { authorization }) },
-      });
-      if (statusCode !== 200) {
-        await body.dump();
-        throw new NightshiftError("ALERTMANAGER_REFUSED", `it answered ${statusCode}`, {
-          fix:
-            statusCode === 401 || statusCode === 403
-              ? "Check tokenFile."
-              : "Check url: it is Alertmanager's own address, with its path prefix.",
-        });
-      }
-      return body.bytes();
-    };
-    const snapshot = decodeSnapshot(await get("alerts"), clock.now());
-    // Asked afterwards: one that was started between the two has not been up for long.
-    const startedAt = decodeUptime(await get("status"));
-    return { snapshot, settled: startedAt !== undefined && clock.now() - startedAt >= SETTLED_MS };
-  } finally {
-    await dispatcher.destroy();
-  }
+async function askAlertmanager({ http, receiver }: Source, clock: Clock, signal: AbortSignal): Promise<Answer> {
+  const query: Record<string, string> = receiver === undefined ? {} : { receiver: RegExp.escape(receiver) };
+  const snapshot = decodeSnapshot(await http.ask("/api/v2/alerts", { maxBytes: MAX_ANSWER_BYTES, query, signal }), clock.now());
+  // Asked afterwards: one that was started between the two has not been up for long.
+  const startedAt = decodeUptime(await http.ask("/api/v2/status", { maxBytes: MAX_ANSWER_BYTES, signal }));
+  return { snapshot, settled: startedAt !== undefined && clock.now() - startedAt >= SETTLED_MS };
 }

@@ -223,6 +223,8 @@ interface RequestSpan {
  */
 export class TelemetryStore implements Telemetry, TelemetrySink {
   readonly limits: TelemetryLimits;
+  /** Set where a Prometheus is configured. */
+  promql?: NonNullable<Telemetry["promql"]>;
   readonly #clock: Clock;
   readonly #replicas = new Map<string, Map<string, Map<string, Series>>>();
   readonly #requests = new Map<string, Record<RequestSource, RequestSpan[]>>();

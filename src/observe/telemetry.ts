@@ -1,4 +1,5 @@
 import type { TargetRef } from "../api/meta.ts";
+import type { PromqlAnswer, PromqlProblem, PromqlQuery } from "./promql.ts";
 
 /** One reading. */
 export interface Sample {
@@ -36,6 +37,8 @@ export interface Telemetry {
   replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[];
   /** Requests to a workload from `since` (ms) on; undefined when nothing was heard of it since then. */
   requests(workload: TargetRef, since: number): RequestStats | undefined;
+  /** What Prometheus answers to a query; undefined where it was not answered yet. No such method where no Prometheus is configured. Never waits. */
+  promql?(query: PromqlQuery): PromqlAnswer | PromqlProblem | undefined;
   /** What a replica itself said of the requests that it answered; undefined, or no such method, where nothing is known. */
   answers?(replicaUid: string): Answers | undefined;
 }

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { detectSignals, targetsOf } from "./detect.ts";
+import type { PromqlAnswer, PromqlProblem, PromqlQuery } from "../observe/promql.ts";
 import { normal, seeded } from "./shapes.ts";
 import { alert, NOW, policy, record, replica, requests, telemetryAt, workload } from "./testing.ts";
 
@@ -263,4 +264,84 @@ test("a policy for single pods says nothing of their siblings", () => {
     detectSignals(one, workload("payments", pods), telemetryAt(), [], NOW).signals.map((s) => s.target.name),
     ["payments-2"],
   );
+});
+
+describe("promql", () => {
+  const full = policy([{ name: "full", promql: { query: "in_use / size", above: 0.9, for: "30s" } }]);
+  const STEPS = [NOW - 30_000, NOW - 15_000, NOW];
+  const row = (labels: Record<string, string>, ...values: (number | undefined)[]) => ({
+    labels,
+    samples: STEPS.flatMap((t, index) => (values[index] === undefined ? [] : [{ t, v: values[index] }])),
+  });
+  const look = (answer: PromqlAnswer | PromqlProblem | undefined, of = full) => {
+    const telemetry = telemetryAt();
+    const asked: PromqlQuery[] = [];
+    telemetry.promql = (query) => {
+      asked.push(query);
+      return answer;
+    };
+    const { signals, missing, blind } = detectSignals(of, payments, telemetry, [], NOW);
+    return { signals, missing, blind, asked, targets: signals.map(({ target }) => target.name) };
+  };
+  const rows = (...all: ReturnType<typeof row>[]): PromqlAnswer => ({ steps: STEPS, rows: all });
+  const well = row({ workload: "payments" }, 0.1, 0.1, 0.1);
+
+  test("fires for what a row names that is beyond the threshold at every step, with the numbers", () => {
+    const { signals, missing, asked } = look(
+      rows(
+        row({ pod: "payments-1" }, 0.95, 0.96, 0.97),
+        row({ pod: "payments-2" }, 0.2, 0.95, 0.95),
+        row({ pod: "payments-3" }, 1, 1, 0.9),
+      ),
+    );
+    assert.deepEqual(missing, []);
+    assert.deepEqual(asked, [{ query: "in_use / size", rangeMs: 30_000, everyMs: 30_000 }]);
+    const [signal, ...others] = signals;
+    assert.deepEqual(
+      [signal?.target.name, signal?.source, signal?.cause, others.length],
+      ["payments-1", "Prometheus", "MetricThreshold", 0],
+    );
+    assert.deepEqual([signal?.startsAt, signal?.seenAt], [NOW - 30_000, NOW]);
+    assert.deepEqual(signal?.evidence[0]?.values, { query: "in_use / size", value: 0.97, threshold: 0.9, readings: 3, forSeconds: 30 });
+  });
+
+  test("below works the other way round, and a workload is named by its own label", () => {
+    const slow = policy([{ name: "slow", promql: { query: "rate", below: 5, for: "30s" } }]);
+    assert.deepEqual(look(rows(row({ deployment: "payments" }, 4, 4, 4.9)), slow).targets, ["payments"]);
+    assert.deepEqual(look(rows(row({ deployment: "payments" }, 4, 4, 5)), slow).targets, []);
+    assert.deepEqual(look(rows(row({ deployment: "payments", namespace: "elsewhere" }, 4, 4, 4)), slow).targets, []);
+  });
+
+  test("a gap is no run, and a row without its newest value is missing data", () => {
+    const gap = look(rows(row({ workload: "payments" }, 1, undefined, 1)));
+    assert.deepEqual([gap.targets, gap.missing], [[], []]);
+    const young = look(rows(row({ workload: "payments" }, undefined, 1, 1)));
+    assert.deepEqual([young.targets, young.missing], [[], []]);
+    const ended = look(rows(row({ workload: "payments" }, 1, 1, undefined)));
+    assert.deepEqual([ended.targets, ended.blind], [[], ["full"]]);
+    assert.match(ended.missing[0] ?? "", /no row for payments/);
+  });
+
+  test("no rows, rows of others and no answer are missing data, never ill and never well", () => {
+    for (const answer of [rows(), rows(row({ pod: "ledger-1" }, 1, 1, 1)), rows(row({}, 1, 1, 1))])
+      assert.match(look(answer).missing.join(), /has no row for payments/);
+    assert.match(look({ problem: "it answered 503" }).missing.join(), /without an answer: it answered 503/);
+    assert.match(look(undefined).missing.join(), /not answered yet/);
+    assert.match(detectSignals(full, payments, telemetryAt(), [], NOW).missing.join(), /no Prometheus is configured/);
+  });
+
+  test("a replica without a row among others with one is missing; one that is gone is not looked at", () => {
+    const { targets, missing } = look(rows(row({ pod: "payments-1" }, 1, 1, 1), row({ pod: "payments-gone" }, 1, 1, 1)));
+    assert.deepEqual(targets, ["payments-1"]);
+    assert.deepEqual(
+      missing.map((text) => text.split(" ").at(-1)),
+      ["payments-2", "payments-3"],
+    );
+    assert.deepEqual(look(rows(well, row({ pod: "payments-1" }, 1, 1, 1))).missing, []);
+  });
+
+  test("of two rows for one target one that is beyond suffices", () => {
+    const { targets } = look(rows(well, row({ workload: "payments", container: "b" }, 1, 1, 1)));
+    assert.deepEqual(targets, ["payments"]);
+  });
 });

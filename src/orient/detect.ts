@@ -26,6 +26,7 @@ export const CAUSE_OF: Readonly<Record<SignalCondition, Cause>> = {
   probe: "Unresponsive",
   errorRate: "HighErrorRate",
   metric: "MetricThreshold",
+  promql: "MetricThreshold",
   alert: "Alert",
 };
 
@@ -96,6 +97,7 @@ function evaluate(context: Context, alerts: readonly Alert[]): Signal[] {
   if (signal.probe !== undefined) return probeSignals(context, signal.probe);
   if (signal.errorRate !== undefined) return errorRateSignals(context, signal.errorRate);
   if (signal.metric !== undefined) return metricSignals(context, signal.metric);
+  if (signal.promql !== undefined) return promqlSignals(context, signal.promql);
   return signal.alert === undefined ? [] : alertSignals(context, signal.alert, alerts);
 }
 
@@ -302,12 +304,72 @@ function metricSignals(context: Context, condition: NonNullable<PolicySignal["me
   return found;
 }
 
+function promqlSignals(context: Context, condition: NonNullable<PolicySignal["promql"]>): Signal[] {
+  const { missing, telemetry, signal } = context;
+  const span = durationMs(condition.for);
+  const answer = telemetry.promql?.({ query: condition.query, rangeMs: span, everyMs: durationMs(condition.every) });
+  if (answer === undefined || "problem" in answer) {
+    const unasked = telemetry.promql === undefined ? "no Prometheus is configured" : "it was not answered yet";
+    missing.push(`the query of signal ${signal.name} is without an answer: ${answer?.problem ?? unasked}`);
+    return [];
+  }
+  const { above, below } = condition;
+  const beyond = (v: number): boolean => (above === undefined ? v < (below ?? NaN) : v > above);
+  const newest = answer.steps.at(-1) ?? 0;
+  const found = new Map<string, Signal>();
+  const told = new Set<string>();
+  for (const { labels, samples } of answer.rows) {
+    const target = targetOf(labels, context);
+    // A row of a replica that is gone is what Prometheus still remembers of it.
+    if (target === undefined || !isThere(target, context.workload)) continue;
+    const last = samples.at(-1);
+    if (last?.t !== newest) continue;
+    told.add(targetKey(target));
+    if (samples.length < answer.steps.length || !samples.every(({ v }) => beyond(v))) continue;
+    const side = above === undefined ? `below ${below ?? ""}` : `above ${above}`;
+    const values = {
+      query: condition.query,
+      value: last.v,
+      threshold: above ?? below ?? 0,
+      readings: samples.length,
+      forSeconds: span / 1000,
+    };
+    found.set(
+      targetKey(target),
+      signalOf(context, "promql", target, {
+        source: "Prometheus",
+        startsAt: answer.steps[0] ?? newest,
+        seenAt: newest,
+        confidence: 1,
+        evidence: [
+          {
+            kind: "Metric",
+            message: `${condition.query} is ${last.v} for ${target.name}, ${side} for ${seconds(span / 1000)} (${samples.length} readings)`,
+            values,
+          },
+        ],
+      }),
+    );
+  }
+  const { ref } = context.workload;
+  if (told.has(targetKey(ref))) return [...found.values()];
+  const untold = context.replicas.filter((replica) => established(replica) && !told.has(targetKey(replica.ref)));
+  if (told.size === 0) missing.push(`the query of signal ${signal.name} has no row for ${ref.name}`);
+  else for (const replica of untold) missing.push(`the query of signal ${signal.name} has no row for ${replica.ref.name}`);
+  return [...found.values()];
+}
+
+/** Whether a target is the workload, or a replica of it that there is. */
+function isThere(target: TargetRef, workload: Workload): boolean {
+  return target === workload.ref || workload.replicas.some((replica) => replica.ref === target && replica.phase !== "Exited");
+}
+
 function alertSignals(context: Context, condition: NonNullable<PolicySignal["alert"]>, alerts: readonly Alert[]): Signal[] {
   const found: Signal[] = [];
   for (const alert of alerts) {
     if (alert.alertname !== condition.alertname) continue;
-    if (!Object.entries(condition.matchLabels).every(([key, value]) => label(alert, key) === value)) continue;
-    const target = targetOfAlert(alert, context);
+    if (!Object.entries(condition.matchLabels).every(([key, value]) => label(alert.labels, key) === value)) continue;
+    const target = targetOf(alert.labels, context);
     if (target === undefined) continue;
     const evidence: Evidence = {
       kind: "Alert",
@@ -329,22 +391,23 @@ function alertSignals(context: Context, condition: NonNullable<PolicySignal["ale
   return found;
 }
 
-const label = (alert: Alert, key: string): string | undefined => (Object.hasOwn(alert.labels, key) ? alert.labels[key] : undefined);
+type Labels = Readonly<Record<string, string>>;
+const label = (labels: Labels, key: string): string | undefined => (Object.hasOwn(labels, key) ? labels[key] : undefined);
 
-/** What of this workload an alert is about, by its labels; undefined where it names nothing of it. */
-function targetOfAlert(alert: Alert, context: Context): TargetRef | undefined {
+/** What of this workload an alert or a row is about, by its labels; undefined where it names nothing of it. */
+function targetOf(labels: Labels, context: Context): TargetRef | undefined {
   const { workload } = context;
-  const namespace = label(alert, "namespace");
+  const namespace = label(labels, "namespace");
   if (namespace !== undefined && namespace !== workload.ref.namespace) return undefined;
   for (const key of REPLICA_LABELS) {
-    const value = label(alert, key);
+    const value = label(labels, key);
     if (value === undefined) continue;
     const replica = workload.replicas.find((r) => r.ref.name === value || r.ref.uid === value);
     if (replica !== undefined) return context.whole || covers(context.policy, workload, replica) ? replica.ref : undefined;
   }
-  if (!context.whole || !WORKLOAD_LABELS.some((key) => label(alert, key) === workload.ref.name)) return undefined;
+  if (!context.whole || !WORKLOAD_LABELS.some((key) => label(labels, key) === workload.ref.name)) return undefined;
   for (const key of REPLICA_LABELS) {
-    const value = label(alert, key);
+    const value = label(labels, key);
     // It names a replica of this workload that is not there: the diagnosis will say so. It is never widened to the others.
     if (value !== undefined && STRICT_REPLICA_LABELS.has(key))
       return { kind: workload.replicas[0]?.ref.kind ?? "Pod", namespace: workload.ref.namespace, name: value };

@@ -68,6 +68,7 @@ const EVERYTHING: readonly string[] = [
   "slack.approvers[0].namespaces={shop,bank}",
   "slack.approvers[1].id=U0JOE",
   "slack.approvers[1].name=joe",
+  "prometheus.url=http://prometheus.monitoring:9090",
   "auth.senders[0].namespace=monitoring",
   "auth.senders[0].name=alertmanager",
   "auth.scrapers[0].namespace=monitoring",
@@ -190,6 +191,7 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
         /receiverSecret is missing/,
       "slack.signingSecretFile=/etc/nightshift/receivers/s,slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane,receiverSecret=s":
         /none of type Slack/,
+      "prometheus.uri=http://prometheus:9090": /prometheus/,
     };
     for (const [setting, message] of Object.entries(refused))
       test(`${setting} is refused`, () => {

@@ -58,5 +58,10 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- with .Values.receivers }}{{ $_ := set $config "receivers" . }}{{ end }}
 {{- with .Values.alertmanagers }}{{ $_ := set $config "alertmanagers" . }}{{ end }}
 {{- if .Values.slack.signingSecretFile }}{{ $_ := set $config "slack" .Values.slack }}{{ end }}
+{{- if .Values.prometheus.url }}
+{{- $prometheus := dict }}
+{{- range $key, $value := .Values.prometheus }}{{ if $value }}{{ $_ := set $prometheus $key $value }}{{ end }}{{ end }}
+{{- $_ := set $config "prometheus" $prometheus }}
+{{- end }}
 {{- if $config }}{{ toYaml $config }}{{ end }}
 {{- end }}

@@ -2,6 +2,7 @@ import { isIP } from "node:net";
 import { z } from "zod";
 import { objectName } from "../../api/meta.ts";
 import { alertmanagersSchema } from "../../api/alertmanager.ts";
+import { prometheusSchema } from "../../api/prometheus.ts";
 import { receiversSchema } from "../../api/receiver.ts";
 import { slackSchema } from "../../api/slack.ts";
 import { duration, parseDuration, positiveDuration, quantity } from "../../api/units.ts";
@@ -100,6 +101,7 @@ export const stackSchema = z
     receivers: receiversSchema,
     alertmanagers: alertmanagersSchema,
     slack: slackSchema.optional(),
+    prometheus: prometheusSchema,
     audit: z
       .strictObject({
         head: z.string().min(1).optional().meta({

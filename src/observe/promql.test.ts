@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { decodePromql, decodePromqlRefusal, stepsOf } from "./promql.ts";
+
+const STEPS = [1_000_000, 1_015_000, 1_030_000];
+const bytes = (value: unknown): Uint8Array => Buffer.from(JSON.stringify(value));
+const matrix = (values: [number, string][], more: object = {}): Uint8Array =>
+  bytes({ status: "success", data: { resultType: "matrix", result: [{ metric: { pod: "a" }, values }] }, ...more });
+
+describe("decodePromql", () => {
+  it("reads a vector and a matrix, each value at the step that was asked for", () => {
+    const vector = bytes({ status: "success", data: { resultType: "vector", result: [{ metric: { pod: "a" }, value: [1000, "1.5"] }] } });
+    assert.deepEqual(decodePromql(vector, [1_000_000]), {
+      steps: [1_000_000],
+      rows: [{ labels: { pod: "a" }, samples: [{ t: 1_000_000, v: 1.5 }] }],
+    });
+    const answer = decodePromql(
+      matrix([
+        [1000, "1"],
+        [1015, "2e3"],
+        [1030, "-3"],
+      ]),
+      STEPS,
+    );
+    assert.ok("rows" in answer);
+    assert.deepEqual(
+      answer.rows[0]?.samples.map(({ v }) => v),
+      [1, 2000, -3],
+    );
+  });
+
+  it("NaN, the infinities and what a stale marker has ended are no values", () => {
+    const answer = decodePromql(
+      matrix([
+        [1000, "NaN"],
+        [1015, "+Inf"],
+        [1030, "-Inf"],
+      ]),
+      STEPS,
+    );
+    assert.deepEqual("rows" in answer && answer.rows[0]?.samples, []);
+    const ended = decodePromql(matrix([[1000, "1"]]), STEPS);
+    assert.deepEqual("rows" in ended && ended.rows[0]?.samples, [{ t: 1_000_000, v: 1 }]);
+  });
+
+  it("no rows are no rows", () => {
+    const none = decodePromql(bytes({ status: "success", data: { resultType: "vector", result: [] } }), [1_000_000]);
+    assert.deepEqual(none, { steps: [1_000_000], rows: [] });
+  });
+
+  it("an answer with warnings is partial, and none; infos are none of these", () => {
+    const partial = decodePromql(matrix([[1000, "1"]], { warnings: ["store-2: no such host"] }), STEPS);
+    assert.deepEqual(partial, { problem: "the answer is partial: store-2: no such host" });
+    assert.ok("rows" in decodePromql(matrix([[1000, "1"]], { warnings: [], infos: ["metric might not be a counter"] }), STEPS));
+  });
+
+  it("a scalar, a text and too many rows are a problem of the query", () => {
+    for (const resultType of ["scalar", "string"])
+      assert.match(
+        JSON.stringify(decodePromql(bytes({ status: "success", data: { resultType, result: [1000, "1"] } }), [1_000_000])),
+        /vector/,
+      );
+    const result = Array.from({ length: 10_001 }, () => ({ metric: {}, value: [1000, "1"] }));
+    assert.match(
+      JSON.stringify(decodePromql(bytes({ status: "success", data: { resultType: "vector", result } }), [0])),
+      /narrow the query/,
+    );
+  });
+
+  it("refuses what is no answer of a Prometheus", () => {
+    for (const value of [{}, [], { status: "success" }, { status: "success", data: { resultType: "vector", result: [{ value: 1 }] } }])
+      assert.throws(() => decodePromql(bytes(value), [0]), /as Prometheus does/);
+    assert.throws(() => decodePromql(Buffer.from("<html>"), [0]), /no JSON/);
+    assert.throws(() => decodePromql(Buffer.from("[".repeat(100_000)), [0]), /nested/);
+  });
+
+  it("finds in a refusal why", () => {
+    assert.equal(decodePromqlRefusal('{"status":"error","errorType":"bad_data","error":"parse error"}'), "parse error");
+    assert.equal(decodePromqlRefusal("<html>502</html>"), undefined);
+    assert.equal(decodePromqlRefusal('{"status":"error"}'), undefined);
+  });
+});
+
+describe("stepsOf", () => {
+  it("is one instant, or a range with at least four steps and at most sixty", () => {
+    assert.deepEqual(stepsOf(0, 5), [5]);
+    assert.deepEqual(stepsOf(60_000, 100_000), [40_000, 55_000, 70_000, 85_000, 100_000]);
+    assert.deepEqual(stepsOf(10_000, 10_000), [0, 2_500, 5_000, 7_500, 10_000]);
+    assert.deepEqual(stepsOf(1_000, 1_000), [0, 1_000]);
+    const day = stepsOf(86_400_000, 86_400_000);
+    assert.deepEqual([day.length, day[0], day.at(-1)], [61, 0, 86_400_000]);
+  });
+});

@@ -1,0 +1,110 @@
+import { z } from "zod";
+import { NightshiftError } from "../api/errors.ts";
+import { parseJson } from "./json.ts";
+import type { Sample } from "./telemetry.ts";
+
+/** What is asked of a Prometheus. */
+export interface PromqlQuery {
+  readonly query: string;
+  /** How much of the past is looked at (ms); 0 for one instant. */
+  readonly rangeMs: number;
+  /** How often it is to be asked (ms). */
+  readonly everyMs: number;
+}
+
+/** One series of an answer. */
+export interface PromqlRow {
+  readonly labels: Readonly<Record<string, string>>;
+  /** By time. A step at which there was no value, or none that is a number, is not there. */
+  readonly samples: readonly Sample[];
+}
+
+/** What a query was answered with. */
+export interface PromqlAnswer {
+  /** The times that were asked for (ms): the last is when it was asked, by the clock of whoever asked. */
+  readonly steps: readonly number[];
+  readonly rows: readonly PromqlRow[];
+}
+
+/** A query that is not answered, and why: missing data. */
+export interface PromqlProblem {
+  readonly problem: string;
+}
+
+/** Most rows of an answer. */
+const MAX_ROWS = 10_000;
+/** Most steps of a range. */
+const MAX_STEPS = 60;
+/** A step is no shorter than a common scrape interval (ms), where the range has four of them. */
+const COMMON_STEP_MS = 15_000;
+
+/** The times that a query is evaluated at, by time, the last one `now` (ms). */
+export function stepsOf(rangeMs: number, now: number): number[] {
+  if (rangeMs === 0) return [now];
+  const step = Math.max(1_000, rangeMs / MAX_STEPS, Math.min(COMMON_STEP_MS, rangeMs / 4));
+  const count = Math.floor(rangeMs / step + 1e-9);
+  return Array.from({ length: count + 1 }, (_, index) => now - (count - index) * step);
+}
+
+const labels = z.record(z.string(), z.string());
+const point = z.tuple([z.number(), z.string()]);
+const answerSchema = z.object({
+  status: z.literal("success"),
+  data: z.discriminatedUnion("resultType", [
+    z.object({ resultType: z.literal("vector"), result: z.array(z.object({ metric: labels, value: point })) }),
+    z.object({ resultType: z.literal("matrix"), result: z.array(z.object({ metric: labels, values: z.array(point) })) }),
+    z.object({ resultType: z.literal("scalar"), result: point }),
+    z.object({ resultType: z.literal("string"), result: point }),
+  ]),
+  warnings: z.array(z.string()).nullish(),
+});
+
+/**
+ * Decodes an answer of Prometheus' HTTP API (`/api/v1/query` and `/api/v1/query_range`), as Prometheus, Mimir and Thanos
+ * give it, to a query at `steps`. NaN and the infinities are no measurements: their step is without a value, as one that a
+ * stale marker has ended. An answer with warnings is partial (Thanos says so of a store that it could not reach): what is
+ * not in it may be there all the same.
+ *
+ * @throws NightshiftError `MALFORMED_JSON`, `TOO_DEEP` or `MALFORMED_ANSWER`.
+ */
+export function decodePromql(body: Uint8Array, steps: readonly number[]): PromqlAnswer | PromqlProblem {
+  const parsed = answerSchema.safeParse(parseJson(body));
+  if (!parsed.success)
+    throw new NightshiftError("MALFORMED_ANSWER", "it did not answer as Prometheus does", {
+      fix: "Give the address below which Prometheus' /api/v1/query is, such as http://mimir/prometheus.",
+      cause: parsed.error,
+    });
+  const { data, warnings } = parsed.data;
+  const [warning] = warnings ?? [];
+  if (warning !== undefined) return { problem: `the answer is partial: ${warning.slice(0, 500)}` };
+  if (data.resultType === "scalar" || data.resultType === "string")
+    return { problem: `the query gives a ${data.resultType}, which names no target: let it give a vector` };
+  if (data.result.length > MAX_ROWS)
+    return { problem: `the answer has ${data.result.length} rows, more than ${MAX_ROWS}: narrow the query` };
+  const times = new Map(steps.map((t) => [Math.round(t), t]));
+  const samplesOf = (points: readonly z.output<typeof point>[]): Sample[] =>
+    points.flatMap(([seconds, text]) => {
+      const t = times.get(Math.round(seconds * 1000));
+      const v = Number(text);
+      return t === undefined || text.trim() === "" || !Number.isFinite(v) ? [] : [{ t, v }];
+    });
+  const rows = data.result.map((row) => ({
+    labels: row.metric,
+    samples: samplesOf("values" in row ? row.values : [row.value]),
+  }));
+  return { steps, rows };
+}
+
+const refusalSchema = z.object({ status: z.literal("error"), errorType: z.string().optional(), error: z.string() });
+
+/** What the body of a refusal says; undefined where it does not say it as Prometheus does. */
+export function decodePromqlRefusal(body: string): string | undefined {
+  let value: unknown;
+  try {
+    value = parseJson(new TextEncoder().encode(body));
+  } catch {
+    return undefined;
+  }
+  const parsed = refusalSchema.safeParse(value);
+  return parsed.success ? parsed.data.error.slice(0, 500) : undefined;
+}
