@@ -47,7 +47,7 @@ cluster-test: build ## Tests on a real Kubernetes, built once from its Go module
 	@$(NODE) test/cluster/lane.ts
 	$(NODE) --test --test-force-exit --test-reporter=spec --test-concurrency=1 'test/cluster/*.test.ts'
 
-kubernetes: install ## Nightshift on a real Kubernetes: CRDs, chart, operator
+kubernetes: build ## Nightshift on a real Kubernetes: CRDs, chart, operator
 	@$(NODE) test/cluster/lane.ts
 	$(NODE) --test --test-force-exit --test-reporter=spec --test-concurrency=1 'test/kubernetes/*.test.ts'
 
