@@ -40,7 +40,7 @@ it("a question is answered in Slack: a yes acts, a no ends it, and what was aske
         listen: "127.0.0.1:0",
         resources: ["policies.yaml"],
         receivers: [{ name: "team", type: "Slack", urlFile: "webhook-url" }],
-        slack: { signingSecretFile: "signing-secret", approvers: [{ id: "U0JANE", name: "jane" }] },
+        slack: { signingSecretFile: "signing-secret", teams: ["T0HOME"], approvers: [{ id: "U0JANE", name: "jane" }] },
       },
     ),
     stackDir: dir,

@@ -25,6 +25,13 @@ export const slackSchema = z
     signingSecretFile: z.string().min(1).meta({
       description: "File with the signing secret of the Slack app, by which its requests are known. Read again when it is replaced.",
     }),
+    teams: z
+      .array(z.string().regex(/^[TE][A-Z0-9]{2,30}$/, { error: "expected a Slack team id, such as T0AB12CD3" }))
+      .min(1)
+      .meta({
+        description:
+          "Ids of the workspaces that the approvers belong to, such as `T0AB12CD3`. Slack's user ids are unique within a workspace only, and in a channel that is shared with another company its people can click, too.",
+      }),
     approvers: z.array(approverSchema).min(1).meta({ description: "Who may answer. Everybody else is told that they may not." }),
   })
   .superRefine(({ approvers }, ctx) => {

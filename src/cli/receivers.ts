@@ -31,8 +31,8 @@ export function slackActionsOf(
 ): SlackActions | undefined {
   const { dir, ...rest } = options;
   if (config.slack === undefined) return undefined;
-  const { signingSecretFile, approvers } = config.slack;
-  return new SlackActions({ ...rest, secretFile: resolve(dir, signingSecretFile), approvers });
+  const { signingSecretFile, teams, approvers } = config.slack;
+  return new SlackActions({ ...rest, secretFile: resolve(dir, signingSecretFile), teams, approvers });
 }
 
 const RECEIVERS: Readonly<Record<ReceiverSpec["type"], new (options: ReceiverOptions) => Receiver>> = {

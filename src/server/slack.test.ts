@@ -67,7 +67,7 @@ async function stage(t: TestContext, more: { readonly metrics?: NightshiftMetric
     alertBook: new AlertBook(systemClock),
     metrics,
     readiness: () => ({ ready: true, checks: {} }),
-    slack: new SlackActions({ secretFile, approvers: APPROVERS, store: () => store, clock, log, loopback: true }),
+    slack: new SlackActions({ secretFile, teams: ["T0HOME"], approvers: APPROVERS, store: () => store, clock, log, loopback: true }),
     log,
     clock,
   });
@@ -179,12 +179,15 @@ describe("a button in Slack", () => {
     const s = await stage(t, { metrics });
     const message = await s.ask();
     assert.equal(await s.slack.press(s.url, message, "approve", { user: "U0MALLORY" }), 200);
-    assert.match(await s.said(1), /^No: Nightshift does not know you \(U0MALLORY, see slack.approvers\). Nothing was answered/);
+    assert.match(await s.said(1), /^No: Nightshift does not know you \(U0MALLORY of T0HOME, see slack.approvers\). Nothing was answered/);
     assert.equal(await s.slack.press(s.url, message, "deny", { user: "U0JOE" }), 200);
     assert.match(await s.said(2), /^No: you may not answer for namespace default/);
+    // Slack's ids are unique within a workspace only, and a channel may be shared with another company's.
+    assert.equal(await s.slack.press(s.url, message, "approve", { team: "T0OTHER" }), 200);
+    assert.match(await s.said(3), /^No: Nightshift does not know you \(U0JANE of T0OTHER/);
     for (const update of s.slack.updates) assert.deepEqual([update.response_type, update.replace_original], ["ephemeral", false]);
     assert.deepEqual(await s.answers(), []);
-    assert.match(await metrics.registry.metrics(), /nightshift_refused_total{listener="slack",reason="SLACK_NOT_APPROVER"} 2/);
+    assert.match(await metrics.registry.metrics(), /nightshift_refused_total{listener="slack",reason="SLACK_NOT_APPROVER"} 3/);
   });
 
   it("that comes too late, or is about another target, says so and answers nothing", async (t) => {
@@ -308,7 +311,8 @@ describe("what Slack has not signed", () => {
     assert.equal(await press({ type: "view_submission" }), 400);
     assert.equal(await press({ actions: [{ action_id: "somebody.elses", value: "{}" }] }), 400);
     assert.equal(await press({ actions: [{ action_id: "nightshift.approve", value: "x" }] }), 400);
-    assert.equal(await press({ user: { id: "U0JANE) of ours" } }), 400);
+    assert.equal(await press({ user: { id: "U0JANE) of ours", team_id: "T0HOME" } }), 400);
+    assert.equal(await press({ user: { id: "U0JANE" } }), 400);
     assert.equal(await press({ response_url: `${s.url}/metrics`.replace("127.0.0.1", "localhost") }), 400);
     assert.equal(await press({ response_url: "http://169.254.169.254/latest/meta-data" }), 400);
     assert.deepEqual([await s.answers(), s.slack.updates], [[], []]);

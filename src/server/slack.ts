@@ -31,6 +31,8 @@ const MAX_BLOCKS = 10;
 /** What somebody clicked. */
 export interface SlackClick {
   readonly user: string;
+  /** The workspace that the user belongs to. */
+  readonly team: string;
   readonly decision: "Approved" | "Denied";
   readonly question: SlackQuestion;
   readonly reason: string | undefined;
@@ -49,6 +51,8 @@ export interface SlackHeaders {
 export interface SlackOptions {
   /** File with the app's signing secret. */
   readonly secretFile: string;
+  /** Workspaces whose users are meant. */
+  readonly teams: readonly string[];
   readonly approvers: readonly SlackApprover[];
   /** Where answers are stored, and what they are about is read. */
   readonly store: () => Pick<Store, "get" | "list" | "create">;
@@ -60,7 +64,7 @@ export interface SlackOptions {
 
 const clickSchema = z.object({
   type: z.literal("block_actions"),
-  user: z.object({ id: z.string().regex(/^[UW][A-Z0-9]{2,30}$/) }),
+  user: z.object({ id: z.string().regex(/^[UW][A-Z0-9]{2,30}$/), team_id: z.string().regex(/^[TE][A-Z0-9]{2,30}$/) }),
   response_url: z.string(),
   message: z.object({ blocks: z.array(z.looseObject({ type: z.string() })).optional() }).optional(),
   state: z.object({ values: z.record(z.string(), z.record(z.string(), z.object({ value: z.string().nullish() }))) }).optional(),
@@ -156,6 +160,7 @@ export class SlackActions {
     const kept = (payload.message?.blocks ?? []).filter(({ type }) => ["header", "section", "context"].includes(type));
     return {
       user: payload.user.id,
+      team: payload.user.team_id,
       decision: action.action_id === SLACK_IDS.approve ? "Approved" : "Denied",
       question,
       reason: clean === "" ? undefined : clean,
@@ -191,14 +196,15 @@ export class SlackActions {
 
   async #answer(click: SlackClick): Promise<{ readonly refused?: string; readonly say: object }> {
     const { clock, log } = this.#options;
-    const { user, decision, question, reason } = click;
+    const { user, team, decision, question, reason } = click;
     const { namespace, name, uid, targetUid } = question;
-    const approver = this.#approvers.get(user);
+    // Of another workspace, one of the same id is somebody else.
+    const approver = this.#options.teams.includes(team) ? this.#approvers.get(user) : undefined;
     const where = `${namespace}/${name}`;
     if (approver === undefined || approver.namespaces?.includes(namespace) === false) {
-      log.warn({ user, remediation: where, decision }, "somebody who may not has answered in Slack");
+      log.warn({ user, team, remediation: where, decision }, "somebody who may not has answered in Slack");
       const why = approver === undefined ? "Nightshift does not know you" : `you may not answer for namespace ${namespace}`;
-      return { refused: "SLACK_NOT_APPROVER", say: aside(`No: ${why} (${user}, see slack.approvers). Nothing was answered.`) };
+      return { refused: "SLACK_NOT_APPROVER", say: aside(`No: ${why} (${user} of ${team}, see slack.approvers). Nothing was answered.`) };
     }
     const store = this.#options.store;
     try {

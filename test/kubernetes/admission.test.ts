@@ -974,7 +974,7 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
       "--set",
       "receivers[0].name=team,receivers[0].type=Slack,receivers[0].urlFile=/etc/nightshift/receivers/url,receiverSecret=slack",
       "--set",
-      "slack.signingSecretFile=/etc/nightshift/receivers/secret,slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane",
+      "slack.signingSecretFile=/etc/nightshift/receivers/secret,slack.teams={T0HOME},slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane",
       "--set",
       "slack.approvers[0].namespaces={team},slack.approvers[1].id=U0JOE,slack.approvers[1].name=joe",
     );

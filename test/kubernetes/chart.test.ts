@@ -63,6 +63,7 @@ const EVERYTHING: readonly string[] = [
   "receivers[1].type=Slack",
   "receivers[1].urlFile=/etc/nightshift/receivers/slack-webhook-url",
   "slack.signingSecretFile=/etc/nightshift/receivers/slack-signing-secret",
+  "slack.teams={T0HOME}",
   "slack.approvers[0].id=U0JANE",
   "slack.approvers[0].name=jane",
   "slack.approvers[0].namespaces={shop,bank}",
@@ -187,9 +188,10 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
       "slack.approvers[0].id=jane,slack.approvers[0].name=jane": /approvers\/0\/id/,
       "slack.approvers[0].id=U0JANE,slack.approvers[0].name=o'jane": /approvers\/0\/name/,
       "slack.signingSecretFile=/etc/nightshift/receivers/s": /approvers is empty/,
-      "slack.signingSecretFile=/etc/nightshift/receivers/s,slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane":
+      "slack.signingSecretFile=/etc/nightshift/receivers/s,slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane": /teams is empty/,
+      "slack.signingSecretFile=/etc/nightshift/receivers/s,slack.teams={T0A},slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane":
         /receiverSecret is missing/,
-      "slack.signingSecretFile=/etc/nightshift/receivers/s,slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane,receiverSecret=s":
+      "slack.signingSecretFile=/etc/nightshift/receivers/s,slack.teams={T0A},slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane,receiverSecret=s":
         /none of type Slack/,
       "prometheus.uri=http://prometheus:9090": /prometheus/,
     };

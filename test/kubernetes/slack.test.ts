@@ -38,7 +38,7 @@ describe("an approval in Slack on a real API server", { skip: lacking({ nodes: f
         "--set",
         "receivers[0].name=team,receivers[0].type=Slack,receivers[0].urlFile=/etc/nightshift/receivers/url,receiverSecret=slack",
         "--set",
-        "slack.signingSecretFile=/etc/nightshift/receivers/secret,slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane",
+        "slack.signingSecretFile=/etc/nightshift/receivers/secret,slack.teams={T0HOME},slack.approvers[0].id=U0JANE,slack.approvers[0].name=jane",
       ]),
     );
     // The operator is this process, as the account that the chart made.
@@ -80,7 +80,7 @@ describe("an approval in Slack on a real API server", { skip: lacking({ nodes: f
       stateDir: join(dir, "state"),
       config: operatorConfigSchema.parse({
         receivers: [{ name: "team", type: "Slack", urlFile: "url" }],
-        slack: { signingSecretFile: "secret", approvers: [{ id: "U0JANE", name: "jane" }] },
+        slack: { signingSecretFile: "secret", teams: ["T0HOME"], approvers: [{ id: "U0JANE", name: "jane" }] },
       }),
       configDir: dir,
       log: pino({ level: "debug" }, { write: (line: string) => void lines.push(line) }),

@@ -25,6 +25,8 @@ export interface SlackMessage {
 /** How a click differs from what Slack would send. */
 export interface Click {
   readonly user?: string;
+  /** The user's workspace. Default: the one that there is. */
+  readonly team?: string;
   readonly reason?: string;
   /** When it was signed (ms). Default: now. */
   readonly at?: number;
@@ -89,7 +91,8 @@ export class FakeSlack {
     const button = message?.blocks?.flatMap(({ elements = [] }) => elements).find(({ action_id }) => action_id === `nightshift.${which}`);
     const payload = {
       type: "block_actions",
-      user: { id: click.user ?? "U0JANE", username: "whatever", team_id: "T0" },
+      user: { id: click.user ?? "U0JANE", username: "whatever", team_id: click.team ?? "T0HOME" },
+      team: { id: "T0HOME", domain: "home" },
       api_app_id: "A0",
       container: { type: "message", message_ts: "1.2", channel_id: "C0" },
       channel: { id: "C0", name: "ops" },
