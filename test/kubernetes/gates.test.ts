@@ -8,7 +8,7 @@ import { GATES } from "../../src/decide/gates.ts";
 import type { Replica } from "../../src/ports/platform.ts";
 import { Cluster } from "../cluster/cluster.ts";
 import { lacking } from "../cluster/requirements.ts";
-import { deployment, FAKE, KubeLoop, service, SHOP, stepsOf, story } from "./support.ts";
+import { deployment, FAKE, KubeLoop, OWN, service, SHOP, stepsOf, story } from "./support.ts";
 
 /** What a case works on: a Deployment of three pods with a policy of the same name. */
 interface Stage {
@@ -268,6 +268,58 @@ describe("every gate on a real API server", { skip: lacking({ nodes: false, tool
     loop.fire({ deployment: name }, "resolved");
     const acted = await loop.episode(name, (r) => r.metadata.uid === again.metadata.uid && r.status.outcome === "Remediated");
     assert.ok(stepsOf(acted).length > 0, story(acted));
+  });
+
+  it("in Observe every gate passes, and the API server is written nothing (S7)", async () => {
+    const name = "observed";
+    const { target } = await stageOf(name);
+    await loop.policy(name, { mode: "Observe", ladder: [{ runbook: "quick" }] });
+    loop.fire({ pod: target.ref.name });
+    const observed = await loop.episode(name);
+    loop.fire({ pod: target.ref.name }, "resolved");
+    assert.deepEqual([observed.status.outcome, observed.status.attempts], ["Observed", []], story(observed));
+    assert.ok(observed.status.gates.every(({ verdict }) => verdict === "Pass"));
+    // What it says is written last: the audit log has whatever came before.
+    await cluster.kubectl(["label", "namespace", SHOP, "nightshift.test/observed=true"]);
+    await cluster.until(
+      "the audit log to be up to date",
+      async () =>
+        cluster.audit(({ verb, objectRef }) => verb === "patch" && objectRef?.resource === "namespaces" && objectRef.name === SHOP).length >
+        0,
+    );
+    const writesOn = (prefix: string): unknown[] =>
+      cluster.audit(
+        ({ verb, user, objectRef }) =>
+          user.username === `system:serviceaccount:${OWN}:nightshift` &&
+          !["get", "list", "watch"].includes(verb) &&
+          objectRef?.name?.startsWith(`${prefix}-`) === true,
+      );
+    assert.deepEqual(writesOn(name), []);
+    assert.ok(writesOn("paused").length > 0, "what acts is there");
+  });
+
+  it("a required capture that failed: the pod is not stopped, and back in traffic (S8)", async () => {
+    const name = "uncaptured";
+    const { target } = await stageOf(name);
+    // There is no agent that would answer.
+    await loop.runbook("capturing", [
+      { startReplacement: {} },
+      { awaitReady: {} },
+      { removeFromTraffic: {} },
+      { awaitInFlight: {}, timeout: "1s" },
+      { capture: { type: "HeapSnapshot" }, timeout: "2s" },
+      { stop: { gracePeriod: "1s" } },
+    ]);
+    await loop.policy(name, { ladder: [{ runbook: "capturing" }] });
+    loop.fire({ pod: target.ref.name });
+    const ended = await loop.episode(name);
+    loop.fire({ pod: target.ref.name }, "resolved");
+    const steps = stepsOf(ended);
+    assert.ok(steps.includes("capture Failed") && !steps.includes("stop Done"), story(ended));
+    assert.equal(ended.status.phase, "Escalated", story(ended));
+    const workload = await loop.whole(name, 3);
+    const back = workload.replicas.find(({ ref }) => ref.uid === target.ref.uid);
+    assert.deepEqual([back?.phase, back?.inTraffic, back?.detached], ["Running", true, false]);
   });
 
   it("there is a case for each gate", () => {
