@@ -57,8 +57,13 @@ const describedWorkloadSchema = z.strictObject({
 });
 export type DescribedWorkload = z.output<typeof describedWorkloadSchema>;
 
+/** Most workloads of a described cluster, and longest text of its file. */
+export const MAX_WORKLOADS = 2_000;
+export const MAX_CLUSTER_CHARS = 4_194_304;
+
 /** A cluster as a file describes it: what rehearsals are played on. */
 export const clusterSchema = z.strictObject({
+  capturedAt: z.iso.datetime().optional().meta({ description: "When `nightshift snapshot` took it." }),
   nodes: z
     .array(
       z.strictObject({
@@ -69,7 +74,7 @@ export const clusterSchema = z.strictObject({
     .min(1)
     .max(5_000)
     .meta({ description: "Its nodes." }),
-  workloads: z.array(describedWorkloadSchema).min(1).max(2_000).meta({ description: "What runs on it." }),
+  workloads: z.array(describedWorkloadSchema).min(1).max(MAX_WORKLOADS).meta({ description: "What runs on it." }),
 });
 export type Cluster = z.output<typeof clusterSchema>;
 export { workloadName };

@@ -321,7 +321,7 @@ function duplicateKeys(document: Document.Parsed): Scalar[] {
 }
 
 /** Reads the YAML of a text; what is wrong with it as YAML is among the errors. */
-function sourcesOf(text: string, file: string): { sources: Source[]; errors: Problem[] } {
+function sourcesOf(text: string, file: string, maxChars = MAX_FILE_CHARS): { sources: Source[]; errors: Problem[] } {
   const whole = (code: ProblemCode, message: string, fix?: string): Problem => ({
     code,
     severity: "error",
@@ -333,8 +333,8 @@ function sourcesOf(text: string, file: string): { sources: Source[]; errors: Pro
     message: message.length > 300 ? `${message.slice(0, 297)}...` : message,
     ...(fix === undefined ? {} : { fix }),
   });
-  if (text.length > MAX_FILE_CHARS)
-    return { sources: [], errors: [whole("FILE_TOO_LARGE", `${text.length} characters; at most ${MAX_FILE_CHARS} are read`, "split it")] };
+  if (text.length > maxChars)
+    return { sources: [], errors: [whole("FILE_TOO_LARGE", `${text.length} characters; at most ${maxChars} are read`, "split it")] };
   const lines = new LineCounter();
   const sources: Source[] = [];
   const errors: Problem[] = [];
@@ -461,9 +461,18 @@ export function parseResources(text: string, file: string): { resources: ParsedR
   return { resources, errors: inOrder(errors) };
 }
 
-/** One document by any schema, with the same errors as resources have. `value` is there if and only if nothing is wrong. */
-export function parseDocument<S extends z.ZodType>(text: string, file: string, schema: S): { value?: z.output<S>; errors: Problem[] } {
-  const { sources, errors } = sourcesOf(text, file);
+/**
+ * One document by any schema, with the same errors as resources have. `value` is there if and only if nothing is wrong.
+ *
+ * @param maxChars longest text that is read.
+ */
+export function parseDocument<S extends z.ZodType>(
+  text: string,
+  file: string,
+  schema: S,
+  maxChars = MAX_FILE_CHARS,
+): { value?: z.output<S>; errors: Problem[] } {
+  const { sources, errors } = sourcesOf(text, file, maxChars);
   if (errors.length > 0) return { errors: inOrder(errors) };
   const [source, second] = sources;
   if (source === undefined || second !== undefined) {

@@ -10,6 +10,7 @@ import { register as operator } from "./commands/operator.ts";
 import { register as policy } from "./commands/policy.ts";
 import { register as rehearse } from "./commands/rehearse.ts";
 import { register as simulate } from "./commands/simulate.ts";
+import { register as snapshot } from "./commands/snapshot.ts";
 import { register as status } from "./commands/status.ts";
 import { register as trend } from "./commands/trend.ts";
 import { register as up } from "./commands/up.ts";
@@ -34,7 +35,7 @@ Examples:
 
 Exit codes: 0 yes, 1 no, 2 wrong use, 69 unavailable, 70 internal, 130 interrupted; more with \`nightshift help exit-codes\`.`,
     );
-  for (const register of [demo, up, operator, status, approve, audit, policy, rehearse, crds, agent, trend, simulate, completion])
+  for (const register of [demo, up, operator, status, approve, audit, policy, rehearse, snapshot, crds, agent, trend, simulate, completion])
     register(program);
   return program;
 }

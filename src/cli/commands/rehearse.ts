@@ -2,7 +2,7 @@ import { readdir, readFile, stat } from "node:fs/promises";
 import { basename, join, resolve } from "node:path";
 import { type Command, InvalidArgumentError, Option } from "commander";
 import { checkResources } from "../../api/check.ts";
-import { type Cluster, clusterSchema } from "../../api/cluster.ts";
+import { type Cluster, clusterSchema, MAX_CLUSTER_CHARS } from "../../api/cluster.ts";
 import { messageOf, NightshiftError } from "../../api/errors.ts";
 import { parseDocument, type ParsedResource } from "../../api/parse.ts";
 import { MODES, type Mode } from "../../api/policy.ts";
@@ -121,10 +121,10 @@ async function scenarioOf(path: string): Promise<ScenarioFile> {
 async function clusterOf(path: string): Promise<{ readonly cluster: Cluster; readonly beside: readonly string[] }> {
   const directory = (await stat(path).catch(() => undefined))?.isDirectory() === true;
   const file = directory ? join(path, "cluster.yaml") : path;
-  const { value, errors } = parseDocument(await read(file), file, clusterSchema);
+  const { value, errors } = parseDocument(await read(file), file, clusterSchema, MAX_CLUSTER_CHARS);
   if (value === undefined) throw problemsError(errors, "the cluster", "Mend the lines above; docs/reference.md has every field.");
-  const resources = join(path, "resources.yaml");
-  const known = directory && (await stat(resources).catch(() => undefined))?.isFile() === true;
+  const resources = join(path, "resources");
+  const known = directory && (await stat(resources).catch(() => undefined))?.isDirectory() === true;
   return { cluster: value, beside: known ? [resources] : [] };
 }
 
@@ -142,7 +142,7 @@ async function resourcesOf(first: readonly string[], beside: readonly string[]):
   if (policies.length === 0)
     throw new NightshiftError("NOTHING_TO_REHEARSE", "there is no policy to rehearse", {
       where: [...first, ...beside].join(", ") || "-f",
-      fix: "Name the files of your policies with -f.",
+      fix: "Name the files of your policies with -f, or a snapshot of a cluster that has some with --cluster.",
     });
   return {
     policies,
@@ -303,7 +303,7 @@ Plays scenarios in virtual time on a simulated cluster, with your own policies, 
 with the loop and the gates of the operator. It tells which faults are healed, which a person is paged for, how many
 replicas were unavailable, what each gate held back, and where two policies fight.
 
-Without --cluster, one is made up of what the policies name, with three replicas each.
+Without --cluster, one is made up of what the policies name, with three replicas each. nightshift snapshot captures one.
 Each scenario is played for one workload of each group that the same policies cover, or for each --target.
 
 Your alerts and metrics stand for a symptom: those of kube-prometheus and OpenTelemetry are known, others are said by
@@ -313,7 +313,7 @@ Examples:
   $ nightshift rehearse -f policies/
   $ nightshift rehearse -f policies/ --scenario leak --scenario bad-rollout --mode Enforce
   $ nightshift rehearse -f policies/ --scenario disk-full --map DiskFull=PaymentsVolumeFull
-  $ nightshift rehearse -f policies/ --cluster cluster.yaml --scenario my-scenario.yaml --json
+  $ nightshift snapshot -o prod && nightshift rehearse --cluster prod --scenario my-scenario.yaml --json
 
 Exit status:
   0  everything came as the scenarios expect
@@ -326,7 +326,7 @@ export function register(program: Command): void {
     .command("rehearse")
     .description("rehearse your policies in a simulated cluster: what they heal, and what they do not")
     .option("-f, --filename <path>", "policies, budgets, runbooks and dependencies: a file or a directory; may be repeated", more)
-    .option("--cluster <path>", "the file that describes the cluster, or a directory with a cluster.yaml and a resources.yaml")
+    .option("--cluster <path>", "the file that describes the cluster, or what nightshift snapshot wrote")
     .option(
       "--scenario <name>",
       "a scenario that comes with Nightshift, all (default), or the path of one of your own; may be repeated",

@@ -23,16 +23,22 @@ export function collectionOf(kind: Kind, namespace?: string): string {
 /** How many objects are asked for at once. */
 const PAGE_SIZE = 500;
 
+/** Asks for one page of a collection. */
+type AskPage<T> = (
+  page: KubeRequest,
+) => Promise<{ readonly metadata?: { readonly continue?: string }; readonly items?: readonly T[] | null }>;
+
 /** All objects of a kind, in one namespace or everywhere, page by page. Rejects as `request` does. */
-export async function listAll(
-  request: (page: KubeRequest) => Promise<{ readonly metadata?: { readonly continue?: string }; readonly items?: readonly RawResource[] }>,
-  kind: Kind,
-  namespace?: string,
-): Promise<RawResource[]> {
-  const all: RawResource[] = [];
+export function listAll(request: AskPage<RawResource>, kind: Kind, namespace?: string): Promise<RawResource[]> {
+  return listPath(request, collectionOf(kind, namespace));
+}
+
+/** All objects of a collection, page by page. Rejects as `request` does. */
+export async function listPath<T>(request: AskPage<T>, path: string): Promise<T[]> {
+  const all: T[] = [];
   let token: string | undefined;
   do {
-    const page = await request({ method: "GET", path: collectionOf(kind, namespace), query: { limit: PAGE_SIZE, continue: token } });
+    const page = await request({ method: "GET", path, query: { limit: PAGE_SIZE, continue: token } });
     all.push(...(page.items ?? []));
     token = page.metadata?.continue === "" ? undefined : page.metadata?.continue;
   } while (token !== undefined);

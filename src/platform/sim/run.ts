@@ -99,7 +99,13 @@ class Run implements Truth {
     const stream = (name: string): ReturnType<typeof streamOf> => streamOf(scenario.seed, name);
     const simulation = new Simulation(stream("ties"), scenario.startsAt);
     this.simulation = simulation;
-    this.world = new SimWorld({ simulation, random: stream("world"), workloads: scenario.workloads, nodes: scenario.nodes });
+    this.world = new SimWorld({
+      simulation,
+      random: stream("world"),
+      workloads: scenario.workloads,
+      nodes: scenario.nodes,
+      autoscaleByLoad: scenario.autoscaleByLoad,
+    });
     this.api = new ApiServer(simulation, stream("api"));
     this.#network = new Network(simulation, stream("network"));
     this.traffic = new Traffic(simulation, this.world, stream("traffic"), scenario.metrics);

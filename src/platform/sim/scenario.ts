@@ -188,6 +188,8 @@ export interface Scenario {
   readonly metrics?: readonly SymptomMetric[];
   /** When it begins (ms since the epoch). Default: as every simulation does. */
   readonly startsAt?: number;
+  /** Autoscalers ask for as many replicas as requests need. Default: they ask for one more or fewer at random, as from a seed. */
+  readonly autoscaleByLoad?: boolean;
   /** How likely a job is to fail. Default 0.15. */
   readonly jobFailures?: number;
   readonly monitoring: Monitoring;

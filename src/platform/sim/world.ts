@@ -120,6 +120,7 @@ export class SimWorld {
   readonly nodes: SimNode[] = [];
   readonly #simulation: Simulation;
   readonly #random: SimRandom;
+  readonly #byLoad: boolean;
   readonly #dirty = new Set<SimWorkload>();
   readonly #reconciling = new Set<SimWorkload>();
   namespaceMarked = false;
@@ -131,9 +132,11 @@ export class SimWorld {
     readonly random: SimRandom;
     readonly workloads: readonly WorkloadSpec[];
     readonly nodes: number | readonly NodeSpec[];
+    readonly autoscaleByLoad?: boolean | undefined;
   }) {
     this.#simulation = options.simulation;
     this.#random = options.random;
+    this.#byLoad = options.autoscaleByLoad ?? false;
     const { nodes } = options;
     const known = typeof nodes !== "number";
     const specs: readonly NodeSpec[] = known ? nodes : Array.from({ length: Math.max(1, nodes) }, (_, i) => ({ name: `node-${i}` }));
@@ -481,8 +484,14 @@ export class SimWorld {
   #autoscale(): void {
     for (const workload of this.workloads) {
       const { autoscaler } = workload.spec;
-      if (autoscaler === undefined || this.#random.next() < 0.6) continue;
+      if (autoscaler === undefined) continue;
       const least = Math.max(autoscaler.min, workload.floor);
+      if (this.#byLoad) {
+        const needed = Math.ceil(workload.surge * workload.spec.replicas);
+        this.scale(workload, Math.min(autoscaler.max, Math.max(least, needed)));
+        continue;
+      }
+      if (this.#random.next() < 0.6) continue;
       this.scale(workload, Math.min(autoscaler.max, Math.max(least, workload.desired + this.#random.int(-1, 1))));
     }
   }

@@ -233,6 +233,7 @@ export function cast(options: {
       dependencies: resources.dependencies,
       runbooks: resources.runbooks,
       metrics,
+      autoscaleByLoad: true,
       jobFailures: 0,
       monitoring: {
         scrapeMs: durationMs(scrape),

@@ -182,6 +182,16 @@ describe("two policies at one workload", () => {
   });
 });
 
+it("an autoscaler follows the load, within its bounds", async () => {
+  const scaled = (max: number): Promise<RehearsalReport> => {
+    const workloads = cluster.workloads.map((each) => (each.name === "payments" ? { ...each, autoscaler: { min: 3, max } } : each));
+    const file = written({ lasts: "30m", faults: [{ kind: "Overload", share: 1.6, for: "20m" }] });
+    return rehearse({ name: "test", file, cluster: { ...cluster, workloads }, resources: DEAF, target: TARGET, seed: 1, namings: [] });
+  };
+  const desired = async (max: number): Promise<number | undefined> => (await scaled(max)).unavailable[0]?.desired;
+  assert.deepEqual([await desired(8), await desired(4)], [5, 4]);
+});
+
 it("what Nightshift itself takes down is told beside the strictest budget", async () => {
   const evicts = policy("evicts", { signals: [{ name: "errors", alert: { alertname: "DiskFull" } }], ladder: [{ strategy: "EvictPod" }] });
   const report = await play(written({ lasts: "15m", faults: [{ kind: "DiskFull", share: 0.1 }] }), { ...examples, policies: [evicts] });

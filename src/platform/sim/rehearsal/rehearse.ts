@@ -138,7 +138,8 @@ export function remarks({
     if (!cluster.workloads.some((workload) => policiesOf(workload, [policy]).length > 0))
       found.push(`${key} covers no workload of the cluster`);
     for (const signal of policy.spec.signals)
-      if (heardBy(signal, namings) === undefined)
+      if (signal.promql !== undefined) found.push(`${key} has signal ${signal.name}, a query of Prometheus: queries are not played`);
+      else if (heardBy(signal, namings) === undefined)
         found.push(
           `${key} listens to ${listensTo(signal)} (signal ${signal.name}), and nothing says what that stands for: --map SYMPTOM=${signal.alert?.alertname ?? signal.metric?.name ?? signal.trend?.metric ?? ""}`,
         );

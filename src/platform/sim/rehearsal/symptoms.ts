@@ -86,6 +86,7 @@ export function listensTo(signal: PolicySignal): string {
   if (signal.errorRate !== undefined) return "the error rate";
   if (signal.trend !== undefined) return `the trend of ${signal.trend.metric}`;
   if (signal.metric !== undefined) return `the metric ${signal.metric.name}`;
+  if (signal.promql !== undefined) return `the query ${signal.promql.query}`;
   return `the alert ${signal.alert?.alertname ?? ""}`;
 }
 
