@@ -187,6 +187,7 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
         "delete nodes",
         "create remediationapprovals -A",
         "approve remediations -A",
+        "delete remediations -A",
         "update remediationpolicies -A",
         "patch validatingadmissionpolicies",
       ])

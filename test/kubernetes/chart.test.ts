@@ -269,7 +269,6 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
         "create subjectaccessreviews",
         "create tokenreviews",
         "delete pods",
-        "delete remediations",
         "patch controllerrevisions",
         "patch daemonsets",
         "patch deployments",
