@@ -4,12 +4,10 @@ import type { SimRandom } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
 import type { Traffic } from "./traffic.ts";
 import { workloadKey } from "./scenario.ts";
-import { isStuck, shows, type SimWorld } from "./world.ts";
+import { shows, showsAsWhole, type SimWorld } from "./world.ts";
 
 /** A series that was not scraped for this long is gone: Prometheus' lookback (ms). */
 const STALENESS_MS = 300_000;
-/** Share of requests above which `Errors` holds. */
-const HIGH_ERRORS = 0.2;
 /** How soon Alertmanager tries again what nobody took (ms). */
 const RETRY_MS = 10_000;
 
@@ -131,8 +129,8 @@ export class MonitoringSystem {
             value: this.#faults.flaps(alertname, key) ?? value,
             rule,
           });
-        if (condition === "Errors") put([ref.name], own, spec.rps > 0 && this.#traffic.errorRate(workload) > HIGH_ERRORS);
-        else if (condition === "RolloutStuck") put([ref.name], own, isStuck(workload, at));
+        const whole = showsAsWhole(condition, workload, this.#traffic, at);
+        if (whole !== undefined) put([ref.name], own, whole);
         else for (const pod of workload.pods) put([pod.name, ref.name], { pod: pod.name, ...own }, shows(condition, pod, this.#traffic));
       }
     });

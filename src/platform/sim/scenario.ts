@@ -142,10 +142,13 @@ export interface NodeSpec {
 export const SYMPTOMS = ["NotReady", "CrashLooping", "Memory", "Errors", "RolloutStuck", "DiskFull", "PoolExhausted"] as const;
 export type Symptom = (typeof SYMPTOMS)[number];
 
-/** An OTLP metric that pods send. */
+/** An OTLP metric that pods send, or what Prometheus answers to a query. */
 export interface SymptomMetric {
   readonly symptom: Symptom;
+  /** The metric's name, or the query. */
   readonly name: string;
+  /** It is a query of Prometheus: a row a workload for `Errors` and `RolloutStuck`, else one a pod. */
+  readonly isQuery?: boolean;
   /** Its value while a pod shows the symptom, and while it does not. Default: the pod's memory in bytes. */
   readonly values?: { readonly ill: number; readonly well: number };
 }

@@ -1,17 +1,22 @@
 import type { TargetRef } from "../../api/meta.ts";
 import type { RequestStats, Sample, Telemetry } from "../../observe/telemetry.ts";
+import { type PromqlAnswer, type PromqlQuery, stepsOf } from "../../observe/promql.ts";
 import type { SimProcess } from "./process.ts";
 import type { Measurement } from "./traffic.ts";
 
 /** How long readings are kept (ms). */
 const KEEP_MS = 3_600_000;
 const KEEP_REQUESTS_MS = 900_000;
+/** How far back an instant of a query looks for a value (ms): the interval at which Prometheus scrapes, and some more. */
+const LOOKBACK_MS = 20_000;
 
 /** What one operator has heard by OTLP since it leads. It dies with its process. */
 export class SimTelemetry implements Telemetry {
   readonly #process: SimProcess;
   readonly #series = new Map<string, Sample[]>();
   readonly #requests = new Map<string, { readonly t: number; readonly total: number; readonly failed: number }[]>();
+  /** Rows of queries, by query and labels. */
+  readonly #rows = new Map<string, Map<string, { readonly labels: Readonly<Record<string, string>>; readonly samples: Sample[] }>>();
   /** When it was last heard of (ms, by the process's clock). */
   heardAt = -Infinity;
 
@@ -36,6 +41,15 @@ export class SimTelemetry implements Telemetry {
       while ((series[0]?.t ?? now) < now - KEEP_MS) series.shift();
       this.#series.set(key, series);
     }
+    for (const { query, labels, v } of measurement.rows) {
+      const rows = this.#rows.get(query) ?? new Map<string, { labels: Readonly<Record<string, string>>; samples: Sample[] }>();
+      this.#rows.set(query, rows);
+      const key = JSON.stringify(labels);
+      const row = rows.get(key) ?? { labels, samples: [] };
+      rows.set(key, row);
+      row.samples.push({ t, v });
+      while ((row.samples[0]?.t ?? now) < now - KEEP_REQUESTS_MS) row.samples.shift();
+    }
     for (const uid of this.#series.keys()) if ((this.#series.get(uid)?.at(-1)?.t ?? now) < now - KEEP_MS) this.#series.delete(uid);
     for (const [name, { total, failed }] of measurement.requests) {
       const all = this.#requests.get(name) ?? [];
@@ -50,6 +64,20 @@ export class SimTelemetry implements Telemetry {
     let first = series.length;
     while (first > 0 && (series[first - 1]?.t ?? 0) >= since) first -= 1;
     return first === 0 ? series : series.slice(first);
+  }
+
+  promql({ query, rangeMs }: PromqlQuery): PromqlAnswer | undefined {
+    const rows = this.#rows.get(query);
+    if (rows === undefined) return undefined;
+    const steps = stepsOf(rangeMs, this.#process.now());
+    const at = (samples: readonly Sample[], step: number): Sample[] => {
+      const last = samples.findLast(({ t }) => t <= step);
+      return last === undefined || last.t < step - LOOKBACK_MS ? [] : [{ t: step, v: last.v }];
+    };
+    return {
+      steps,
+      rows: [...rows.values()].map(({ labels, samples }) => ({ labels, samples: steps.flatMap((step) => at(samples, step)) })),
+    };
   }
 
   requests(workload: TargetRef, since: number): RequestStats | undefined {

@@ -2,7 +2,7 @@ import type { Sample } from "../../observe/telemetry.ts";
 import type { SimRandom } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
 import type { SymptomMetric } from "./scenario.ts";
-import { isServing, limitOf, type Pod, shows, type SimWorkload, type SimWorld } from "./world.ts";
+import { isServing, limitOf, type Pod, shows, showsAsWhole, type SimWorkload, type SimWorld } from "./world.ts";
 
 /** Illnesses by which a pod fails requests. */
 const FAILING: ReadonlySet<string | undefined> = new Set(["Errors", "DiskFull", "PoolExhausted"]);
@@ -19,6 +19,8 @@ export interface Measurement {
   readonly memory: ReadonlyMap<string, Sample>;
   /** What else each pod measures, by uid and name of the metric. */
   readonly metrics: ReadonlyMap<string, Sample>;
+  /** What Prometheus would answer to queries. */
+  readonly rows: readonly { readonly query: string; readonly labels: Readonly<Record<string, string>>; readonly v: number }[];
 }
 
 /** Requests on their way through the service graph, and what they and the pods can be measured by. */
@@ -63,17 +65,27 @@ export class Traffic {
     const requests = new Map<string, { total: number; failed: number }>();
     const memory = new Map<string, Sample>();
     const metrics = new Map<string, Sample>();
+    const rows: Measurement["rows"][number][] = [];
     for (const workload of this.#world.workloads) {
       const { rps } = workload.spec;
-      for (const { name, symptom, values } of this.#metrics)
+      const { ref } = workload;
+      for (const { name, symptom, values, isQuery } of this.#metrics) {
+        const owner = { namespace: ref.namespace, [ref.kind.toLowerCase()]: ref.name };
+        const whole = isQuery === true ? showsAsWhole(symptom, workload, this, at) : undefined;
+        if (whole !== undefined) {
+          rows.push({ query: name, labels: owner, v: values?.[whole ? "ill" : "well"] ?? 0 });
+          continue;
+        }
         for (const pod of workload.pods) {
           if (pod.phase !== "Running") continue;
           const v =
             values === undefined
               ? Math.round(limitOf(pod) * this.memoryShare(pod, 0.5))
               : values[shows(symptom, pod, this) ? "ill" : "well"];
-          metrics.set(`${pod.uid}/${name}`, { t: at, v });
+          if (isQuery === true) rows.push({ query: name, labels: { ...owner, pod: pod.name }, v });
+          else metrics.set(`${pod.uid}/${name}`, { t: at, v });
         }
+      }
       if (rps > 0) {
         const total = Math.round((rps * spanMs) / 1000);
         const rate = this.errorRate(workload);
@@ -84,7 +96,7 @@ export class Traffic {
         if (pod.phase === "Running")
           memory.set(pod.uid, { t: at, v: Math.round(limitOf(pod) * this.memoryShare(pod, this.#random.next())) });
     }
-    return { at, spanMs, requests, memory, metrics };
+    return { at, spanMs, requests, memory, metrics, rows };
   }
 
   /** Share of its limit that a pod uses; `noise` from 0 to 1. */

@@ -606,8 +606,22 @@ export function limitOf({ workload }: Pod): number {
 }
 
 /** Whether a rollout of a workload makes no progress, `now` in ms since the epoch. */
-export function isStuck({ rollingOut, rolledOutAt, pods, revision }: SimWorkload, now: number): boolean {
+function isStuck({ rollingOut, rolledOutAt, pods, revision }: SimWorkload, now: number): boolean {
   return rollingOut && now - rolledOutAt > STUCK_MS && pods.some((pod) => pod.revision === revision && !pod.everReady);
+}
+
+/** Share of requests above which `Errors` holds. */
+const HIGH_ERRORS = 0.2;
+
+/** Whether monitoring sees a symptom on a workload as a whole, `now` in ms since the epoch; undefined where it is seen on pods. */
+export function showsAsWhole(
+  symptom: Symptom,
+  workload: SimWorkload,
+  traffic: Pick<Traffic, "errorRate">,
+  now: number,
+): boolean | undefined {
+  if (symptom === "Errors") return workload.spec.rps > 0 && traffic.errorRate(workload) > HIGH_ERRORS;
+  return symptom === "RolloutStuck" ? isStuck(workload, now) : undefined;
 }
 
 /** Whether monitoring sees a symptom on a pod. */

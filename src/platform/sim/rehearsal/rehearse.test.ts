@@ -10,7 +10,7 @@ import { policySpecSchema, type RemediationPolicy } from "../../../api/policy.ts
 import { clusterFor, type Resources, targetsOf } from "./cast.ts";
 import { rehearse, type RehearsalReport, remarks } from "./rehearse.ts";
 import { type Result, type ScenarioFile, scenarioFileSchema } from "./scenario-file.ts";
-import type { Naming } from "./symptoms.ts";
+import { monitoringOf, type Naming } from "./symptoms.ts";
 
 const EXAMPLES = resolve(import.meta.dirname, "../../../../examples");
 const SCENARIOS = join(EXAMPLES, "scenarios");
@@ -154,6 +154,26 @@ describe("a policy whose alert has a name of its own", () => {
     });
     assert.equal(resultOf(await play(scenario("leak"), { ...examples, policies: [heap] })), "Healed");
   });
+});
+
+it("a metric goes beyond every threshold that policies have for it, and comes back within all of them", () => {
+  const above = (name: string, threshold: number): RemediationPolicy =>
+    policy(name, { signals: [{ name: "queue", metric: { name: "queue", above: threshold } }], ladder: [{ strategy: "RestartPod" }] });
+  const { metrics } = monitoringOf([above("a", 10), above("b", 100)], [{ symptom: "Errors", name: "queue" }], 0);
+  assert.deepEqual(metrics, [{ symptom: "Errors", name: "queue", values: { ill: 150, well: 5 } }]);
+});
+
+it("a query of Prometheus is answered for pods and for workloads, once somebody says what it stands for", async () => {
+  const asks = (above: object, strategy: object): Resources => ({
+    ...examples,
+    policies: [policy("asks", { signals: [{ name: "asked", promql: { query: "x / y", for: "1m", ...above } }], ladder: [strategy] })],
+  });
+  const full = asks({ above: 0.9 }, { strategy: "RunJob", command: ["clean"] });
+  assert.equal(resultOf(await play(scenario("disk-full"), full)), "Unheard");
+  assert.match(remarks({ cluster, resources: full, namings: [] })[0] ?? "", /listens to the query of asked .*--map SYMPTOM=asked/);
+  assert.equal(resultOf(await play(scenario("disk-full"), full, [{ symptom: "DiskFull", name: "asked" }])), "Healed");
+  const slow = asks({ below: 0.99 }, { strategy: "ScaleUp", scale: { by: 2, max: 8 } });
+  assert.equal(resultOf(await play(scenario("thundering-herd"), slow, [{ symptom: "Errors", name: "asked" }])), "Healed");
 });
 
 it("a policy that only observes is told as such, with what it would have done", async () => {

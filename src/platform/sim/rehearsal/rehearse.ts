@@ -138,10 +138,9 @@ export function remarks({
     if (!cluster.workloads.some((workload) => policiesOf(workload, [policy]).length > 0))
       found.push(`${key} covers no workload of the cluster`);
     for (const signal of policy.spec.signals)
-      if (signal.promql !== undefined) found.push(`${key} has signal ${signal.name}, a query of Prometheus: queries are not played`);
-      else if (heardBy(signal, namings) === undefined)
+      if (heardBy(signal, namings) === undefined)
         found.push(
-          `${key} listens to ${listensTo(signal)} (signal ${signal.name}), and nothing says what that stands for: --map SYMPTOM=${signal.alert?.alertname ?? signal.metric?.name ?? signal.trend?.metric ?? ""}`,
+          `${key} listens to ${listensTo(signal)} (signal ${signal.name}), and nothing says what that stands for: --map SYMPTOM=${signal.alert?.alertname ?? signal.metric?.name ?? signal.trend?.metric ?? signal.name}`,
         );
   }
   return found;

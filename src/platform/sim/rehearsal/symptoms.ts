@@ -77,6 +77,8 @@ export function heardBy(signal: PolicySignal, namings: readonly Naming[]): Sympt
   if (signal.errorRate !== undefined) return "Errors";
   if (signal.trend !== undefined) return symptomOf(signal.trend.metric, "metrics", namings);
   if (signal.metric !== undefined) return symptomOf(signal.metric.name, "metrics", namings);
+  // A query says nothing that could be known: its signal's name stands for it.
+  if (signal.promql !== undefined) return symptomOf(signal.name, "metrics", namings);
   return signal.alert === undefined ? undefined : symptomOf(signal.alert.alertname, "alerts", namings);
 }
 
@@ -86,7 +88,7 @@ export function listensTo(signal: PolicySignal): string {
   if (signal.errorRate !== undefined) return "the error rate";
   if (signal.trend !== undefined) return `the trend of ${signal.trend.metric}`;
   if (signal.metric !== undefined) return `the metric ${signal.metric.name}`;
-  if (signal.promql !== undefined) return `the query ${signal.promql.query}`;
+  if (signal.promql !== undefined) return `the query of ${signal.name}`;
   return `the alert ${signal.alert?.alertname ?? ""}`;
 }
 
@@ -95,6 +97,13 @@ export function couldHear(symptom: Symptom): string {
   const own: Partial<Record<Symptom, string>> = { NotReady: "a probe", Errors: "an errorRate", Memory: "a trend" };
   const alert = `an alert such as ${KNOWN[symptom].alerts[0] ?? symptom}`;
   return `${symptom} (${[own[symptom], alert].filter((part) => part !== undefined).join(", or ")})`;
+}
+
+/** Values that are beyond, and within, the thresholds of two signals at once, where these lie on one side. */
+function furthest(known: SymptomMetric["values"], more: NonNullable<SymptomMetric["values"]>): NonNullable<SymptomMetric["values"]> {
+  if (known === undefined || known.ill > known.well !== more.ill > more.well) return known ?? more;
+  const [beyond, within] = more.ill > more.well ? [Math.max, Math.min] : [Math.min, Math.max];
+  return { ill: beyond(known.ill, more.ill), well: within(known.well, more.well) };
 }
 
 /** How users' monitoring is played: the alerts and metrics that their policies listen to, each bound to the symptom that it stands for. */
@@ -115,13 +124,21 @@ export function monitoringOf(
     }
     if (signal.trend !== undefined && signal.trend.metric !== "memory")
       metrics.set(signal.trend.metric, { symptom, name: signal.trend.metric });
-    if (signal.metric !== undefined && signal.metric.name !== "memory") {
-      const { name, above, below } = signal.metric;
+    const asked = signal.promql === undefined ? undefined : { ...signal.promql, name: signal.promql.query };
+    const measured = signal.metric === undefined || signal.metric.name === "memory" ? undefined : signal.metric;
+    const crossed = asked ?? measured;
+    if (crossed !== undefined) {
+      const { name, above, below } = crossed;
       // Clearly beyond the threshold, and clearly within it.
       const threshold = above ?? below ?? 0;
       const margin = Math.max(1, Math.abs(threshold) / 2);
       const [over, under] = [threshold + margin, threshold - margin];
-      metrics.set(name, { symptom, name, values: above === undefined ? { ill: under, well: over } : { ill: over, well: under } });
+      metrics.set(name, {
+        symptom,
+        name,
+        ...(asked === undefined ? {} : { isQuery: true }),
+        values: furthest(metrics.get(name)?.values, above === undefined ? { ill: under, well: over } : { ill: over, well: under }),
+      });
     }
   }
   return { rules: [...rules.values()], metrics: [...metrics.values()] };
