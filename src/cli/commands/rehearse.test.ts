@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -39,7 +39,21 @@ describe("nightshift rehearse", () => {
     assert.equal(status, 1);
     assert.match(stdout, /PodHang +shop\/payments +Healed +\dm\d+s +shop\/payments-replica: RestartPod/);
     assert.match(stdout, /own on shop\/payments: My own\.[^]*NOT AS EXPECTED: PodHang on shop\/payments: expected Escalated, is Healed/);
+    assert.match(
+      stdout,
+      /SCENARIO +TARGET +RESULT +PAGES +AS EXPECTED\nhang +shop\/payments +Healed +0 +yes\nown +shop\/payments +Healed +0 +no\n/,
+    );
     assert.match(stdout, /2 runs: 2 Healed; 1 not as expected\n$/);
+  });
+
+  it("prints what docs/rehearsing.md shows, for the policy that stands there", () => {
+    const docs = readFileSync(resolve(import.meta.dirname, "../../../docs/rehearsing.md"), "utf8");
+    const policy = /```yaml\n(apiVersion[^]*?)```/.exec(docs)?.[1] ?? "";
+    const [, args = "", shown = ""] = /\$ nightshift rehearse -f policies\/ (.*)\n([^]*?)```/.exec(docs) ?? [];
+    writeFileSync(join(dir, "documented.yaml"), policy);
+    const { stdout } = rehearse("-f", "documented.yaml", ...args.split(" "));
+    assert.ok(shown.includes("3 not as expected"), shown);
+    assert.equal(stdout, shown);
   });
 
   it("prints one JSON document", () => {

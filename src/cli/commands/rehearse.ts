@@ -208,6 +208,18 @@ function runText(run: RehearsalReport): string {
   return `${lines.join("\n")}\n`;
 }
 
+/** All runs in one table: what came of the faults on the target, or on others where none befell it. */
+function overviewText(runs: readonly RehearsalReport[]): string {
+  if (runs.length < 2) return "";
+  const rows = runs.map(({ scenario, target, faults, pages, unmet, violations }) => {
+    const own = faults.filter(({ workload }) => workload === target);
+    const results = new Set((own.length > 0 ? own : faults).map(({ result }) => result));
+    const verdict = violations.length > 0 ? "RULE BROKEN" : unmet.length > 0 ? "no" : "yes";
+    return [scenario, target, [...results].join(", "), String(pages.length), verdict];
+  });
+  return `${formatTable(["SCENARIO", "TARGET", "RESULT", "PAGES", "AS EXPECTED"], rows)}\n`;
+}
+
 function summaryText({ runs, notPlayed, remarks }: RehearseReport): string {
   const results = Map.groupBy(
     runs.flatMap(({ faults }) => faults),
@@ -222,6 +234,13 @@ function summaryText({ runs, notPlayed, remarks }: RehearseReport): string {
     `${runs.length} ${runs.length === 1 ? "run" : "runs"}: ${counts === "" ? "no fault befell a workload" : counts}; ${bad === 0 ? "all as expected" : `${bad} not as expected`}${broken === 0 ? "" : `; a rule was broken in ${broken}`}`,
     "",
   ].join("\n");
+}
+
+/** That policies only observe, as all do at first: what they would do is seen by `--mode`. */
+function observing({ policies }: Resources): string[] {
+  const names = policies.filter(({ spec }) => spec.mode === "Observe").map(({ metadata }) => `${metadata.namespace}/${metadata.name}`);
+  if (names.length === 0) return [];
+  return [`in mode Observe, and so without effect: ${names.join(", ")}; --mode Enforce rehearses what they would bring about`];
 }
 
 /** The workloads that are rehearsed. */
@@ -294,7 +313,7 @@ async function play(options: Options): Promise<RehearseReport> {
     ok: runs.length > 0 && runs.every(({ unmet, violations }) => unmet.length === 0 && violations.length === 0),
     runs,
     notPlayed,
-    remarks: remarks({ cluster, resources, namings }),
+    remarks: [...remarks({ cluster, resources, namings }), ...(options.mode === undefined ? observing(resources) : [])],
   };
 }
 
@@ -341,7 +360,7 @@ export function register(program: Command): void {
     .addHelpText("after", HELP)
     .action(async (options: Options) => {
       const report = await play(options);
-      process.stdout.write(options.json === true ? `${JSON.stringify(report)}\n` : summaryText(report));
+      process.stdout.write(options.json === true ? `${JSON.stringify(report)}\n` : `${overviewText(report.runs)}${summaryText(report)}`);
       if (!report.ok) process.exitCode = EXIT.NO;
     });
 }

@@ -83,10 +83,11 @@ export class MonitoringSystem {
     this.#setup = options.setup;
     this.#faults = options.faults;
     this.#deliver = options.deliver;
-    const { scrapeMs, evaluateMs, rules } = options.setup;
+    const { scrapeMs, evaluateMs, askedMs, rules } = options.setup;
     if (rules.length === 0) return;
     this.#every(scrapeMs, () => this.#scrape());
     this.#every(evaluateMs, () => this.#evaluate());
+    if (askedMs !== undefined) this.#every(askedMs, () => void this.#deliver(this.#active().map(asTold)));
   }
 
   /** Counts the alerts that began or ceased to fire. */
@@ -95,9 +96,12 @@ export class MonitoringSystem {
   /** Fingerprints of the alerts that fire, with when they began (ms since the epoch). */
   firing(): ReadonlyMap<string, number> {
     const found = new Map<string, number>();
-    for (const { active } of this.#instances.values())
-      if (active !== undefined && active.endsAt === undefined) found.set(active.fingerprint, active.startsAt);
+    for (const active of this.#active()) found.set(active.fingerprint, active.startsAt);
     return found;
+  }
+
+  #active(): Active[] {
+    return [...this.#instances.values()].flatMap(({ active }) => (active === undefined || active.endsAt !== undefined ? [] : [active]));
   }
 
   /** Delivers something again that was delivered before. */
@@ -184,19 +188,7 @@ export class MonitoringSystem {
         said.size !== group.lastSaid.size || [...said].some(([fingerprint, firing]) => group.lastSaid.get(fingerprint) !== firing);
       const sinceSent = this.#simulation.elapsed - group.lastSentAt;
       if (!isChanged && sinceSent < this.#setup.repeatMs) return this.#flush(group, this.#setup.groupIntervalMs);
-      this.#send(
-        group,
-        [...group.alerts.values()].map((alert) => ({
-          status: alert.endsAt === undefined ? ("firing" as const) : ("resolved" as const),
-          alertname: alert.alertname,
-          labels: alert.labels,
-          annotations: {},
-          startsAt: alert.startsAt,
-          endsAt: alert.endsAt,
-          fingerprint: alert.fingerprint,
-        })),
-        said,
-      );
+      this.#send(group, [...group.alerts.values()].map(asTold), said);
     });
   }
 
@@ -218,4 +210,9 @@ export class MonitoringSystem {
       else group.lastSentAt = -Infinity;
     });
   }
+}
+
+/** An alert as a notice has it. */
+function asTold({ endsAt, alertname, labels, startsAt, fingerprint }: Active): Notice[number] {
+  return { status: endsAt === undefined ? "firing" : "resolved", alertname, labels, annotations: {}, startsAt, endsAt, fingerprint };
 }

@@ -172,6 +172,8 @@ export interface Monitoring {
   readonly groupWaitMs: number;
   readonly groupIntervalMs: number;
   readonly repeatMs: number;
+  /** How often operators ask Alertmanager what fires (ms). Default: they do not. */
+  readonly askedMs?: number;
 }
 
 /** A whole run. */

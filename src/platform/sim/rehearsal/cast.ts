@@ -19,6 +19,8 @@ export interface Resources {
   readonly dependencies: readonly ServiceDependency[];
 }
 
+/** How often operators ask Alertmanager what fires, where they do (ms). */
+const ASKED_MS = 30_000;
 /** Kinds that befall a workload, or something of it. */
 const OF_WORKLOADS: ReadonlySet<FaultKind> = new Set([
   "PodHang",
@@ -215,7 +217,7 @@ export function cast(options: {
     add(OF_POLICIES.has(fault.kind) ? { index: Math.max(0, covering) } : {});
     return { file: fault, at, until, befallen: [], through: [] };
   });
-  const { scrape, evaluate, for: holds, groupWait, groupInterval, repeat } = file.monitoring;
+  const { scrape, evaluate, for: holds, groupWait, groupInterval, repeat, asked } = file.monitoring;
   const { rules, metrics } = monitoringOf(policies, [...file.names, ...options.namings], durationMs(holds));
   const { answer, after } = file.approver;
   return {
@@ -242,6 +244,7 @@ export function cast(options: {
         groupWaitMs: durationMs(groupWait),
         groupIntervalMs: durationMs(groupInterval),
         repeatMs: durationMs(repeat),
+        ...(asked ? { askedMs: ASKED_MS } : {}),
       },
       approver: { afterMs: durationMs(after), approves: answer === "Approve" ? 1 : 0, denies: answer === "Deny" ? 1 : 0 },
       faults,

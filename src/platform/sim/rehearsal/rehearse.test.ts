@@ -156,6 +156,14 @@ describe("a policy whose alert has a name of its own", () => {
   });
 });
 
+it("an alert is stale in the end where neither Alertmanager repeats it nor operators ask for it, and not where they ask", async () => {
+  const file = { ...scenario("crash-in-code"), monitoring: written({ faults: [{ kind: "PodHang" }] }).monitoring };
+  const told = await play(file, examples);
+  assert.equal(resultOf(told), "Failed");
+  assert.ok(told.heldBack.some(({ gate }) => gate === "StaleSignal"));
+  assert.equal(resultOf(await play({ ...file, monitoring: { ...file.monitoring, asked: true } }, examples)), "Escalated");
+});
+
 it("a metric goes beyond every threshold that policies have for it, and comes back within all of them", () => {
   const above = (name: string, threshold: number): RemediationPolicy =>
     policy(name, { signals: [{ name: "queue", metric: { name: "queue", above: threshold } }], ladder: [{ strategy: "RestartPod" }] });

@@ -97,6 +97,10 @@ export const scenarioFileSchema = z
         for: duration.default("30s").meta({ description: "How long a rule must hold until it fires. Default `30s`." }),
         groupWait: duration.default("10s").meta({ description: "`group_wait`. Default `10s`." }),
         groupInterval: positiveDuration.default("1m").meta({ description: "`group_interval`. Default `1m`." }),
+        asked: z.boolean().default(false).meta({
+          description:
+            "Whether operators ask Alertmanager every 30 s what fires, as they do where the chart's `alertmanagers` has it. Default false.",
+        }),
         repeat: positiveDuration.default("4h").meta({ description: "`repeat_interval`. Default `4h`." }),
       })
       .prefault({})
