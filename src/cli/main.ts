@@ -30,6 +30,7 @@ export function createProgram(): Command {
 Examples:
   $ nightshift demo leak
   $ nightshift policy check policies/
+  $ nightshift rehearse -f policies/
   $ nightshift up -f stack.yaml
   $ nightshift status
 

@@ -220,6 +220,14 @@ it("an autoscaler follows the load, within its bounds", async () => {
   assert.deepEqual([await desired(8), await desired(4)], [5, 4]);
 });
 
+it("what is begun only once a fault and its circumstances are over is no result of it", async () => {
+  const marked = written({ lasts: "10m", faults: [{ kind: "Mark", at: "1m", what: "Workload" }, { kind: "PodHang" }] });
+  const results = [1, 2, 3].map((seed) =>
+    rehearse({ name: "test", file: marked, cluster, resources: examples, target: TARGET, seed, namings: [] }).then(resultOf),
+  );
+  assert.deepEqual(await Promise.all(results), ["HeldBack", "HeldBack", "HeldBack"]);
+});
+
 it("what Nightshift itself takes down is told beside the strictest budget", async () => {
   const evicts = policy("evicts", { signals: [{ name: "errors", alert: { alertname: "DiskFull" } }], ladder: [{ strategy: "EvictPod" }] });
   const report = await play(written({ lasts: "15m", faults: [{ kind: "DiskFull", share: 0.1 }] }), { ...examples, policies: [evicts] });

@@ -215,12 +215,14 @@ class Look {
         severity === "Page" && within(at) && (names.has(remediation) || (inStorm && dedupKey.startsWith("storm/"))),
     );
     if (page !== undefined) return { ...common, result: "Escalated", ...after(page.at), why: page.page.summary };
-    const healed = episodes.find(({ status }) => status.outcome === "Remediated");
+    // What is begun only when the fault is over, as its circumstances end with it, is no answer to it.
+    const acted = episodes.filter(({ status }) => status.attempts.some((attempt) => startOf(attempt) < end));
+    const healed = acted.find(({ status }) => status.outcome === "Remediated");
     if (healed !== undefined) return { ...common, result: "Healed", ...after(timeMs(healed.status.endedAt ?? "")), why: whyOf(healed) };
     const observed = episodes.find(({ status }) => status.outcome === "Observed");
     if (observed !== undefined)
       return { ...common, result: "Observed", ...after(createdAt(observed)), why: observed.spec.diagnosis.summary };
-    const tried = episodes.find(({ status }) => status.attempts.length > 0);
+    const [tried] = acted;
     if (tried !== undefined) return { ...common, result: "Failed", why: whyOf(tried) };
     const [first] = held;
     if (first !== undefined) return { ...common, result: "HeldBack", by: [first.policy], why: `${first.gate}: ${first.message}` };
