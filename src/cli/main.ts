@@ -9,6 +9,7 @@ import { register as demo } from "./commands/demo.ts";
 import { register as operator } from "./commands/operator.ts";
 import { register as policy } from "./commands/policy.ts";
 import { register as rehearse } from "./commands/rehearse.ts";
+import { register as rootCause } from "./commands/root-cause.ts";
 import { register as simulate } from "./commands/simulate.ts";
 import { register as snapshot } from "./commands/snapshot.ts";
 import { register as status } from "./commands/status.ts";
@@ -36,7 +37,23 @@ Examples:
 
 Exit codes: 0 yes, 1 no, 2 wrong use, 69 unavailable, 70 internal, 130 interrupted; more with \`nightshift help exit-codes\`.`,
     );
-  for (const register of [demo, up, operator, status, approve, audit, policy, rehearse, snapshot, crds, agent, trend, simulate, completion])
+  for (const register of [
+    demo,
+    up,
+    operator,
+    status,
+    approve,
+    audit,
+    policy,
+    rehearse,
+    snapshot,
+    crds,
+    agent,
+    trend,
+    rootCause,
+    simulate,
+    completion,
+  ])
     register(program);
   return program;
 }
