@@ -85,7 +85,7 @@ test("the generated pages are what the code says", () => {
 });
 
 test("links between the pages lead somewhere", () => {
-  for (const page of ["concepts.md", "writing-policies.md", "reference.md", "gates.md"]) {
+  for (const page of ["concepts.md", "writing-policies.md", "reference.md", "gates.md", "root-cause.md"]) {
     for (const [, target = ""] of read(`docs/${page}`).matchAll(/\]\(([^)#]+?)(?:#[^)]*)?\)/g)) {
       if (!target.includes("://")) assert.doesNotThrow(() => readdirOrRead(new URL(`docs/${target}`, root)), `${page} links to ${target}`);
     }
