@@ -280,16 +280,15 @@ async function play(options: Options): Promise<RehearseReport> {
   const namings = [...scenarios.flatMap(({ file }) => file.names), ...(options.map ?? [])];
   const runs: RehearsalReport[] = [];
   const notPlayed: RehearseReport["notPlayed"][number][] = [];
-  let told = Date.now();
+  let now = "";
   let done = 0;
+  const total = scenarios.length * targets.length;
+  const progress = setInterval(() => process.stderr.write(`${done} of ${total} runs; now ${now}\n`), QUIET_MS);
+  // An error ends the process without it.
+  progress.unref();
   for (const { name, file } of scenarios)
     for (const target of targets) {
-      const now = Date.now();
-      if (now - told >= QUIET_MS) {
-        told = now;
-        process.stderr.write(`${done} of ${scenarios.length * targets.length} runs; now ${name} on ${target}\n`);
-      }
-      done += 1;
+      now = `${name} on ${target}`;
       try {
         const report = await rehearse({
           name,
@@ -308,7 +307,9 @@ async function play(options: Options): Promise<RehearseReport> {
         if (!(error instanceof NightshiftError) || error.code !== "NOT_PLAYABLE") throw error;
         notPlayed.push({ scenario: name, target, why: error.message });
       }
+      done += 1;
     }
+  clearInterval(progress);
   return {
     ok: runs.length > 0 && runs.every(({ unmet, violations }) => unmet.length === 0 && violations.length === 0),
     runs,
