@@ -79,6 +79,9 @@ function main(): void {
     },
   });
   const count = Number(values.count);
+  if (!Number.isInteger(count) || count < 1) throw new Error(`--count: not a number of incidents: ${values.count}`);
+  if (values.part !== undefined && values.part !== "tuning" && values.part !== "held-out")
+    throw new Error(`--part: neither tuning nor held-out: ${values.part}`);
   for (const part of ["tuning", "held-out"] as const) {
     if (values.part !== undefined && values.part !== part) continue;
     process.stdout.write(`\n${part}: ${count} incidents\n| method | top-1 | top-3 | missed | false alarms |\n|---|---|---|---|---|\n`);
@@ -121,4 +124,11 @@ function main(): void {
   }
 }
 
-if (import.meta.main) main();
+if (import.meta.main) {
+  // A reader that has seen enough (`| head`) is no error.
+  process.stdout.on("error", (error: NodeJS.ErrnoException) => {
+    if (error.code !== "EPIPE") throw error;
+    process.exit(0);
+  });
+  main();
+}
