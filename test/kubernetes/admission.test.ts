@@ -756,6 +756,28 @@ describe("the chart on a real cluster", { skip: lacking({ nodes: false, tools: [
       await refused(write("7"), "fence", /written under epoch 7, and the Lease is at 8/);
       await refused(operator("DELETE", pods("team", "late")), "fence", /epoch 7/);
     });
+    test("begins no episode", async () => {
+      const path = `/apis/${API_VERSION}/namespaces/team/remediations`;
+      const begin = (name: string, annotations: object): Promise<Stored> => {
+        const { metadata, ...rest } = remediation(name);
+        return operator("POST", path, { ...rest, metadata: { ...metadata, namespace: "team", annotations } });
+      };
+      await cluster.until("the fence is around episodes", () =>
+        begin("older", { "nightshift.dev/epoch": "7" }).then(
+          () => admin("DELETE", `${path}/older`).then(() => false),
+          () => true,
+        ),
+      );
+      await refused(
+        begin("older", { "nightshift.dev/epoch": "7" }),
+        "fence",
+        /written under epoch 7, and the Lease is at 8: another leads now/,
+      );
+      await refused(begin("nobodys", {}), WITHOUT_EPOCH, /epoch/);
+      await begin("newer", { "nightshift.dev/epoch": "8" });
+      await admin("POST", path, { ...remediation("by-people"), metadata: { name: "by-people", namespace: "team" } });
+      for (const name of ["newer", "by-people"]) await admin("DELETE", `${path}/${name}`);
+    });
     test("nor one that is to come, nor none", async () => {
       await refused(write("9"), "fence", /epoch 9/);
       await refused(write("x"), WITHOUT_EPOCH, /epoch/);

@@ -90,7 +90,7 @@ a creation.
 [{{ range $i, $namespace := .Values.admission.protectedNamespaces }}{{ if $i }}, {{ end }}'{{ $namespace }}'{{ end }}]
 {{- end -}}
 
-{{/* Writes that are effects. */}}
+{{/* Writes that are effects, and the beginning of an episode: its status is held by the CRD, once another leader has taken it over. */}}
 {{- define "nightshift.fenced" -}}
 resourceRules:
   - apiGroups: [""]
@@ -114,6 +114,10 @@ resourceRules:
     apiVersions: [v1]
     resources: [jobs]
     operations: [CREATE, UPDATE, DELETE]
+  - apiGroups: [nightshift.dev]
+    apiVersions: [v1alpha1]
+    resources: [remediations]
+    operations: [CREATE]
 {{- end -}}
 
 {{- define "nightshift.fenceVariables" -}}

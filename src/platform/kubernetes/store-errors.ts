@@ -1,11 +1,13 @@
 import { NightshiftError } from "../../api/errors.ts";
-import { KubeApiError } from "./errors.ts";
+import { isFenced, KubeApiError } from "./errors.ts";
 
 /** What the API server refused or could not do, in the codes of the `Store` port; anything else as it is. */
 export function storeError(error: unknown, what: string): unknown {
   if (!(error instanceof KubeApiError)) return error;
   const made = (code: string, text: string, fix?: string): NightshiftError =>
     new NightshiftError(code, `${what} ${text}`, { cause: error, ...(fix === undefined ? {} : { fix }) });
+  const fenced: boolean = isFenced(error);
+  if (fenced) return made("NOT_LEADER", `is not written: this process was deposed (${error.message})`);
   switch (error.code) {
     case "KUBE_NOT_FOUND":
       return made("NOT_FOUND", `does not exist (${error.message})`, "It was deleted, or never created: read again what exists.");

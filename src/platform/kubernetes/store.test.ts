@@ -86,6 +86,7 @@ describe("KubernetesStore", () => {
     const created = await store.create(executing("a"));
     assert.deepEqual([created.status.phase, created.status.epoch], ["Executing", 7]);
     assert.deepEqual(await next(), { type: "Added", object: created });
+    assert.equal(created.metadata.annotations?.["nightshift.dev/epoch"], "7", "by which admission knows who begins it");
     assert.deepEqual(writesOf(api), ["create remediations", "update remediations/status"]);
     assert.ok(api.requests.every(({ verb, query }) => verb !== "update" || query["fieldManager"] === "nightshift"));
   });
@@ -249,6 +250,15 @@ describe("KubernetesStore", () => {
     assert.deepEqual(await store.get("Remediation", "default", "a"), one);
     await store.create(approvalObject("a"));
     assert.deepEqual(writesOf(api), ["create remediations", "update remediations/status", "create remediationapprovals"]);
+  });
+
+  it("says that it was deposed when the API server knows that another leads", async (t) => {
+    const { api, store } = await setUp(t);
+    const message = "written under epoch 1, and the Lease is at 2: another leads now";
+    api.fault = ({ verb }): Fault | undefined => (verb === "create" ? { refuse: 403, reason: "Forbidden", message } : undefined);
+    await assert.rejects(store.create(executing("a")), withCode("NOT_LEADER", /another leads now/));
+    api.fault = ({ verb }): Fault | undefined => (verb === "create" ? { refuse: 403, reason: "Forbidden" } : undefined);
+    await assert.rejects(store.create(executing("a")), withCode("STORE_UNAVAILABLE"));
   });
 
   it("takes every episode that is not over from the leader before, which can write none of them any more", async (t) => {

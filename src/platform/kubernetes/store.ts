@@ -12,7 +12,7 @@ import type { BackoffOptions } from "./backoff.ts";
 import type { KubeClient, KubeRequest } from "./client.ts";
 import { isConflict, isNotFound, KubeApiError } from "./errors.ts";
 import { Gate } from "./gate.ts";
-import { FIELD_MANAGER } from "./marks.ts";
+import { FIELD_MANAGER, MARKS } from "./marks.ts";
 import { Reflector } from "./reflector.ts";
 import { storeError } from "./store-errors.ts";
 import { collectionOf, listAll, pathOf, readResource, writtenResource, type RawResource } from "./store-objects.ts";
@@ -157,9 +157,11 @@ export class KubernetesStore implements Store {
     const { name, namespace, labels, annotations } = copy.metadata;
     this.#assertMayWrite(kind);
     const { status, ...rest } = { status: undefined, ...copy };
-    const metadata = { name, namespace, ...(labels && { labels }), ...(annotations && { annotations }) };
-    const body = writtenResource({ ...rest, metadata } as Resource, undefined);
     return this.#attempt(kind, namespace, name, "Whole", async () => {
+      // An episode is begun by who leads: an admission policy looks at the annotation.
+      const noted = kind === "Remediation" ? { ...annotations, [MARKS.epoch]: String(this.#epoch()) } : annotations;
+      const metadata = { name, namespace, ...(labels && { labels }), ...(noted && { annotations: noted }) };
+      const body = writtenResource({ ...rest, metadata } as Resource, undefined);
       const created = await this.#request<RawResource>({ method: "POST", path: collectionOf(kind, namespace), body });
       return status === undefined ? created : this.#firstStatus(kind, created, status);
     });

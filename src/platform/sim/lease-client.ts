@@ -10,21 +10,25 @@ interface Lease {
 /** The Lease by which operators elect the one that acts, as the API server has it. */
 export class LeaseBook {
   #lease: Lease | undefined;
+  /** Of the Lease that was deleted: whoever had it leads until another makes one. */
+  #deleted: number | undefined;
   #version = 0;
 
   /** Epoch of who leads; undefined where nobody does. */
   get epoch(): number | undefined {
-    return (this.#lease?.spec?.holderIdentity ?? "") === "" ? undefined : this.#lease?.spec?.leaseTransitions;
+    if (this.#lease === undefined) return this.#deleted;
+    return (this.#lease.spec?.holderIdentity ?? "") === "" ? undefined : this.#lease.spec?.leaseTransitions;
   }
 
   /** Somebody deletes it. */
   delete(): void {
+    this.#deleted = this.epoch;
     this.#lease = undefined;
   }
 
-  /** What the chart's admission policy says to a write under `epoch`. Throws where another leads. */
+  /** What the chart's admission policy says to a write under `epoch`. Throws where another leads. A Lease that is missing holds nobody up. */
   admit(epoch: number): void {
-    if (this.epoch === epoch) return;
+    if (this.#lease === undefined || this.epoch === epoch) return;
     throw new KubeApiError("KUBE_FORBIDDEN", this.epoch === undefined ? "nobody leads" : "another leads now", { statusCode: 403 });
   }
 

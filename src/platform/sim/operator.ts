@@ -166,6 +166,7 @@ export class SimOperator implements FaultedOperator {
       process,
       operator: this.index,
       epoch,
+      admit: (under) => lease.admit(under),
       delivery,
       isStale: () => faults.strikes("StaleReads"),
     });

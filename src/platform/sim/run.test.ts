@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { resolve } from "node:path";
 import { describe, it } from "node:test";
 import { Loop } from "../../loop/loop.ts";
+import { BASE_SCENARIOS } from "./base-scenarios.ts";
 import { generateScenario } from "./generate.ts";
 import { runScenario } from "./run.ts";
 import { shrink, withFaults } from "./shrink.ts";
@@ -110,6 +111,29 @@ describe("a run", () => {
 function runInLoopCode(): number {
   return Date.now();
 }
+
+describe("a leader whose Lease is deleted and made anew by another, before it notices", () => {
+  it("begins no episode any more: the API server refuses it", async () => {
+    const base = BASE_SCENARIOS.find(({ name }) => name === "leaders")?.scenario;
+    assert.ok(base !== undefined);
+    const [hang] = base.faults;
+    assert.ok(hang !== undefined);
+    const refused: string[] = [];
+    // Whether the other is earlier is the election's chance: some runs in a hundred have it.
+    for (let run = 0; run < 300 && refused.length === 0; run++) {
+      const faults = [
+        { ...hang, at: 55_000 + (run % 10) * 60 },
+        { id: hang.id + 1, kind: "LeaseDeleted" as const, at: 60_000, for: 0 },
+      ];
+      const trace = (line: string): void => {
+        if (line.includes("create Remediation") && line.endsWith(": another leads now")) refused.push(line);
+      };
+      const { violations } = await runScenario({ ...base, seed: base.seed + Math.floor(run / 10), faults }, { trace });
+      assert.deepEqual(violations, []);
+    }
+    assert.equal(refused.length, 1);
+  });
+});
 
 describe("many runs", () => {
   it("come to the same in one thread and in three", async () => {

@@ -23,6 +23,7 @@ export class SimStore implements Store {
   readonly #process: SimProcess;
   readonly #operator: number;
   readonly #epoch: () => number;
+  readonly #admit: (epoch: number) => void;
   readonly #delivery: Delivery;
   /** What a stale read returns: what this operator has read or been told last. */
   readonly #lastSeen = new Map<string, ResourceOf[Kind]>();
@@ -36,6 +37,8 @@ export class SimStore implements Store {
     readonly process: SimProcess;
     readonly operator: number;
     readonly epoch: () => number;
+    /** What the API server's admission says to a new episode under an epoch. Throws where another leads. */
+    readonly admit: (epoch: number) => void;
     readonly delivery: Delivery;
     readonly isStale: () => boolean;
   }) {
@@ -44,6 +47,7 @@ export class SimStore implements Store {
     this.#process = options.process;
     this.#operator = options.operator;
     this.#epoch = options.epoch;
+    this.#admit = options.admit;
     this.#delivery = options.delivery;
     this.#isStale = options.isStale;
     const unsubscribe = this.#api.onChange((change) => {
@@ -65,8 +69,11 @@ export class SimStore implements Store {
   }
 
   async create<K extends Kind>(object: ResourceOf[K] & { readonly kind: K }): Promise<ResourceOf[K]> {
-    const signed = this.#signed<K>(object) as never;
-    return this.#write<K>("create", object, () => this.#api.create<K>(signed));
+    const signed = this.#signed<K>(object);
+    return this.#write<K>("create", object, () => {
+      if (signed.kind === "Remediation") this.#admit((signed as unknown as Remediation).status.epoch ?? 0);
+      return this.#api.create<K>(signed as never);
+    });
   }
 
   async update<K extends Kind>(object: ResourceOf[K] & { readonly kind: K }): Promise<ResourceOf[K]> {

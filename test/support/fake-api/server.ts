@@ -27,7 +27,13 @@ export interface FakeRequest {
 /** What goes wrong with a request. */
 export type Fault =
   /** Refused, with nothing done. */
-  | { readonly refuse: number; readonly reason?: string; readonly retryAfter?: number; readonly details?: object }
+  | {
+      readonly refuse: number;
+      readonly reason?: string;
+      readonly message?: string;
+      readonly retryAfter?: number;
+      readonly details?: object;
+    }
   /** The connection is reset before anything is done. */
   | "reset"
   /** It is done, and the connection is reset before the answer. */
@@ -141,9 +147,9 @@ export class FakeApi {
       if (fault === "reset") return void incoming.socket.resetAndDestroy();
       if (typeof fault === "object" && "delayMs" in fault) await new Promise((resolve) => void setTimeout(resolve, fault.delayMs));
       if (typeof fault === "object" && "refuse" in fault) {
-        const { refuse, reason = "Injected", retryAfter, details } = fault;
+        const { refuse, reason = "Injected", message = `injected: ${refuse}`, retryAfter, details } = fault;
         if (retryAfter !== undefined) response.setHeader("retry-after", retryAfter);
-        throw new Refusal(refuse, reason, `injected: ${refuse}`, details);
+        throw new Refusal(refuse, reason, message, details);
       }
       if (request.verb === "watch") return this.#watch(request, response);
       const { status, body } = request.plural === "selfsubjectreviews" ? this.#whoAsks() : this.#answer(request);

@@ -308,6 +308,13 @@ describe("S10", () => {
     t.mutate(ONE, "delete", { pod: t.pod() });
     assert.deepEqual(t.broken, []);
   });
+  it("is broken by an episode that a deposed leader begins", () => {
+    const t = new SimTruth(rule("S10"));
+    t.leaderEpoch = 2;
+    t.episode({ epoch: 1 });
+    assert.equal(t.broken.length, 1);
+    assert.match(t.broken[0] ?? "", /begun under epoch 1, while the Lease is at 2/);
+  });
   it("is broken by who was deposed, in the cluster, and on the record of an episode that its successor has", () => {
     const t = new SimTruth(rule("S10"));
     const [old, taken] = [t.episode(), t.episode()];
