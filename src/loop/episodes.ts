@@ -86,6 +86,8 @@ export class Episodes {
   readonly #goneSince = new Map<string, number>();
   /** Since when there is no data of the signal of a waiting episode (monotonic ms). */
   readonly #missingSince = new Map<string, number>();
+  /** When episodes begin whose creation nobody has confirmed (ms since the epoch), by policy and signal: what is tried again has the same name. */
+  readonly #unconfirmed = new Map<string, number>();
   /** Episodes that are stored and whose decision is being put on record. */
   readonly #beginning = new Set<string>();
   readonly #folds = new Map<string, { count: number; at: number }>();
@@ -212,6 +214,7 @@ export class Episodes {
     isNew: boolean,
     records: readonly AuditRecord[],
   ): Promise<{ readonly done: Promise<void> }> {
+    if (isNew) this.#unconfirmed.delete(signalKey(policy, signal));
     // Asked again inside the lock: another signal may have begun the episode while this one waited for its turn.
     const own = this.#liveOf(policy, signal);
     if (own !== undefined) return { done: this.#recorder.write(records) };
@@ -225,8 +228,12 @@ export class Episodes {
     const held = decision.reason === "StormBrake" && decision.storm === undefined;
     if (this.#restsIdle(signal, diagnosis, policy)) return { done: this.#recorder.write(records) };
     if (busy || held || twin !== undefined || NO_EPISODE.has(decision.reason ?? "")) {
-      const key = `${objectKey(policy)}|${signal.fingerprint}`;
-      return { done: this.#recorder.write([...records, ...this.#decisionRecord(key, decision, policy, diagnosis, undefined)]) };
+      return {
+        done: this.#recorder.write([
+          ...records,
+          ...this.#decisionRecord(signalKey(policy, signal), decision, policy, diagnosis, undefined),
+        ]),
+      };
     }
     const draft = this.#draft(signal, policy, diagnosis, decision);
     const workload = this.#world.workload(diagnosis.workload);
@@ -252,8 +259,10 @@ export class Episodes {
     recorded.catch(() => undefined);
     // The store's watch wakes the episode as soon as it is stored; it must not act before its decision is on record.
     this.#beginning.add(key);
+    this.#unconfirmed.set(signalKey(policy, signal), timeMs(object.spec.startedAt));
     try {
       const created = await this.#store.create(object);
+      this.#unconfirmed.delete(signalKey(policy, signal));
       this.#world.remediations.put(created);
       return { done: recorded.then(() => this.#begun(created, signal)).finally(() => this.#mayAct(key)) };
     } catch (error) {
@@ -326,7 +335,7 @@ export class Episodes {
       .list()
       .filter((r) => policyKey(r) === objectKey(policy) && targetKey(r.spec.signalTarget) === targetKey(signal.target))
       .map((r) => timeMs(r.status.endedAt ?? r.spec.startedAt) + 1);
-    const startedAt = timestamp(Math.max(signal.startsAt, ...before));
+    const startedAt = timestamp(Math.max(this.#unconfirmed.get(signalKey(policy, signal)) ?? signal.startsAt, ...before));
     const identity = [policy.metadata.uid, signal.target.uid ?? targetKey(signal.target), signal.name, startedAt].join("|");
     const suffix = createHash("sha256").update(identity).digest("hex").slice(0, 10);
     return {
@@ -1156,6 +1165,10 @@ function blocked(decision: Decision): Pick<RemediationStatus, "phase" | "reason"
     message: decision.message,
     ...(decision.until === undefined ? { blockedUntil: undefined } : { blockedUntil: timestamp(decision.until) }),
   };
+}
+
+function signalKey(policy: RemediationPolicy, { fingerprint }: Signal): string {
+  return `${objectKey(policy)}|${fingerprint}`;
 }
 
 /** Why there is no plan, in one word. */

@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { NightshiftError } from "../api/errors.ts";
-import { API_VERSION } from "../api/meta.ts";
+import { API_VERSION, type Kind } from "../api/meta.ts";
 import { runbookSpecSchema } from "../api/runbook.ts";
 import { sleep } from "../ports/clock.ts";
 import type { Platform, Replica } from "../ports/platform.ts";
+import type { Store } from "../ports/store.ts";
 import type { Receiver } from "../record/paging.ts";
 import { Harness } from "../../test/support/harness.ts";
 
@@ -95,25 +96,33 @@ describe("the audit trail is away for a while", () => {
   });
 });
 
-describe("the answer to the creation of an episode is lost", () => {
+/** The store, with something around the creation of episodes. */
+const creating =
+  (around: <T>(name: string, create: () => Promise<T>) => Promise<T>) =>
+  (store: Store): Store => ({
+    get: (kind, namespace, name) => store.get(kind, namespace, name),
+    list: (kind, namespace) => store.list(kind, namespace),
+    update: (object) => store.update(object),
+    delete: (kind, namespace, name, version) => store.delete(kind, namespace, name, version),
+    watch: (kind, signal) => store.watch(kind, signal),
+    create: (object) => {
+      const kind: Kind = object.kind;
+      return kind === "Remediation" ? around(object.metadata.name, () => store.create(object)) : store.create(object);
+    },
+  });
+
+describe("nobody confirms the creation of an episode", () => {
   it("it is carried on all the same, once, as soon as that is known", async () => {
     const { h, replica } = await ill();
     let lost = 0;
     await h.start({
-      store: (store) => ({
-        get: (kind, namespace, name) => store.get(kind, namespace, name),
-        list: (kind, namespace) => store.list(kind, namespace),
-        update: (object) => store.update(object),
-        delete: (kind, namespace, name, version) => store.delete(kind, namespace, name, version),
-        watch: (kind, signal) => store.watch(kind, signal),
-        create: async (object) => {
-          const created = await store.create(object);
-          if (object.kind !== "Remediation" || lost > 0) return created;
-          lost += 1;
-          // The watch has told of it long before.
-          await sleep(h.clock, 4_000);
-          throw new NightshiftError("STORE_UNAVAILABLE", "no answer in time");
-        },
+      store: creating(async (_name, create) => {
+        const created = await create();
+        if (lost > 0) return created;
+        lost += 1;
+        // The watch has told of it long before.
+        await sleep(h.clock, 4_000);
+        throw new NightshiftError("STORE_UNAVAILABLE", "no answer in time");
       }),
     });
     h.fire("Ill", { replica });
@@ -121,6 +130,30 @@ describe("the answer to the creation of an episode is lost", () => {
     assert.equal(lost, 1);
     assert.deepEqual(h.platform.log, RESTART);
     assert.equal(h.only().status.outcome, "Remediated");
+    await h.stop();
+  });
+
+  it("it is tried again under the same name, so that one that arrives late is no second episode", async () => {
+    const { h } = await ill({ signals: [{ name: "errors", errorRate: { above: "5%", for: "10s" } }] });
+    h.telemetry.rates.set("payments", { total: 100, failed: 50 });
+    const names: string[] = [];
+    const late: string[] = [];
+    await h.start({
+      store: creating(async (name, create) => {
+        names.push(name);
+        if (names.length > 1) return create();
+        void sleep(h.clock, 20_000)
+          .then(create)
+          .catch((error: unknown) => late.push((error as NightshiftError).code));
+        await sleep(h.clock, 4_000);
+        throw new NightshiftError("STORE_UNAVAILABLE", "no answer in time");
+      }),
+    });
+    assert.ok(await h.until(() => late.length > 0, 60_000));
+    assert.deepEqual(late, ["ALREADY_EXISTS"]);
+    assert.equal(names.length, 2);
+    assert.equal(names[0], names[1]);
+    assert.equal(h.remediations().length, 1);
     await h.stop();
   });
 });

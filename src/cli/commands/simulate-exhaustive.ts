@@ -99,7 +99,7 @@ function wrongPoint(point: string, scenario: string, points: readonly Point[]): 
   const numbers = (kind: string): string => `1 to ${points.filter((each) => each.kind === kind).length}`;
   return new NightshiftError("UNKNOWN_POINT", `${scenario} has no point ${point}`, {
     where: "--point",
-    fix: `It has write:N:CrashBefore, CrashAfter, Lost or AnswerLost (${numbers("write")}), event:N:Drop, Duplicate, Delay or Reorder (${numbers("event")}), read:N:Stale (${numbers("read")}).`,
+    fix: `It has write:N:CrashBefore, CrashAfter, Lost, AnswerLost or Late (${numbers("write")}), event:N:Drop, Duplicate, Delay or Reorder (${numbers("event")}), read:N:Stale (${numbers("read")}).`,
   });
 }
 

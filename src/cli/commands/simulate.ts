@@ -175,7 +175,7 @@ one core. Of a seed that breaks a rule the fewest faults that do are looked for,
 
 --exhaustive plays base scenarios without a fault of the API and of operators, numbers in each what operators write, hear
 and read, and plays it again for each of these points and each way to perturb it: write:N with CrashBefore, CrashAfter,
-Lost or AnswerLost, event:N with Drop, Duplicate, Delay or Reorder, read:N with Stale. Besides the rules it asks (E1)
+Lost, AnswerLost or Late, event:N with Drop, Duplicate, Delay or Reorder, read:N with Stale. Besides the rules it asks (E1)
 whether the cluster is the same in the end. It prints how many points and runs there are, --json as {"scenarios", "points",
 "whole", "runs", "broken", "violations", "simulatedSeconds", "seconds"}.
 

@@ -70,6 +70,21 @@ describe("what befalls requests", () => {
     await answer;
   });
 
+  it("is that one arrives late, and its sender has given it up", async () => {
+    const { sim, net, send } = network();
+    net.interfere = () => ({ lateMs: 20_000 });
+    const arrived: number[] = [];
+    let gaveUpAt = 0;
+    const answer = send(() => arrived.push(sim.elapsed)).catch((error: unknown) => {
+      assert.equal((error as { code?: string }).code, "KUBE_TIMEOUT");
+      gaveUpAt = sim.elapsed;
+    });
+    await sim.runUntil(30_000, () => undefined);
+    await answer;
+    assert.deepEqual(arrived, [20_000]);
+    assert.ok(gaveUpAt < 5_000);
+  });
+
   it("is that a read is answered as the last one was", async () => {
     const { sim, net, send } = network();
     let value = 1;
@@ -95,7 +110,7 @@ describe("the points of a base scenario", () => {
       );
     const all = perturbationsOf(points);
     const older = of("read").filter(({ isFirst }) => !isFirst).length;
-    assert.equal(all.length, 4 * of("write").length + 4 * of("event").length + older);
+    assert.equal(all.length, 5 * of("write").length + 4 * of("event").length + older);
     assert.ok(of("write").length > 5 && of("event").length > 5 && older > 2, `${points.length} points`);
     const shares = [1, 2, 3, 4].map((part) => shareOf(all, { part, of: 4 }).map(perturbationText));
     assert.deepEqual(shares.flat().toSorted(), all.map(perturbationText).toSorted());

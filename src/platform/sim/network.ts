@@ -23,6 +23,8 @@ export interface Interference {
   readonly refused?: KubeApiError;
   /** It never arrives, and nobody is told. */
   readonly lost?: boolean;
+  /** It arrives so late that nobody waits for it any more (ms). */
+  readonly lateMs?: number;
   /** It has its effect, and the answer never arrives. */
   readonly replyLost?: boolean;
   /** It is answered as the last one of this operator for the same was. */
@@ -74,7 +76,8 @@ export class Network {
         answer(ms, () => reject(new KubeApiError(code, code === "KUBE_TIMEOUT" ? "no answer in time" : "connection refused")));
       if (fate.lost === true) return lost("KUBE_TIMEOUT", REQUEST_TIMEOUT_MS);
       if (fate.unreachable === true) return lost("KUBE_UNREACHABLE", oneWay);
-      this.#simulation.schedule(oneWay, () => {
+      if (fate.lateMs !== undefined) lost("KUBE_TIMEOUT", REQUEST_TIMEOUT_MS);
+      this.#simulation.schedule(fate.lateMs ?? oneWay, () => {
         if (fate.refused !== undefined) {
           const { refused } = fate;
           return answer(back, () => reject(refused));
@@ -90,6 +93,7 @@ export class Network {
           settle = () => reject(error instanceof Error ? error : new Error(String(error)));
         }
         this.onServed(request, failed);
+        if (fate.lateMs !== undefined) return;
         if (fate.crash === "After") process.kill();
         else if (fate.replyLost === true || oneWay + back > REQUEST_TIMEOUT_MS)
           lost("KUBE_TIMEOUT", Math.max(0, REQUEST_TIMEOUT_MS - oneWay));

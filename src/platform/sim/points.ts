@@ -4,8 +4,11 @@ import type { Delivery } from "./watch-stream.ts";
 
 /** What can befall each kind of point of a run. */
 export const PERTURBATIONS = {
-  /** A write of an operator: it dies before or right after it took effect; it never arrives; its answer never arrives. */
-  write: ["CrashBefore", "CrashAfter", "Lost", "AnswerLost"],
+  /**
+   * A write of an operator: it dies before or right after it took effect; it never arrives; its answer never
+   * arrives; it arrives when its sender has long given it up.
+   */
+  write: ["CrashBefore", "CrashAfter", "Lost", "AnswerLost", "Late"],
   /** News on their way to an operator: they never come, until everything is listed anew; they come twice; they, and with them all that follows, come late; others overtake them. */
   event: ["Drop", "Duplicate", "Delay", "Reorder"],
   /** An answer to an operator that has asked the same before: it gets what it got then. */
@@ -14,6 +17,8 @@ export const PERTURBATIONS = {
 export type PointKind = keyof typeof PERTURBATIONS;
 export type How = (typeof PERTURBATIONS)[PointKind][number];
 
+/** A late write arrives after so long, when its lease has expired, too (ms). */
+const LATE_MS = 20_000;
 /** News that are dropped are missed for so long: then the watch is renewed (ms). Less than rules allow news to take. */
 const DROPPED_MS = 20_000;
 /** News that are delayed come so much later, past the next decisions (ms). */
@@ -103,6 +108,8 @@ export class Points {
         return { lost: true };
       case "AnswerLost":
         return { replyLost: true };
+      case "Late":
+        return { lateMs: LATE_MS };
       case "Stale":
         return { stale: true };
       default:
