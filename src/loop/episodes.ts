@@ -148,8 +148,17 @@ export class Episodes {
     };
   }
 
-  /** Takes a signal that fires: into the live episode that it belongs to, or into a new one. `records` precede the decision on record. */
-  async take(signal: Signal, policy: RemediationPolicy, isNew: boolean, records: readonly AuditRecord[]): Promise<void> {
+  /**
+   * Takes a signal that fires: into the live episode that it belongs to, or into a new one. `records` precede the decision on
+   * record. `current` is the signal and the policy as they are when its turn comes; undefined when one of them is gone since.
+   */
+  async take(
+    signal: Signal,
+    policy: RemediationPolicy,
+    isNew: boolean,
+    records: readonly AuditRecord[],
+    current: () => { readonly signal: Signal; readonly policy: RemediationPolicy } | undefined,
+  ): Promise<void> {
     const own = this.#liveOf(policy, signal);
     if (own !== undefined) {
       await this.#recorder.write(records);
@@ -157,7 +166,11 @@ export class Episodes {
       return;
     }
     // Only deciding and storing are one at a time; the flush of the audit trail is shared with the others that wait for it.
-    const { done } = await this.#deciding.run(() => this.#begin(signal, policy, isNew, records));
+    const { done } = await this.#deciding.run(async () => {
+      // With a slow API server, and many before it, this one may have waited for long.
+      const now = current();
+      return now === undefined ? { done: this.#recorder.write(records) } : this.#begin(now.signal, now.policy, isNew, records);
+    });
     await done;
   }
 

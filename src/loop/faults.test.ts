@@ -158,6 +158,32 @@ describe("nobody confirms the creation of an episode", () => {
   });
 });
 
+describe("the API server is slow, and others have their turn first", () => {
+  it("what has ceased meanwhile begins no episode", async () => {
+    const { h, replica } = await ill();
+    h.platform.addWorkload("orders", 3);
+    await h.policy({ targets: [{ name: "orders" }] }, "orders");
+    await h.start({
+      store: creating(async (name, create) => {
+        if (name.startsWith("orders-")) await sleep(h.clock, 10_000);
+        return create();
+      }),
+    });
+    h.fire("Ill", { replica: h.platform.workload("orders").replicas[0]?.ref.name ?? "" });
+    await h.pass(1_000);
+    h.fire("Ill", { replica });
+    await h.pass(1_000);
+    h.fire("Ill", { replica }, "resolved");
+    await h.pass(20_000);
+    assert.deepEqual(
+      h.remediations().map(({ spec }) => spec.policy.name),
+      ["orders"],
+    );
+    assert.equal(named(h, replica)?.ready, true);
+    await h.stop();
+  });
+});
+
 describe("the store is away for a while", () => {
   it("nothing happens without an intent that is stored, and it happens once afterwards", async () => {
     const { h, replica } = await ill();
