@@ -193,7 +193,7 @@ export class Episodes {
       case "Pending":
       case "Blocked":
       case "AwaitingApproval":
-        return this.#reconsider(key, remediation);
+        return this.#reconsider(key);
       case "Executing":
         return this.#execute(key, remediation);
       case "Verifying":
@@ -478,8 +478,20 @@ export class Episodes {
 
   // ---- waiting -------------------------------------------------------------------------------------------------
 
-  /** An episode that waits: has the fault gone, may it begin now, has a person answered, has it waited too long? */
-  async #reconsider(key: string, remediation: Remediation): Promise<Requeue> {
+  /** An episode that waits is looked at when its turn comes: what it is decided on must not have waited for that as well. */
+  async #reconsider(key: string): Promise<Requeue> {
+    const requeue = await this.#deciding.run(async () => {
+      const waiting = this.#world.remediations.get(key);
+      return waiting === undefined ? {} : this.#lookAnew(key, waiting);
+    });
+    const now = this.#world.remediations.get(key);
+    const policy = now === undefined ? undefined : this.#world.policyOf(now);
+    if (now?.status.phase === "AwaitingApproval" && policy !== undefined) this.#askForApproval(now, policy);
+    return requeue;
+  }
+
+  /** Has the fault gone, may it begin now, has a person answered, has it waited too long? */
+  async #lookAnew(key: string, remediation: Remediation): Promise<Requeue> {
     const policy = this.#world.policyOf(remediation);
     if (policy === undefined) return this.#end(remediation, "Cancelled", undefined, "PolicyDeleted", "the policy was deleted");
     const denial = this.#denial(remediation);
@@ -507,10 +519,7 @@ export class Episodes {
         "TargetChanged",
         `the cause is now ${targetKey(diagnosis.remediationTarget)}: that is another episode`,
       );
-    const requeue = await this.#deciding.run(() => this.#redecide(remediation, signal, diagnosis, policy));
-    const now = this.#world.remediations.get(key);
-    if (now?.status.phase === "AwaitingApproval") this.#askForApproval(now, policy);
-    return requeue;
+    return this.#redecide(remediation, signal, diagnosis, policy);
   }
 
   async #redecide(remediation: Remediation, signal: Signal, diagnosis: Diagnosis, policy: RemediationPolicy): Promise<Requeue> {

@@ -182,6 +182,34 @@ describe("the API server is slow, and others have their turn first", () => {
     assert.equal(named(h, replica)?.ready, true);
     await h.stop();
   });
+
+  it("what a person has said meanwhile holds for an episode that waits", async () => {
+    const { h, replica } = await ill({ paused: { reason: "release day" } });
+    h.platform.addWorkload("orders", 3);
+    await h.policy({ targets: [{ name: "orders" }] }, "orders");
+    await h.start({
+      store: creating(async (name, create) => {
+        if (name.startsWith("orders-")) await sleep(h.clock, 10_000);
+        return create();
+      }),
+    });
+    const pause = async (reason: string | undefined): Promise<void> => {
+      const stored = (await h.store.get("RemediationPolicy", "default", "payments")) ?? assert.fail();
+      const { paused: _paused, ...spec } = stored.spec;
+      await h.store.update({ ...stored, spec: reason === undefined ? spec : { ...spec, paused: { reason } } });
+    };
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.reason === "Paused"));
+    h.fire("Ill", { replica: h.platform.workload("orders").replicas[0]?.ref.name ?? "" });
+    await h.pass(250);
+    await pause(undefined);
+    await h.pass(2_000);
+    await pause("hands off");
+    await h.pass(30_000);
+    const about = h.remediations().find(({ spec }) => spec.policy.name === "payments");
+    assert.equal(about?.status.phase, "Blocked", JSON.stringify(about?.status));
+    await h.stop();
+  });
 });
 
 describe("the store is away for a while", () => {
