@@ -3,6 +3,7 @@ import { describe, it } from "node:test";
 import { at, KubeWorld, START } from "../../../test/support/kube-world.ts";
 import type { TargetRef } from "../../api/meta.ts";
 import { MARKS } from "./marks.ts";
+import type { MemoryTable } from "./table.ts";
 
 describe("workloads", () => {
   it("are made of Deployments with their ReplicaSets' pods", () => {
@@ -579,6 +580,20 @@ describe("autoscalers, GitOps and nodes", () => {
     await assert.rejects(world.kube.view.reached("Pod", `${resourceVersion}0`, AbortSignal.abort()));
     assert.deepEqual(world.kube.view.owed(), ["Pod"]);
     await world.clock.advance(300_000);
+    assert.deepEqual(world.kube.view.owed(), []);
+  });
+
+  it("owes what it knew before a listing of an earlier time", () => {
+    const world = new KubeWorld();
+    world.pod("a");
+    const before = world.kube.tables.Pod.resourceVersion ?? assert.fail();
+    world.pod("b");
+    assert.deepEqual(world.kube.view.owed(), []);
+    const table = world.kube.tables.Pod as MemoryTable<never>;
+    table.progress(before);
+    assert.deepEqual(world.kube.view.owed(), ["Pod"]);
+    assert.deepEqual(world.kube.view.owed(), ["Pod"], "until it is known again");
+    world.kube.catchUp();
     assert.deepEqual(world.kube.view.owed(), []);
   });
 });

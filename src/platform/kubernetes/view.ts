@@ -109,8 +109,10 @@ export class ClusterView {
   readonly #dirty = new Set<string>();
   #list: readonly Workload[] | undefined;
   readonly #listeners = new Set<(workload: TargetRef) => void>();
-  /** What waits of `reached` were cut off from, and when (monotonic ms). */
+  /** What waits of `reached` were cut off from, or was known before, and since when it is not known (monotonic ms). */
   readonly #owed = new Map<RecordKind, { readonly resourceVersion: string; readonly since: number }>();
+  /** The newest that each kind was seen at. */
+  readonly #newest = new Map<RecordKind, string>();
   /** Roots that listeners were not told of yet. */
   readonly #untold = new Set<string>();
   #telling = false;
@@ -189,10 +191,20 @@ export class ClusterView {
 
   /**
    * Kinds of which the view does not know yet what was certainly written: a wait of `reached` was cut off while a watch
-   * rested. What is not there then may only not have been heard of.
+   * rested, or a listing was of an earlier time than what was known before it. What is not there then may only not have been
+   * heard of.
    */
   owed(): readonly RecordKind[] {
     const now = this.#clock.monotonic();
+    for (const [kind, { resourceVersion }] of Object.entries(this.#tables) as [
+      RecordKind,
+      { readonly resourceVersion: string | undefined },
+    ][]) {
+      if (resourceVersion === undefined) continue;
+      const newest = this.#newest.get(kind);
+      this.#newest.set(kind, resourceVersion);
+      if (newest !== undefined && !isAtLeast(resourceVersion, newest)) this.#owe(kind, newest);
+    }
     for (const [kind, { resourceVersion, since }] of this.#owed)
       if (this.#isKnown(kind, resourceVersion) || now - since >= OWED_MS) this.#owed.delete(kind);
     return [...this.#owed.keys()];
