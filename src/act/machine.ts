@@ -298,8 +298,7 @@ class StepRun {
     this.#deps.effectEnded(effect.type, "Unknown");
     const message = `it cannot be known whether step ${this.#step.name} took effect: ${why}`;
     const failed: StepRecord = { ...this.#step, state: "Failed", message, endedAt: timestamp(this.#deps.clock.now()) };
-    this.#remediation = await this.#deps.save(this.#withStep(failed));
-    await this.#deps.audit("Result", this.#remediation, failed, message);
+    await this.#saveResult(this.#withStep(failed), failed, message);
     return { next: "Unknown", remediation: this.#remediation, message };
   }
 
@@ -360,16 +359,22 @@ class StepRun {
     };
     let next = this.#withStep(settled);
     if (result?.artifact !== undefined) next = withArtifact(next, result.artifact);
-    this.#remediation = await this.#deps.save(next);
-    await this.#deps.audit("Result", this.#remediation, settled, message);
+    await this.#saveResult(next, settled, message);
     return { next: "Again", remediation: this.#remediation };
+  }
+
+  /** Both at once: where nobody confirms that it is stored, it is on the audit trail all the same, rather twice than never. */
+  async #saveResult(next: Remediation, step: StepRecord, message: string): Promise<void> {
+    [this.#remediation] = await Promise.all([this.#deps.save(next), this.#deps.audit("Result", next, step, message)]);
   }
 
   async #fail(message: string): Promise<Progress> {
     const failed: StepRecord = { ...this.#step, state: "Failed", message, endedAt: timestamp(this.#deps.clock.now()) };
     this.#remediation = this.#withStep(failed);
-    const progress = await this.#abandon("Failed", `step ${this.#step.name} failed: ${message}`);
-    await this.#deps.audit("Result", this.#remediation, failed, message);
+    const [progress] = await Promise.all([
+      this.#abandon("Failed", `step ${this.#step.name} failed: ${message}`),
+      this.#deps.audit("Result", this.#remediation, failed, message),
+    ]);
     return progress;
   }
 

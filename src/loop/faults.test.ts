@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { NightshiftError } from "../api/errors.ts";
 import { API_VERSION, type Kind } from "../api/meta.ts";
+import type { Remediation } from "../api/remediation.ts";
 import { runbookSpecSchema } from "../api/runbook.ts";
 import { sleep } from "../ports/clock.ts";
 import type { Platform, Replica } from "../ports/platform.ts";
@@ -154,6 +155,35 @@ describe("nobody confirms the creation of an episode", () => {
     assert.equal(names.length, 2);
     assert.equal(names[0], names[1]);
     assert.equal(h.remediations().length, 1);
+    await h.stop();
+  });
+});
+
+describe("nobody confirms that the result of a step is stored", () => {
+  it("it is on the audit trail all the same", async () => {
+    const { h, replica } = await ill();
+    const lost: string[] = [];
+    await h.start({
+      store: (store) => ({
+        ...creating((_name, create) => create())(store),
+        update: async (object) => {
+          const stored = await store.update(object);
+          const kind: Kind = object.kind;
+          const { status } = object as unknown as { readonly status: { readonly attempts?: Remediation["status"]["attempts"] } };
+          const done = kind === "Remediation" ? status.attempts?.[0]?.steps.findLast(({ state }) => state === "Done") : undefined;
+          if (done === undefined || lost.includes(done.effectId)) return stored;
+          lost.push(done.effectId);
+          throw new NightshiftError("STORE_UNAVAILABLE", "no answer in time");
+        },
+      }),
+    });
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended()));
+    assert.equal(h.only().status.outcome, "Remediated");
+    const steps = h.only().status.attempts.flatMap((attempt) => attempt.steps.map(({ effectId }) => effectId));
+    assert.deepEqual(lost, steps);
+    const told = h.records.filter(({ type }) => type === "Result").map(({ data }) => data?.["effectId"]);
+    assert.deepEqual([...new Set(told)], steps);
     await h.stop();
   });
 });
