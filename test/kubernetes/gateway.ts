@@ -1,6 +1,8 @@
 import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import { Agent, createServer, request, type Server } from "node:https";
+import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
 import type { ApiAccess } from "../cluster/api.ts";
 import { selfSigned } from "../support/certificate.ts";
 
@@ -9,12 +11,35 @@ export interface Passing {
   readonly method: string;
   /** Without its query. */
   readonly path: string;
+  /** Whether it follows what changes. */
+  readonly isWatch: boolean;
+  /** Name of the object that it is about, in its path or its body; undefined for a collection. */
+  readonly name: string | undefined;
   /** When it arrived (ms since the epoch). */
   readonly at: number;
   /** The API server's answer; undefined as long as there is none. */
   status?: number;
   /** What the API server said, where it refused. */
   refusal?: string;
+}
+
+/** What befalls a request. */
+export type Mishap =
+  /** Its connection is reset, and the API server never hears of it. */
+  | "Lost"
+  /** The API server has done it, and its connection is reset instead of an answer. */
+  | "AnswerLost"
+  /** The API server has done it, and then every watch is cut, before its answer arrives. */
+  | "WatchesCut"
+  /** It is answered so, and the API server never hears of it. */
+  | { readonly status: number; readonly body: string };
+
+/** How an event of a watch is passed on. */
+export interface Passage {
+  /** So much later, and all that follow it not before (ms). */
+  readonly delayMs?: number;
+  /** So often. Default 1. */
+  readonly copies?: number;
 }
 
 /** Requests on their way that do not arrive until they are let go: as in a network that is slow, of which nobody is told. */
@@ -61,6 +86,12 @@ export class Gateway implements AsyncDisposable {
   readonly #target: ApiAccess;
   readonly #agent = new Agent({ keepAlive: true });
   readonly #holds = new Set<Hold>();
+  /** Answers of watches that are open. */
+  readonly #watches = new Set<ServerResponse>();
+  /** Asked for each request that comes and is not held: what befalls it. */
+  mishap: (passing: Passing) => Mishap | undefined = () => undefined;
+  /** Asked for each event of a watch: how it is passed on. */
+  news: (passing: Passing) => Passage = () => ({});
 
   private constructor(server: Server, ca: string, target: ApiAccess, port: number) {
     this.#server = server;
@@ -87,6 +118,11 @@ export class Gateway implements AsyncDisposable {
     return hold;
   }
 
+  /** Resets the connection of every watch that is open. */
+  cutWatches(): void {
+    for (const watch of this.#watches) watch.destroy();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#server.closeAllConnections();
     await new Promise<void>((done) => this.#server.close(() => done()));
@@ -95,7 +131,7 @@ export class Gateway implements AsyncDisposable {
 
   async #pass(incoming: IncomingMessage, outgoing: ServerResponse): Promise<void> {
     const { method = "GET", url = "/" } = incoming;
-    const passing: Passing = { method, path: url.split("?")[0] ?? url, at: Date.now() };
+    const at = Date.now();
     const chunks: Buffer[] = [];
     try {
       for await (const chunk of incoming) chunks.push(chunk as Buffer);
@@ -103,13 +139,25 @@ export class Gateway implements AsyncDisposable {
       // Its sender has gone before it was whole.
       return;
     }
-    const go = (): Promise<void> => this.#forward(passing, incoming, Buffer.concat(chunks), outgoing);
+    const body = Buffer.concat(chunks);
+    const { pathname, searchParams } = new URL(url, "https://127.0.0.1");
+    const isWatch = method === "GET" && ["1", "true"].includes(searchParams.get("watch") ?? "");
+    const passing: Passing = { method, path: pathname, isWatch, name: nameOf(method, pathname, body), at };
     const hold = [...this.#holds].find((candidate) => candidate.takes(passing));
-    if (hold === undefined) await go();
-    else hold.add(passing, go);
+    if (hold !== undefined) return hold.add(passing, () => this.#forward(passing, incoming, body, outgoing));
+    const mishap = this.mishap(passing);
+    if (mishap === "Lost") outgoing.destroy();
+    else if (typeof mishap === "object") outgoing.writeHead(mishap.status, { "content-type": "application/json" }).end(mishap.body);
+    else await this.#forward(passing, incoming, body, outgoing, mishap);
   }
 
-  #forward(passing: Passing, incoming: IncomingMessage, body: Buffer, outgoing: ServerResponse): Promise<void> {
+  #forward(
+    passing: Passing,
+    incoming: IncomingMessage,
+    body: Buffer,
+    outgoing: ServerResponse,
+    mishap?: "AnswerLost" | "WatchesCut",
+  ): Promise<void> {
     return new Promise((done) => {
       const upstream = request(
         `${this.#target.server}${incoming.url}`,
@@ -122,16 +170,24 @@ export class Gateway implements AsyncDisposable {
             answer.once("end", () => (passing.refusal = text));
           }
           answer.once("close", done);
+          // It is cut off where its sender leaves.
+          answer.on("error", () => undefined);
+          if (mishap === "AnswerLost") {
+            outgoing.destroy();
+            return void answer.resume();
+          }
+          if (mishap === "WatchesCut") this.cutWatches();
           // Its sender may have gone meanwhile; the answer is read all the same.
           if (outgoing.destroyed) return void answer.resume();
           outgoing.writeHead(passing.status, answer.headers);
           // A watch has an answer before it has an event.
           outgoing.flushHeaders();
-          answer.pipe(outgoing);
+          if (passing.isWatch) this.#follow(passing, answer, outgoing);
+          else answer.pipe(outgoing);
           outgoing.once("close", () => answer.resume());
         },
       );
-      upstream.once("error", () => {
+      upstream.on("error", () => {
         outgoing.destroy();
         done();
       });
@@ -142,4 +198,36 @@ export class Gateway implements AsyncDisposable {
       upstream.end(body);
     });
   }
+
+  /** Passes a watch on, event by event. */
+  #follow(passing: Passing, answer: IncomingMessage, outgoing: ServerResponse): void {
+    this.#watches.add(outgoing);
+    outgoing.once("close", () => this.#watches.delete(outgoing));
+    let turn: Promise<void> = Promise.resolve();
+    const pass = async (before: Promise<void>, line: string, { delayMs = 0, copies = 1 }: Passage): Promise<void> => {
+      const due = Date.now() + delayMs;
+      await before;
+      const left = due - Date.now();
+      if (left > 0) await delay(left);
+      if (!outgoing.destroyed) outgoing.write(`${line}\n`.repeat(copies));
+    };
+    const lines = createInterface({ input: answer });
+    lines.on("error", () => undefined);
+    lines.on("line", (line) => {
+      turn = pass(turn, line, this.news(passing));
+    });
+    lines.once("close", () => void turn.finally(() => outgoing.end()));
+  }
+}
+
+/** `/api/v1/namespaces/shop/pods/web-1/status` is about `web-1`; what is created has its name in its body. */
+function nameOf(method: string, path: string, body: Buffer): string | undefined {
+  if (method === "POST" && !/\/(eviction|token)$/.test(path)) {
+    try {
+      return (JSON.parse(body.toString()) as { metadata?: { name?: string } }).metadata?.name;
+    } catch {
+      return undefined;
+    }
+  }
+  return /\/namespaces\/[^/]+\/[^/]+\/([^/]+)/.exec(path)?.[1];
 }

@@ -7,7 +7,9 @@ import { setTimeout as delay } from "node:timers/promises";
 import { isTerminal, type Remediation } from "../../src/api/remediation.ts";
 import { timeMs } from "../../src/api/time.ts";
 import type { Pod } from "../../src/platform/kubernetes/objects.ts";
+import type { ApiAccess } from "../cluster/api.ts";
 import type { AuditEvent, Cluster } from "../cluster/cluster.ts";
+import { writeKubeconfig } from "../cluster/kubeconfig.ts";
 import { unusedPort } from "../support/ports.ts";
 
 export const SHOP = "shop";
@@ -29,10 +31,13 @@ export class Operators {
   readonly #firing = new Map<string, number>();
   #kubeconfig = "";
   readonly #over = new AbortController();
+  readonly #via: ApiAccess | undefined;
   #sending: Promise<void> = Promise.resolve();
 
-  constructor(cluster: Cluster) {
+  /** @param via the way to the API server that operators take. Default: the cluster's own. */
+  constructor(cluster: Cluster, via?: ApiAccess) {
     this.cluster = cluster;
+    this.#via = via;
     writeFileSync(join(this.#dir, "token"), `${TOKEN}\n`, { mode: 0o600 });
   }
 
@@ -50,53 +55,33 @@ export class Operators {
       "--clusterrole=cluster-admin",
       `--serviceaccount=${OWN}:nightshift`,
     ]);
-    this.#kubeconfig = cluster.kubeconfigFor(await cluster.token(OWN, "nightshift"), "nightshift").outer;
-    const labels = { app: "web" };
+    const token = await cluster.token(OWN, "nightshift");
+    this.#kubeconfig = cluster.kubeconfigFor(token, "nightshift").outer;
+    if (this.#via !== undefined) writeKubeconfig(this.#kubeconfig, { ...this.#via, token }, "nightshift");
     await cluster.apply([
-      {
-        apiVersion: "apps/v1",
-        kind: "Deployment",
-        metadata: { name: "web", namespace: SHOP, labels },
-        spec: {
-          replicas,
-          selector: { matchLabels: labels },
-          template: {
-            metadata: { labels },
-            spec: {
-              nodeSelector: { type: "kwok" },
-              tolerations: [{ operator: "Exists" }],
-              terminationGracePeriodSeconds: 1,
-              containers: [{ name: "main", image: "x", resources: { requests: { cpu: "1m" } } }],
-            },
-          },
-        },
-      },
-      { apiVersion: "v1", kind: "Service", metadata: { name: "web", namespace: SHOP }, spec: { selector: labels, ports: [{ port: 80 }] } },
       ...runbooks.map((spec, i) => ({
         apiVersion: "nightshift.dev/v1alpha1",
         kind: "Runbook",
         metadata: { name: `runbook-${i}`, namespace: SHOP },
         spec,
       })),
-      {
-        apiVersion: "nightshift.dev/v1alpha1",
-        kind: "RemediationPolicy",
-        metadata: { name: "web", namespace: SHOP },
-        spec: {
-          mode: "Enforce",
-          targets: [{ name: "web" }],
-          signals: [{ name: "ill", alert: { alertname: "Ill" } }],
-          maxSignalAge: "1h",
-          verify: { stableFor: "1s", timeout: "2m" },
-          cooldown: "1s",
-          attempts: { max: 100, window: "1h" },
-          budgets: [{ maxUnavailable: 1 }],
-          ...policy,
-        },
-      },
+      ...workload("web", replicas, policy),
     ]);
-    await cluster.until("pods", async () => (await this.pods()).filter(isReady).length === replicas);
+    await this.#ready(["web"], replicas);
     this.#sending = this.#send();
+  }
+
+  /** Workloads of pods that kwok plays, with a policy each; resolves when their pods are ready. */
+  async workloads(names: readonly string[], replicas: number, policy: Record<string, unknown>): Promise<void> {
+    await this.cluster.apply(names.flatMap((name) => workload(name, replicas, policy)));
+    await this.#ready(names, replicas);
+  }
+
+  async #ready(names: readonly string[], replicas: number): Promise<void> {
+    await this.cluster.until("pods", async () => {
+      const ready = (await this.pods()).filter(isReady);
+      return names.every((name) => ready.filter((pod) => pod.metadata.labels?.["app"] === name).length === replicas);
+    });
   }
 
   /** Starts an operator; it is started again when it ends, until `stop` or `kill`. Its clock may be off. */
@@ -137,6 +122,11 @@ export class Operators {
     return [...this.#processes].map(([name, { log }]) => `--- ${name}\n${log}`).join("\n");
   }
 
+  /** State directory of an operator. */
+  state(name: string): string {
+    return join(this.#dir, `state-${name}`);
+  }
+
   pid(name: string): number | undefined {
     return this.#processes.get(name)?.child.pid;
   }
@@ -148,8 +138,9 @@ export class Operators {
     rmSync(this.#dir, { recursive: true, force: true });
   }
 
+  /** The pods that Services select. */
   async pods(): Promise<Pod[]> {
-    return (await this.cluster.get<{ items: Pod[] }>("pods", "-n", SHOP, "-l", "app=web")).items;
+    return (await this.cluster.get<{ items: Pod[] }>("pods", "-n", SHOP, "-l", "app")).items;
   }
 
   async remediations(): Promise<Remediation[]> {
@@ -217,14 +208,10 @@ export class Operators {
   #spawn(name: string, port: number, clockShiftMs: number): ChildProcess {
     const argv = ["src/cli/main.ts", "operator", "--kubeconfig", this.#kubeconfig, "-n", OWN, "--listen", `127.0.0.1:${port}`];
     const preload = clockShiftMs === 0 ? [] : ["--import", resolve("test/support/shifted-clock.ts")];
-    return spawn(
-      process.execPath,
-      [...preload, ...argv, "--token-file", join(this.#dir, "token"), "--state", join(this.#dir, `state-${name}`), "--json"],
-      {
-        stdio: ["ignore", "ignore", "pipe"],
-        env: { ...process.env, NIGHTSHIFT_CLOCK_SHIFT_MS: String(clockShiftMs), POD_NAME: undefined },
-      },
-    );
+    return spawn(process.execPath, [...preload, ...argv, "--token-file", join(this.#dir, "token"), "--state", this.state(name), "--json"], {
+      stdio: ["ignore", "ignore", "pipe"],
+      env: { ...process.env, NIGHTSHIFT_CLOCK_SHIFT_MS: String(clockShiftMs), POD_NAME: undefined },
+    });
   }
 
   /** Sends what fires to every operator, again and again, and that it is resolved once the pod is gone. */
@@ -255,6 +242,49 @@ export class Operators {
       await delay(REPEAT_MS);
     }
   }
+}
+
+/** A Deployment of pods that kwok plays, its Service, and a policy that `policy` is for. */
+function workload(name: string, replicas: number, policy: Record<string, unknown>): object[] {
+  const labels = { app: name };
+  const metadata = { name, namespace: SHOP };
+  return [
+    {
+      apiVersion: "apps/v1",
+      kind: "Deployment",
+      metadata: { ...metadata, labels },
+      spec: {
+        replicas,
+        selector: { matchLabels: labels },
+        template: {
+          metadata: { labels },
+          spec: {
+            nodeSelector: { type: "kwok" },
+            tolerations: [{ operator: "Exists" }],
+            terminationGracePeriodSeconds: 1,
+            containers: [{ name: "main", image: "x", resources: { requests: { cpu: "1m" } } }],
+          },
+        },
+      },
+    },
+    { apiVersion: "v1", kind: "Service", metadata, spec: { selector: labels, ports: [{ port: 80 }] } },
+    {
+      apiVersion: "nightshift.dev/v1alpha1",
+      kind: "RemediationPolicy",
+      metadata,
+      spec: {
+        mode: "Enforce",
+        targets: [{ name }],
+        signals: [{ name: "ill", alert: { alertname: "Ill" } }],
+        maxSignalAge: "1h",
+        verify: { stableFor: "1s", timeout: "2m" },
+        cooldown: "1s",
+        attempts: { max: 100, window: "1h" },
+        budgets: [{ maxUnavailable: 1 }],
+        ...policy,
+      },
+    },
+  ];
 }
 
 export function isReady({ status, metadata }: Pod): boolean {
