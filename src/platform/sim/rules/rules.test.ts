@@ -117,6 +117,24 @@ describe("S3", () => {
     Object.assign(p.payments.spec, { minAvailable: undefined });
     assert.match(p.broken[0] ?? "", /PodDisruptionBudget payments allows 0/);
   });
+  it("counts a RemediationBudget in the namespaces that it covers, and in no others", async () => {
+    for (const [namespaces, broken] of [
+      [["mail"], 0],
+      [["mail", "default"], 1],
+    ] as const) {
+      const t = new SimTruth(rule("S3"));
+      t.policy();
+      t.api.create<"RemediationBudget">({
+        apiVersion: API_VERSION,
+        kind: "RemediationBudget",
+        metadata: { name: "frozen", namespace: "default" },
+        spec: { namespaces: [...namespaces], budgets: [{ maxUnavailable: 0, timeZone: "UTC", whenRoundsToZero: "Block" }] },
+      });
+      await t.pass(100_000);
+      takeDown(t, 0);
+      assert.equal(t.broken.length, broken);
+    }
+  });
 });
 
 describe("S4", () => {
@@ -174,13 +192,15 @@ describe("S5", () => {
     metadata: { name: "d", namespace: "default" },
     spec: { from: { name: "payments" }, to: { name: "orders" }, unhealthyAbove: "10%", window: "30s" },
   };
-  for (const [how, errors, seconds, broken] of [
-    ["is broken while orders fails", 0.5, 200, 1],
-    ["holds while orders is well", 0, 200, 0],
-    ["holds where orders has just begun to fail", 0.5, 20, 0],
+  for (const [how, errors, seconds, broken, namespace] of [
+    ["is broken while orders fails", 0.5, 200, 1, "default"],
+    ["holds while orders is well", 0, 200, 0, "default"],
+    ["holds where orders has just begun to fail", 0.5, 20, 0, "default"],
+    ["holds while orders of another namespace is declared", 0.5, 200, 0, "mail"],
   ] as const)
     it(how, async () => {
-      const t = new SimTruth(rule("S5"), { dependencies: [dependency] });
+      const to = { ...dependency.spec.to, namespace };
+      const t = new SimTruth(rule("S5"), { dependencies: [{ ...dependency, spec: { ...dependency.spec, to } }] });
       t.policy();
       await t.pass(10_000);
       t.world.workloads[1]!.errors = errors;
