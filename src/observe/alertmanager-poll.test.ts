@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import type { ServerResponse } from "node:http";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
@@ -132,6 +133,62 @@ describe("AlertmanagerPoll", () => {
     await ask();
     assert.deepEqual(states(), { a: "firing" });
     assert.match(told[0] ?? "", /1 alerts are not understood, alert 0: /);
+  });
+
+  it("what it does not understand any more is not over", async () => {
+    const { manager, ask, states, book } = await polling();
+    manager.alerts = [alert("a"), alert("b")];
+    await ask();
+    const settled = book.settled();
+    manager.alerts = [{ ...alert("a"), annotations: { runbook: "x".repeat(10_000) } }, alert("c", "suppressed")];
+    await ask();
+    assert.deepEqual(states(), { a: "firing", b: "firing" });
+    assert.equal(book.settled(), settled);
+    // What has no name was never one of those.
+    manager.alerts = [{ labels: {} }, { labels: { alertname: "" } }];
+    await ask();
+    assert.deepEqual(states(), { a: "resolved", b: "resolved" });
+  });
+
+  it("does not end what a webhook has told of while it was asking", async () => {
+    const { manager, ask, states, book, clock } = await polling();
+    manager.alerts = [alert("a")];
+    await ask();
+    const [told] = book.alerts();
+    await clock.advance(30_000);
+    // Its answer is on the way when the webhook comes.
+    manager.alerts = [];
+    const answer = async (response: ServerResponse): Promise<void> => {
+      await clock.advance(1);
+      book.deliver([{ ...told!, startsAt: clock.now() - 1_000, receivedAt: clock.now() }]);
+      response.end("[]");
+    };
+    manager.answer = (_request, response) => {
+      manager.answer = undefined;
+      void answer(response);
+    };
+    await ask();
+    assert.deepEqual(states(), { a: "firing" });
+    // It is remembered all the same.
+    await clock.advance(30_000);
+    await ask();
+    assert.deepEqual(states(), { a: "resolved" });
+  });
+
+  it("remembers nothing of what a webhook has ended, also where one never answers", async () => {
+    const { managers, ask, book, clock, states } = await polling(2);
+    const [first, second] = managers as [FakeAlertmanager, FakeAlertmanager];
+    second.answer = (_request, response) => void response.writeHead(503).end();
+    first.alerts = [alert("a")];
+    await ask();
+    first.alerts = [];
+    book.deliver([{ ...book.alerts()[0]!, status: "resolved", endsAt: NOW, receivedAt: NOW }]);
+    await ask();
+    // Until the book has forgotten it, too: had it been remembered, it would be told of as ended now.
+    await clock.advance(HOUR + 1);
+    second.answer = undefined;
+    await ask();
+    assert.deepEqual(states(), {});
   });
 
   it("says what is wrong with an address that is no Alertmanager's", async () => {

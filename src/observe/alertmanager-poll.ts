@@ -29,7 +29,7 @@ interface Source {
 
 interface Answer {
   readonly snapshot: AlertmanagerSnapshot;
-  /** It has been up for so long that what it does not have does not fire. */
+  /** It has been up for so long, and is understood so far, that what it does not have does not fire. */
   readonly settled: boolean;
 }
 
@@ -37,8 +37,8 @@ interface Answer {
  * Asks every Alertmanager that sends alerts here what fires, and tells the book. Their webhooks say it first; but they
  * repeat it after `repeat_interval` only (4 hours by default), and what the one before us has heard is lost with it.
  *
- * An alert that one of them had and none has any more is resolved: only when all have answered, and have been up for 5
- * minutes. What is silenced or inhibited is neither told of nor over.
+ * An alert that one of them had and none has any more is resolved: only when all have answered, are understood, and have been
+ * up for 5 minutes. What is silenced or inhibited is neither told of nor over.
  */
 export class AlertmanagerPoll {
   readonly #sources: readonly Source[];
@@ -77,6 +77,7 @@ export class AlertmanagerPoll {
 
   /** Asks once; resolves when the book has been told. Never rejects. */
   async poll(signal: AbortSignal): Promise<void> {
+    const began = this.#clock.now();
     const answers = await Promise.all(this.#sources.map((source) => this.#ask(source, signal)));
     if (signal.aborted) return;
     const heard = answers.filter((answer) => answer !== undefined);
@@ -84,8 +85,12 @@ export class AlertmanagerPoll {
     const active = new Map(heard.flatMap(({ snapshot }) => snapshot.active).map((alert) => [alert.fingerprint, alert]));
     const suppressed = new Map(heard.flatMap(({ snapshot }) => snapshot.suppressed).map((alert) => [alert.fingerprint, alert]));
     const now = this.#clock.now();
-    const silent = [...this.#known.values()].filter(({ fingerprint }) => !active.has(fingerprint));
-    const missed = isWhole ? silent.filter(({ fingerprint }) => !suppressed.has(fingerprint)) : [];
+    const firing = new Map(this.#book.alerts().flatMap((alert) => (alert.status === "firing" ? [[alert.fingerprint, alert]] : [])));
+    // What the book has not as firing is over already, and nothing needs to be remembered of it.
+    const silent = [...this.#known.values()].filter(({ fingerprint }) => !active.has(fingerprint) && firing.has(fingerprint));
+    // Of what a webhook has told meanwhile, an answer may know nothing yet.
+    const isOlder = ({ fingerprint }: Alert): boolean => (firing.get(fingerprint)?.receivedAt ?? now) <= began;
+    const missed = isWhole ? silent.filter((alert) => !suppressed.has(alert.fingerprint) && isOlder(alert)) : [];
     const over = missed.map((alert): Alert => ({ ...alert, status: "resolved", endsAt: now, receivedAt: now }));
     // What was told of counts as long as not all have said that it is gone.
     const kept = silent.filter((alert) => !missed.includes(alert));
@@ -128,5 +133,6 @@ async function askAlertmanager({ http, receiver }: Source, clock: Clock, signal:
   const snapshot = decodeSnapshot(await http.ask("/api/v2/alerts", { maxBytes: MAX_ANSWER_BYTES, query, signal }), clock.now());
   // Asked afterwards: one that was started between the two has not been up for long.
   const startedAt = decodeUptime(await http.ask("/api/v2/status", { maxBytes: MAX_ANSWER_BYTES, signal }));
-  return { snapshot, settled: startedAt !== undefined && clock.now() - startedAt >= SETTLED_MS };
+  const isUnderstood = snapshot.refused.every(({ nameless }) => nameless);
+  return { snapshot, settled: isUnderstood && startedAt !== undefined && clock.now() - startedAt >= SETTLED_MS };
 }

@@ -9,13 +9,20 @@ const gettableAlertSchema = z.object({
   status: z.object({ state: z.enum(["active", "suppressed", "unprocessed"]) }),
 });
 
+const namelessSchema = z.object({ labels: z.object({ alertname: z.literal("").optional() }) });
+
 /** What an Alertmanager has, at one time. */
 export interface AlertmanagerSnapshot {
   /** Fires, and whoever is to be told is told. */
   readonly active: readonly Alert[];
   /** Fires, but is silenced, inhibited, or not looked at yet: nobody is told of it. */
   readonly suppressed: readonly Alert[];
-  readonly refused: readonly RefusedAlert[];
+  readonly refused: readonly RefusedSnapshotAlert[];
+}
+
+/** An alert that is not understood: one that has no name never was; any other may have been before. */
+export interface RefusedSnapshotAlert extends RefusedAlert {
+  readonly nameless: boolean;
 }
 
 /**
@@ -31,12 +38,13 @@ export function decodeSnapshot(body: Uint8Array, receivedAt: number): Alertmanag
     });
   const active: Alert[] = [];
   const suppressed: Alert[] = [];
-  const refused: RefusedAlert[] = [];
+  const refused: RefusedSnapshotAlert[] = [];
   list.data.forEach((item, index) => {
     const parsed = gettableAlertSchema.safeParse(item);
-    if (!parsed.success) return void refused.push({ index, message: problem(parsed.error) });
+    if (!parsed.success)
+      return void refused.push({ index, message: problem(parsed.error), nameless: namelessSchema.safeParse(item).success });
     const alert = alertOf({ ...parsed.data, status: "firing" }, receivedAt);
-    if (typeof alert === "string") return void refused.push({ index, message: alert });
+    if (typeof alert === "string") return void refused.push({ index, message: alert, nameless: false });
     (parsed.data.status.state === "active" ? active : suppressed).push(alert);
   });
   return { active, suppressed, refused };
