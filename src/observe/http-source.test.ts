@@ -5,6 +5,7 @@ import { createServer as createHttps } from "node:https";
 import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { inspect } from "node:util";
 import { describe, it, type TestContext } from "node:test";
 import { selfSigned } from "../../test/support/certificate.ts";
 import { NightshiftError } from "../api/errors.ts";
@@ -69,6 +70,18 @@ describe("HttpSource", () => {
     const asked = assert.rejects(source()({ signal: stop.signal }));
     stop.abort();
     await asked;
+  });
+
+  it("shows nothing of a secret that no header may have", async (t) => {
+    const source = await serving(t, (_request, response) => void response.end("hello"));
+    const dir = mkdtempSync(join(tmpdir(), "nightshift-http-"));
+    t.after(() => rmSync(dir, { recursive: true }));
+    const file = join(dir, "secret");
+    writeFileSync(file, "s3cret\ntwo lines\n");
+    for (const extra of [{ tokenFile: file }, { username: "jane", passwordFile: file }])
+      await assert.rejects(source(extra)(), (error) => code("TOKEN_MALFORMED")(error) && !inspect(error).includes("s3cret"));
+    writeFileSync(file, "s3cret\n");
+    assert.equal(new TextDecoder().decode(await source({ tokenFile: file })()), "hello");
   });
 
   it("a file with a secret that is not there is an error that names it", async (t) => {

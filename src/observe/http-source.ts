@@ -55,7 +55,8 @@ export class HttpSource {
   /**
    * Asks `path` below the address, by GET, or by POST where there is a form. Resolves with the body of a 200.
    *
-   * @throws HttpRefusal for any other status; NightshiftError `SOURCE_UNREACHABLE`, `SOURCE_SLOW` or `ANSWER_TOO_LARGE`.
+   * @throws HttpRefusal for any other status; NightshiftError `SOURCE_UNREACHABLE`, `SOURCE_SLOW`, `ANSWER_TOO_LARGE` or
+   * `TOKEN_MALFORMED`.
    */
   async ask(
     path: string,
@@ -122,7 +123,14 @@ export class HttpSource {
 }
 
 async function secret(file: string): Promise<string> {
-  return (await readFile(file, "utf8")).trim();
+  const text = (await readFile(file, "utf8")).trim();
+  // Refused here: the error of whoever sends it would show it.
+  if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(text))
+    throw new NightshiftError("TOKEN_MALFORMED", "its token or password has characters that no HTTP header may have", {
+      where: file,
+      fix: "Let the file have the token or the password alone, on one line.",
+    });
+  return text;
 }
 
 /** A body, or its beginning. */
