@@ -55,7 +55,7 @@ async function polling(t: TestContext, extra: Partial<PrometheusOptions> = {}, p
     for (let gone = 0; gone < ms; gone += 250) {
       for (const query of wanted) poll.answer(query);
       await clock.advance(250);
-      for (let turns = 0; turns < 50 && poll.asking > 0; turns++) await new Promise((resolve) => setTimeout(resolve, 5));
+      for (let turns = 0; turns < 2_000 && poll.asking > 0; turns++) await new Promise((resolve) => setTimeout(resolve, 5));
     }
   };
   return { poll, pass, asked, told, state, clock, stop, running };
@@ -128,6 +128,31 @@ describe("PromqlPoll", () => {
     state.answer = (response) => response.end(JSON.stringify(vector()));
     await pass(40_000, [INSTANT]);
     assert.match(problem(), /rows/);
+  });
+
+  it("asks first what has waited longest, so that slow queries do not keep others from being asked", async (t) => {
+    const { poll, clock, asked, state } = await polling(t);
+    const slow = Array.from({ length: 8 }, (_, index) => ({ query: `slow_${index}`, rangeMs: 0, everyMs: 5_000 }));
+    const open: ServerResponse[] = [];
+    state.answer = (response) => open.push(response);
+    const until = async (condition: () => boolean): Promise<void> => {
+      while (!condition()) await new Promise((resolve) => setTimeout(resolve, 5));
+    };
+    const late: PromqlQuery = { query: "late", rangeMs: 0, everyMs: 30_000 };
+    for (const query of slow) poll.answer(query);
+    for (let round = 1; round <= 2; round++) {
+      await clock.advance(1_250);
+      await until(() => open.length === 8);
+      poll.answer(late);
+      // Each takes longer than its interval: it is due again as soon as it is answered.
+      await clock.advance(6_000);
+      for (const response of open.splice(0)) response.end(JSON.stringify(vector()));
+      await until(() => poll.asking === 0);
+    }
+    assert.ok(
+      asked.some(({ form }) => form.get("query") === "late"),
+      asked.map(({ form }) => form.get("query")).join(" "),
+    );
   });
 
   it("an answer that is too old is none", async (t) => {

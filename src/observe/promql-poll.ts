@@ -97,12 +97,16 @@ export class PromqlPoll {
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
       const now = this.#clock.monotonic();
+      const due: Entry[] = [];
       for (const [key, entry] of this.#entries) {
         if (now - entry.wantedAt > FORGET_MS) this.#entries.delete(key);
-        else if (entry.dueAt <= now && entry.askedAt === undefined && this.#running.size < CONCURRENCY) {
-          const asked = this.#ask(entry, signal).finally(() => this.#running.delete(asked));
-          this.#running.add(asked);
-        }
+        else if (entry.dueAt <= now && entry.askedAt === undefined) due.push(entry);
+      }
+      // Who has waited longest goes first, so that slow queries of one policy do not keep those of others from being asked.
+      due.sort((a, b) => a.dueAt - b.dueAt);
+      for (const entry of due.slice(0, Math.max(0, CONCURRENCY - this.#running.size))) {
+        const asked = this.#ask(entry, signal).finally(() => this.#running.delete(asked));
+        this.#running.add(asked);
       }
       await sleep(this.#clock, TICK_MS, signal);
     }
@@ -126,7 +130,7 @@ export class PromqlPoll {
 
   async #answerOf({ query, rangeMs }: PromqlQuery, signal: AbortSignal): Promise<PromqlAnswer | PromqlProblem> {
     // Whole milliseconds: the API's times have no more.
-    const steps = stepsOf(rangeMs, Math.floor(this.#clock.now())).map(Math.floor);
+    const steps = stepsOf(rangeMs, Math.floor(this.#clock.now()));
     const [start = 0, second = 0] = steps;
     const end = steps.at(-1) ?? 0;
     const seconds = (ms: number): string => (ms / 1000).toFixed(3);

@@ -43,6 +43,22 @@ describe("decodePromql", () => {
     assert.deepEqual("rows" in ended && ended.rows[0]?.samples, [{ t: 1_000_000, v: 1 }]);
   });
 
+  it("reads a range that was moved to multiples of its step, as Thanos' query frontend does by default", () => {
+    const asked = [1_007_123, 1_022_123, 1_037_123];
+    const values: [number, string][] = [
+      [1005, "1"],
+      [1020, "2"],
+      [1035, "3"],
+    ];
+    const answer = decodePromql(matrix(values), asked);
+    assert.ok("rows" in answer);
+    assert.deepEqual(answer.steps, [1_005_000, 1_020_000, 1_035_000]);
+    assert.deepEqual(answer.rows[0]?.samples.at(-1), { t: 1_035_000, v: 3 });
+    // Moved anywhere else, it is no answer to what was asked.
+    const other = decodePromql(matrix([[1006, "1"]]), asked);
+    assert.deepEqual(other, { steps: asked, rows: [{ labels: { pod: "a" }, samples: [] }] });
+  });
+
   it("no rows are no rows", () => {
     const none = decodePromql(bytes({ status: "success", data: { resultType: "vector", result: [] } }), [1_000_000]);
     assert.deepEqual(none, { steps: [1_000_000], rows: [] });
@@ -85,9 +101,24 @@ describe("stepsOf", () => {
   it("is one instant, or a range with at least four steps and at most sixty", () => {
     assert.deepEqual(stepsOf(0, 5), [5]);
     assert.deepEqual(stepsOf(60_000, 100_000), [40_000, 55_000, 70_000, 85_000, 100_000]);
-    assert.deepEqual(stepsOf(10_000, 10_000), [0, 2_500, 5_000, 7_500, 10_000]);
+    assert.deepEqual(stepsOf(8_000, 10_000), [2_000, 4_000, 6_000, 8_000, 10_000]);
     assert.deepEqual(stepsOf(1_000, 1_000), [0, 1_000]);
     const day = stepsOf(86_400_000, 86_400_000);
     assert.deepEqual([day.length, day[0], day.at(-1)], [61, 0, 86_400_000]);
+  });
+
+  it("covers the whole range, from one to the next whole seconds, whatever its length", () => {
+    for (let seconds = 0.5; seconds < 5_000; seconds += 0.5) {
+      const steps = stepsOf(seconds * 1_000, 10_000_000);
+      const step = steps[1]! - steps[0]!;
+      assert.ok(steps[0]! <= 10_000_000 - seconds * 1_000, `${seconds} s: only ${10_000_000 - steps[0]!} ms of it`);
+      assert.ok(step % 1_000 === 0 && steps.length <= 61, `${seconds} s: a step of ${step} ms, ${steps.length} of them`);
+      // As Prometheus counts them off.
+      assert.deepEqual(
+        steps,
+        steps.map((_, index) => steps[0]! + index * step),
+      );
+      assert.equal(steps.at(-1), 10_000_000);
+    }
   });
 });

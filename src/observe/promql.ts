@@ -21,7 +21,7 @@ export interface PromqlRow {
 
 /** What a query was answered with. */
 export interface PromqlAnswer {
-  /** The times that were asked for (ms): the last is when it was asked, by the clock of whoever asked. */
+  /** The times that it is about (ms): the last is when it was asked, by the clock of whoever asked, or at most a step before. */
   readonly steps: readonly number[];
   readonly rows: readonly PromqlRow[];
 }
@@ -38,11 +38,15 @@ const MAX_STEPS = 60;
 /** A step is no shorter than a common scrape interval (ms), where the range has four of them. */
 const COMMON_STEP_MS = 15_000;
 
-/** The times that a query is evaluated at, by time, the last one `now` (ms). */
+/**
+ * The times that a query is evaluated at, by time, the last one `now` (ms). They cover the whole range, or a little more: from
+ * one to the next are whole seconds, always the same, as the API counts them off itself.
+ */
 export function stepsOf(rangeMs: number, now: number): number[] {
   if (rangeMs === 0) return [now];
-  const step = Math.max(1_000, rangeMs / MAX_STEPS, Math.min(COMMON_STEP_MS, rangeMs / 4));
-  const count = Math.floor(rangeMs / step + 1e-9);
+  const finest = Math.max(1_000, rangeMs / MAX_STEPS, Math.min(COMMON_STEP_MS, rangeMs / 4));
+  const count = Math.ceil(rangeMs / finest - 1e-9);
+  const step = Math.ceil(rangeMs / count / 1_000 - 1e-9) * 1_000;
   return Array.from({ length: count + 1 }, (_, index) => now - (count - index) * step);
 }
 
@@ -81,18 +85,30 @@ export function decodePromql(body: Uint8Array, steps: readonly number[]): Promql
     return { problem: `the query gives a ${data.resultType}, which names no target: let it give a vector` };
   if (data.result.length > MAX_ROWS)
     return { problem: `the answer has ${data.result.length} rows, more than ${MAX_ROWS}: narrow the query` };
-  const times = new Map(steps.map((t) => [Math.round(t), t]));
+  const pointsOf = (row: (typeof data.result)[number]) => ("values" in row ? row.values : [row.value]);
+  const times = timesOf(data.result.flatMap((row) => pointsOf(row).slice(0, 1))[0], steps);
+  const known = new Set(times);
   const samplesOf = (points: readonly z.output<typeof point>[]): Sample[] =>
     points.flatMap(([seconds, text]) => {
-      const t = times.get(Math.round(seconds * 1000));
+      const t = millis(seconds);
       const v = Number(text);
-      return t === undefined || text.trim() === "" || !Number.isFinite(v) ? [] : [{ t, v }];
+      return !known.has(t) || text.trim() === "" || !Number.isFinite(v) ? [] : [{ t, v }];
     });
-  const rows = data.result.map((row) => ({
-    labels: row.metric,
-    samples: samplesOf("values" in row ? row.values : [row.value]),
-  }));
-  return { steps, rows };
+  return { steps: times, rows: data.result.map((row) => ({ labels: row.metric, samples: samplesOf(pointsOf(row)) })) };
+}
+
+const millis = (seconds: number): number => Math.round(seconds * 1_000);
+
+/**
+ * The times that were evaluated: `steps`, or the multiples of the step before them. A query frontend may move a range there
+ * for its cache (Thanos' does by default, `--query-range.align-range-with-step`).
+ */
+function timesOf(answered: readonly [number, string] | undefined, steps: readonly number[]): readonly number[] {
+  const [first = 0, second = first] = steps;
+  const step = second - first;
+  if (answered === undefined || step === 0 || steps.includes(millis(answered[0]))) return steps;
+  const moved = steps.map((t) => t - (t % step));
+  return moved.includes(millis(answered[0])) ? moved : steps;
 }
 
 const refusalSchema = z.object({ status: z.literal("error"), errorType: z.string().optional(), error: z.string() });

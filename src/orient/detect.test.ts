@@ -312,11 +312,22 @@ describe("promql", () => {
     assert.deepEqual(look(rows(row({ deployment: "payments", namespace: "elsewhere" }, 4, 4, 4)), slow).targets, []);
   });
 
-  test("a gap is no run, and a row without its newest value is missing data", () => {
-    const gap = look(rows(row({ workload: "payments" }, 1, undefined, 1)));
-    assert.deepEqual([gap.targets, gap.missing], [[], []]);
-    const young = look(rows(row({ workload: "payments" }, undefined, 1, 1)));
-    assert.deepEqual([young.targets, young.missing], [[], []]);
+  test("a gap in what is beyond is missing data, never a run and never well; and so is a row without its newest value", () => {
+    for (const values of [
+      [1, undefined, 1],
+      [undefined, 1, 1],
+    ]) {
+      const gap = look(rows(row({ workload: "payments" }, ...values)));
+      assert.deepEqual([gap.targets, gap.blind], [[], ["full"]]);
+      assert.match(gap.missing[0] ?? "", /2 of the 3 readings of payments that 30 s take/);
+    }
+    for (const values of [
+      [1, undefined, 0.5],
+      [0.5, undefined, 1],
+    ]) {
+      const better = look(rows(row({ workload: "payments" }, ...values)));
+      assert.deepEqual([better.targets, better.missing], [[], []], "it was well within that time");
+    }
     const ended = look(rows(row({ workload: "payments" }, 1, 1, undefined)));
     assert.deepEqual([ended.targets, ended.blind], [[], ["full"]]);
     assert.match(ended.missing[0] ?? "", /no row for payments/);

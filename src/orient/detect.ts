@@ -325,7 +325,12 @@ function promqlSignals(context: Context, condition: NonNullable<PolicySignal["pr
     const last = samples.at(-1);
     if (last?.t !== newest) continue;
     told.add(targetKey(target));
-    if (samples.length < answer.steps.length || !samples.every(({ v }) => beyond(v))) continue;
+    if (!samples.every(({ v }) => beyond(v))) continue;
+    if (samples.length < answer.steps.length) {
+      const all = `the ${answer.steps.length} readings of ${target.name} that ${seconds(span / 1000)} take`;
+      missing.push(`the query of signal ${signal.name} has only ${samples.length} of ${all}, all of them beyond its threshold`);
+      continue;
+    }
     const side = above === undefined ? `below ${below ?? ""}` : `above ${above}`;
     const values = {
       query: condition.query,
