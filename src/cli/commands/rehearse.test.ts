@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -73,7 +73,9 @@ describe("nightshift rehearse", () => {
     assert.match(stdout, /at most 1 of 4 of shop\/payments/);
     assert.match(stdout, /not played: dependency-down on shop\/payments: shop\/payments calls nothing/);
     assert.equal(status, 0, stdout);
-    assert.equal(rehearse(...args.slice(0, 4), "--scenario", "dependency-down").status, 1, "nothing was played");
+    const none = rehearse(...args.slice(0, 4), "--scenario", "dependency-down");
+    assert.match(none.stdout, /0 runs: no fault befell a workload; nothing was played/);
+    assert.equal(none.status, 1);
   });
 
   it("names every mistake of a file with its line, and what was meant", () => {
@@ -96,6 +98,8 @@ describe("nightshift rehearse", () => {
       return stderr;
     };
     assert.match(wrong("-f", policies, "--scenario", "leek"), /UNKNOWN_SCENARIO\] Did you mean leak\?/);
+    mkdirSync(join(dir, "empty"));
+    assert.match(wrong("-f", policies, "--scenario", "empty/"), /empty\/: there is no scenario in the directory \[UNKNOWN_SCENARIO\]/);
     assert.match(wrong("-f", policies, "--scenario", "nobody.yaml"), /no workload shop\/nobody \[UNKNOWN_WORKLOAD\]/);
     assert.match(wrong("-f", policies, "--target", "shop/paymnts"), /Did you mean shop\/payments\?/);
     assert.match(wrong("-f", policies, "--map", "Disk=x"), /Disk is no symptom: one of NotReady/);

@@ -91,14 +91,15 @@ async function scenarioPaths(wanted: readonly string[]): Promise<string[]> {
     else if (names.includes(each)) paths.push(join(SHIPPED, `${each}.yaml`));
     else if (EXTENSION.test(each) || each.includes("/")) {
       const directory = await stat(each).catch(() => undefined);
-      if (directory?.isDirectory() === true)
-        paths.push(
-          ...(await readdir(each))
-            .filter((file) => EXTENSION.test(file))
-            .sort()
-            .map((file) => join(each, file)),
-        );
-      else paths.push(each);
+      if (directory?.isDirectory() === true) {
+        const files = (await readdir(each)).filter((file) => EXTENSION.test(file)).sort();
+        if (files.length === 0)
+          throw new NightshiftError("UNKNOWN_SCENARIO", "there is no scenario in the directory", {
+            where: each,
+            fix: "Name a directory with files that end in .yaml.",
+          });
+        paths.push(...files.map((file) => join(each, file)));
+      } else paths.push(each);
     } else {
       const meant = closest(each, names);
       throw new NightshiftError("UNKNOWN_SCENARIO", `there is no scenario ${each}`, {
@@ -231,7 +232,7 @@ function summaryText({ runs, notPlayed, remarks }: RehearseReport): string {
   return [
     ...notPlayed.map(({ scenario, target, why }) => `not played: ${scenario} on ${target}: ${why}`),
     ...remarks.map((remark) => `note: ${printable(remark)}`),
-    `${runs.length} ${runs.length === 1 ? "run" : "runs"}: ${counts === "" ? "no fault befell a workload" : counts}; ${bad === 0 ? "all as expected" : `${bad} not as expected`}${broken === 0 ? "" : `; a rule was broken in ${broken}`}`,
+    `${runs.length} ${runs.length === 1 ? "run" : "runs"}: ${counts === "" ? "no fault befell a workload" : counts}; ${runs.length === 0 ? "nothing was played" : bad === 0 ? "all as expected" : `${bad} not as expected`}${broken === 0 ? "" : `; a rule was broken in ${broken}`}`,
     "",
   ].join("\n");
 }
