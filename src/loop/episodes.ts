@@ -46,7 +46,7 @@ const VERIFY_MS = 500;
 const RESOLVE_GRACE_MS = 10_000;
 /**
  * Reasons for which no episode begins; the decision is put on record all the same. A stale signal is no evidence of a
- * fault, and a rest after an episode is that episode's: when it is over, what still fires begins another.
+ * fault, unless it is what an attempt did not help against; and a rest after an episode is that episode's: when it is over, what still fires begins another.
  */
 const NO_EPISODE: ReadonlySet<string> = new Set(["StaleSignal", "RecentlyRemediated"]);
 /** How often an incident that somebody was paged for is looked at, whether it is over (ms). */
@@ -240,7 +240,8 @@ export class Episodes {
     // Of all that a storm holds one has the episode, and the others wait for their turn without one.
     const held = decision.reason === "StormBrake" && decision.storm === undefined;
     if (this.#restsIdle(signal, diagnosis, policy)) return { done: this.#recorder.write(records) };
-    if (busy || held || twin !== undefined || NO_EPISODE.has(decision.reason ?? "")) {
+    const passes = NO_EPISODE.has(decision.reason ?? "") && !(decision.reason === "StaleSignal" && this.#isLeftUnhealed(signal, policy));
+    if (busy || held || twin !== undefined || passes) {
       return {
         done: this.#recorder.write([
           ...records,
@@ -312,6 +313,18 @@ export class Episodes {
         // The clock may have been set back: an end in the future is taken as now.
         now - Math.min(timeMs(status.endedAt), now) < rest,
     );
+  }
+
+  /**
+   * Whether the last episode of a signal did not help, and nobody was told. What is heard of once, and not again before it is
+   * old, would else be dropped by that (design rule L2).
+   */
+  #isLeftUnhealed(signal: Signal, policy: RemediationPolicy): boolean {
+    const [last] = this.#world.remediations
+      .list()
+      .filter(({ spec, metadata }) => spec.signal.fingerprint === signal.fingerprint && metadata.namespace === policy.metadata.namespace)
+      .toSorted((a, b) => timeMs(b.status.endedAt ?? b.spec.startedAt) - timeMs(a.status.endedAt ?? a.spec.startedAt));
+    return last?.status.phase === "Failed" && last.status.page === undefined;
   }
 
   /** Whether another episode is at it, so that there need be none: one that waits for people's work does begin, and is handed to a person in time. */

@@ -162,6 +162,44 @@ describe("S12: what is marked do-not-remediate is left alone", () => {
   });
 });
 
+describe("L2: what lasts is not dropped", () => {
+  const lasting = async (): Promise<Harness> => {
+    const { h } = await ill({
+      ladder: [{ strategy: "RollingRestart" }],
+      maxSignalAge: "1m",
+      attempts: { max: 3, window: "1h" },
+      escalation: { blockedFor: "5m" },
+    });
+    await h.start();
+    // Heard of once, as Alertmanager repeats it after four hours only; and it goes on, whatever is done.
+    h.fire("Ill", { workload: "payments" });
+    assert.ok(await h.until(() => h.ended(), 300_000));
+    assert.deepEqual([h.only().status.phase, h.only().status.reason, h.pages], ["Failed", "Ineffective", []]);
+    await h.pass(120_000, 1_000);
+    return h;
+  };
+
+  it("a signal that has grown old while an attempt at it did not help is handed to a person, and not acted on", async () => {
+    const h = await lasting();
+    const acted = h.platform.log.length;
+    assert.ok(await h.until(() => h.pages.length > 0, 600_000));
+    assert.match(h.pages[0]?.summary ?? "", /not acted on for 5m: StaleSignal/);
+    await h.pass(1_200_000, 5_000);
+    assert.deepEqual([h.platform.log.length, h.pages.length], [acted, 1]);
+    h.fire("Ill", { workload: "payments" }, "resolved");
+    assert.ok(await h.until(() => h.ended() && h.resolved.length === 1, 600_000));
+    await h.stop();
+  });
+
+  it("nobody is called where it is over before that", async () => {
+    const h = await lasting();
+    h.fire("Ill", { workload: "payments" }, "resolved");
+    await h.pass(600_000, 5_000);
+    assert.deepEqual([h.ended(), h.pages], [true, []]);
+    await h.stop();
+  });
+});
+
 describe("S13: no burst when what was away returns", () => {
   it("of ten workloads that are ill when the store is back, no more at once than the platform team allows", async () => {
     const h = new Harness();
