@@ -272,6 +272,9 @@ class StepRun {
     } catch (error) {
       if (error instanceof NightshiftError && NO_FAILED_EFFECT.has(error.code)) throw error;
       if (this.#deps.stopping.aborted) throw error;
+      // It fell out of date after the look before the step: nothing was done.
+      if (error instanceof NightshiftError && error.code === "STALE_VIEW" && (this.#undoing || !this.#rungTimeUp()))
+        return this.#heldBack(error.message);
       const found = await this.#deps.platform.observe(effect);
       if (found.state === "Applied") return this.#applied(effect, found.result, "");
       if (found.state === "Unknown") return this.#unknown(effect, `${messageOf(error)}; ${found.why}`);

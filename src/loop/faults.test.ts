@@ -57,6 +57,24 @@ describe("another may lead, when an effect is about to be carried out", () => {
   });
 });
 
+describe("what is known falls out of date, when an effect is about to be carried out", () => {
+  it("the effect has not failed: it is done once that is up to date", async () => {
+    const { h, replica } = await ill();
+    let refusals = 2;
+    await h.start({
+      platform: watched((type) => {
+        if (type === "Stop" && refusals-- > 0) throw new NightshiftError("STALE_VIEW", "what was written has not been heard of again");
+      }),
+    });
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended()));
+    assert.deepEqual(h.platform.log, RESTART);
+    assert.equal(refusals, -1);
+    assert.equal(h.only().status.outcome, "Remediated");
+    await h.stop();
+  });
+});
+
 describe("the audit trail is away for a while", () => {
   it("each effect after it has its decision, with every verdict, on record before it", async () => {
     const { h, replica } = await ill();
