@@ -62,6 +62,8 @@ const NEXT_IS_ANOTHER: ReadonlySet<string> = new Set(["SignalResolved", "TargetC
 const IS_ASKED: ReadonlySet<Phase> = new Set(["Pending", "Blocked", "AwaitingApproval"]);
 /** How often receivers are told that a question needs no answer, before they are left with it: half an hour. */
 const MAX_CLOSING_TRIES = 12;
+/** Phases in which nothing is done yet. */
+const WAITING: ReadonlySet<Phase> = new Set(["Pending", "Blocked", "AwaitingApproval"]);
 /** Reasons that a person gave: nobody is paged for a fault that somebody has said to leave alone. */
 const SAID_BY_PEOPLE: ReadonlySet<string> = new Set(["Paused", "Unmanaged"]);
 
@@ -495,7 +497,8 @@ export class Episodes {
   async #reconsider(key: string): Promise<Requeue> {
     const requeue = await this.#deciding.run(async () => {
       const waiting = this.#world.remediations.get(key);
-      return waiting === undefined ? {} : this.#lookAnew(key, waiting);
+      // It may have begun meanwhile: nobody had confirmed that, and then the watch told of it.
+      return waiting === undefined || !WAITING.has(waiting.status.phase) ? { after: 0 } : this.#lookAnew(key, waiting);
     });
     const now = this.#world.remediations.get(key);
     const policy = now === undefined ? undefined : this.#world.policyOf(now);

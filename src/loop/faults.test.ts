@@ -6,7 +6,7 @@ import type { Remediation } from "../api/remediation.ts";
 import { runbookSpecSchema } from "../api/runbook.ts";
 import { sleep } from "../ports/clock.ts";
 import type { Platform, Replica } from "../ports/platform.ts";
-import type { Store } from "../ports/store.ts";
+import type { Store, WatchEvent } from "../ports/store.ts";
 import type { Receiver } from "../record/paging.ts";
 import { Harness } from "../../test/support/harness.ts";
 
@@ -176,6 +176,52 @@ describe("nobody confirms the creation of an episode", () => {
     await h.stop();
   });
 });
+
+describe("nobody confirms that an episode that waited has begun, and another has its turn to decide first", () => {
+  it("it has one attempt", async () => {
+    const { h, replica } = await ill({ paused: { reason: "release day" } });
+    h.platform.addWorkload("orders", 3);
+    await h.policy({ targets: [{ name: "orders" }] }, "orders");
+    let lost = 0;
+    await h.start({
+      store: (store) => ({
+        ...creating(async (name, create) => {
+          if (name.startsWith("orders-")) await sleep(h.clock, 10_000);
+          return create();
+        })(store),
+        // The watch tells of it long after its sender has tried again.
+        watch: (kind, signal) => later(store.watch(kind, signal), h, 3_000),
+        update: async (object) => {
+          const stored = await store.update(object);
+          const isBegun = (object as unknown as { readonly status?: { readonly phase?: string } }).status?.phase === "Executing";
+          if (!isBegun || lost > 0) return stored;
+          lost += 1;
+          h.fire("Ill", { replica: h.platform.workload("orders").replicas[0]?.ref.name ?? "" });
+          throw new NightshiftError("STORE_UNAVAILABLE", "no answer in time");
+        },
+      }),
+    });
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.reason === "Paused"));
+    const stored = (await h.store.get("RemediationPolicy", "default", "payments")) ?? assert.fail();
+    const { paused: _paused, ...spec } = stored.spec;
+    await h.store.update({ ...stored, spec });
+    assert.ok(await h.until(() => h.remediations().length === 2 && h.ended()));
+    assert.equal(lost, 1);
+    const about = h.remediations().find((each) => each.spec.policy.name === "payments");
+    assert.equal(about?.status.outcome, "Remediated");
+    assert.equal(about.status.attempts.length, 1);
+    await h.stop();
+  });
+});
+
+/** What a watch tells, so much later. */
+async function* later<K extends Kind>(events: AsyncIterable<WatchEvent<K>>, { clock }: Harness, ms: number): AsyncGenerator<WatchEvent<K>> {
+  for await (const event of events) {
+    if (event.type === "Modified") await sleep(clock, ms);
+    yield event;
+  }
+}
 
 describe("nobody confirms that the result of a step is stored", () => {
   it("it is on the audit trail all the same", async () => {
