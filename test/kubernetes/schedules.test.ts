@@ -69,9 +69,10 @@ describe("the worst schedules", { skip: lacking({ nodes: false, tools: ["kube", 
 
   /**
    * Each was healed by one episode, and each effect happened once: as the API server answered, and as the audit trail has it.
-   * @param mayRecord another episode may be on record, in which nothing was done.
+   * @param isPast what was listed is of the past, which the API server promises never to do: then what was begun may also be
+   * taken back as a whole and handed to a person, and another episode be on record in which nothing was done.
    */
-  async function healed(targets: ReadonlyMap<string, Pod>, mayRecord = false): Promise<void> {
+  async function healed(targets: ReadonlyMap<string, Pod>, isPast = false): Promise<void> {
     for (const { metadata } of targets.values()) await operators.ended(metadata.name);
     const all = await operators.remediations();
     const pods = await cluster.until("the pods that there should be", async () => {
@@ -97,8 +98,20 @@ describe("the worst schedules", { skip: lacking({ nodes: false, tools: ["kube", 
     for (const [name, target] of targets) {
       const uid = target.metadata.uid;
       const about = all.filter(({ spec }) => spec.signalTarget.name === target.metadata.name);
-      const mine = about.filter(({ status }) => !mayRecord || status.attempts.length > 0);
+      const mine = about.filter(({ status }) => !isPast || status.attempts.length > 0);
       const told = about.map(story).join("\n");
+      if (isPast && mine.length === 1 && mine[0]?.status.phase === "Escalated") {
+        const own = pods.filter(({ metadata }) => metadata.name.startsWith(`${name}-`));
+        assert.ok(
+          own.some(
+            ({ metadata }) =>
+              metadata.uid === uid && metadata.labels?.["app"] === name && metadata.labels["pod-template-hash"] !== undefined,
+          ),
+          told,
+        );
+        assert.equal(operators.deletions(target.metadata.name), 0, told);
+        continue;
+      }
       assert.deepEqual(
         mine.map(({ status }) => [status.phase, status.outcome]),
         [["Succeeded", "Remediated"]],
