@@ -7,12 +7,15 @@ import type { ApiServer } from "./api-server.ts";
 import type { Job } from "./effects.ts";
 import type { Faults } from "./faults.ts";
 import type { SimProcess } from "./process.ts";
-import type { SimRandom } from "./random.ts";
+import { type SimRandom, streamOf } from "./random.ts";
 import type { Scenario } from "./scenario.ts";
 import type { Simulation } from "./simulation.ts";
 import type { SimWorkload, SimWorld } from "./world.ts";
 
-/** A page as it arrived. */
+/** The receiver that wakes a person. */
+export const ON_CALL = "oncall";
+
+/** A page as it arrived with who is on call. */
 export interface Delivered {
   readonly page: Page;
   /** By the true clock (ms since the epoch). */
@@ -30,6 +33,7 @@ export class Surroundings {
   readonly #world: SimWorld;
   readonly #api: ApiServer;
   readonly #random: SimRandom;
+  readonly #room: SimRandom;
   readonly #faults: () => Faults;
   /** Captures that an agent has taken up, by effect id. */
   readonly #captures = new Set<string>();
@@ -48,6 +52,7 @@ export class Surroundings {
     this.#world = options.world;
     this.#api = options.api;
     this.#random = options.random;
+    this.#room = streamOf(options.scenario.seed, "surroundings/room");
     this.#faults = options.faults;
     options.api.onChange(({ object }) => {
       if (object.kind !== "Remediation") return;
@@ -60,23 +65,29 @@ export class Surroundings {
   receivers(process: SimProcess): readonly Receiver[] {
     return [
       {
-        name: "oncall",
-        send: (page) => this.#tell(process, () => void this.pages.push({ page, at: this.#simulation.now })),
+        name: ON_CALL,
+        send: (page) => this.#tell(process, this.#random, () => void this.pages.push({ page, at: this.#simulation.now })),
         // That a question is answered is heard at once: no rule is about it, and it takes no part in what is drawn.
         resolve: (page) =>
           page.question === undefined
-            ? this.#tell(process, () => void this.resolved.push({ page, at: this.#simulation.now }))
+            ? this.#tell(process, this.#random, () => void this.resolved.push({ page, at: this.#simulation.now }))
             : Promise.resolve(),
+      },
+      // The room where all can read along. It wakes nobody, but fails as the other does, and apart from it.
+      {
+        name: "room",
+        send: () => this.#tell(process, this.#room),
+        resolve: (page) => (page.question === undefined ? this.#tell(process, this.#room) : Promise.resolve()),
       },
     ];
   }
 
-  #tell(process: SimProcess, arrives: () => void): Promise<void> {
+  #tell(process: SimProcess, random: SimRandom, arrives: () => void = () => undefined): Promise<void> {
     return new Promise((resolve, reject) => {
-      this.#simulation.schedule(20 + this.#random.next() * 200, () => {
+      this.#simulation.schedule(20 + random.next() * 200, () => {
         // It may have told the person, and failed to say so.
         const fails = this.#faults().strikes("ReceiverDown");
-        if (!fails || this.#random.chance(0.3)) arrives();
+        if (!fails || random.chance(0.3)) arrives();
         process.after(5, () => (fails ? reject(new NightshiftError("PAGE_NOT_DELIVERED", "HTTP 503")) : resolve()));
       });
     });

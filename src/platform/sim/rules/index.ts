@@ -16,6 +16,14 @@ import { s10Fencing } from "./s10-fencing.ts";
 import { s11NoBacklog } from "./s11-no-backlog.ts";
 import { s12Marks } from "./s12-marks.ts";
 import { s13Blind } from "./s13-blind.ts";
+import { s14Paused } from "./s14-paused.ts";
+import { s15Windows } from "./s15-windows.ts";
+import { s16Approval } from "./s16-approval.ts";
+import { s17Storm } from "./s17-storm.ts";
+import { s18OnePage } from "./s18-one-page.ts";
+import { s19Well } from "./s19-well.ts";
+import { s20Capacity } from "./s20-capacity.ts";
+import { s21OneEpoch } from "./s21-one-epoch.ts";
 
 /** The rules that hold in every run, as docs/architecture.md has them. */
 export const RULES: readonly Rule[] = [
@@ -32,6 +40,14 @@ export const RULES: readonly Rule[] = [
   s11NoBacklog,
   s12Marks,
   s13Blind,
+  s14Paused,
+  s15Windows,
+  s16Approval,
+  s17Storm,
+  s18OnePage,
+  s19Well,
+  s20Capacity,
+  s21OneEpoch,
   l1Ends,
   l2NotDropped,
   l3NotForgotten,

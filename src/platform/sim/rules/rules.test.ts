@@ -60,6 +60,17 @@ describe("S2", () => {
     t.mutate(ONE, "delete", { pod: t.pod() });
     assert.match(t.broken[0] ?? "", /took effect twice/);
   });
+  it("is broken by a step that takes effect again under another id, and not by the way back", () => {
+    const t = new SimTruth(rule("S2"));
+    const undo = t.attempt({ name: "payments-0" }, { effectId: `${ONE}/undo0` }).steps;
+    const episode = t.episode({ attempts: [{ ...t.attempt({ name: "payments-0" }, {}), undo }] });
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    t.mutate(`${ONE}/undo0`, "delete", { pod: t.pod() });
+    assert.deepEqual(t.broken, []);
+    t.change(episode, { attempts: [t.attempt({ name: "payments-0" }, { effectId: `${ONE}+` })] });
+    t.mutate(`${ONE}+`, "delete", { pod: t.pod() });
+    assert.match(t.broken[0] ?? "", /took effect twice/);
+  });
 });
 
 describe("S3", () => {
@@ -287,6 +298,15 @@ describe("S8", () => {
       t.mutate("default/payments-0/0/1", "delete", { pod: t.pod() });
       assert.equal(t.broken.length, broken);
     });
+  it("is broken where what an agent has put on record is written over", () => {
+    const t = new SimTruth(rule("S8"));
+    const capture = { effectId: ONE, state: "Done" as const, node: "node-0", startedAt: "2026-01-01T00:00:00Z" };
+    const episode = t.episode({ captures: [capture] });
+    t.change(episode, { phase: "Verifying" });
+    assert.deepEqual(t.broken, []);
+    t.change(episode, { captures: [] });
+    assert.match(t.broken[0] ?? "", /was written over/);
+  });
 });
 
 describe("S9", () => {
@@ -427,6 +447,220 @@ describe("S13", () => {
       t.episode({ attempts: [t.attempt({ name: "payments-1" }, {})] });
       assert.equal(t.broken.length, outage ? 1 : 0);
     }
+  });
+});
+
+describe("S14", () => {
+  const act = (t: SimTruth): void => {
+    t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+    t.mutate(ONE, "delete", { pod: t.pod() });
+  };
+  const pauses: Record<string, (t: SimTruth) => void> = {
+    "a policy that is paused": (t) => void t.policy({ paused: { reason: "audit" } }),
+    "a pause that has an end": (t) => void t.policy({ paused: { reason: "audit", until: new Date(t.now + 3_600_000).toISOString() } }),
+    "a policy that was deleted": () => undefined,
+    "a pause of everything": (t) => {
+      t.policy();
+      t.api.create<"RemediationBudget">({
+        apiVersion: API_VERSION,
+        kind: "RemediationBudget",
+        metadata: { name: "platform", namespace: "default" },
+        spec: { budgets: [], paused: { reason: "audit" } },
+      });
+    },
+  };
+  for (const [what, pause] of Object.entries(pauses))
+    it(`is broken under ${what}, and not before that can be known, nor by taking back what was done`, async () => {
+      for (const seconds of [1, 60]) {
+        const t = new SimTruth(rule("S14"));
+        pause(t);
+        t.check();
+        await t.pass(seconds * 1_000);
+        act(t);
+        assert.equal(t.broken.length, seconds === 60 ? 1 : 0);
+        t.mutate(ONE, "restoreTraffic", { pod: t.pod() });
+        assert.equal(t.broken.length, seconds === 60 ? 1 : 0);
+      }
+    });
+  it("holds under a policy that is not paused, and after a pause", async () => {
+    const t = new SimTruth(rule("S14"));
+    t.policy({ paused: { reason: "audit", until: new Date(t.now + 1_000).toISOString() } });
+    await t.pass(60_000);
+    act(t);
+    assert.deepEqual(t.broken, []);
+  });
+});
+
+describe("S15", () => {
+  for (const [minute, broken] of [
+    [1, 0],
+    [5, 1],
+  ] as const)
+    it(`${broken === 1 ? "is broken" : "holds"} ${minute} minutes into a window of two`, async () => {
+      const t = new SimTruth(rule("S15"));
+      t.policy({ windows: [{ schedule: "0 0 * * *", duration: "2m" }] });
+      await t.pass(minute * 60_000);
+      t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+      await t.pass(1_000);
+      t.mutate(ONE, "delete", { pod: t.pod() });
+      assert.equal(t.broken.length, broken, t.broken[0]);
+    });
+});
+
+describe("S16", () => {
+  const answer = (t: SimTruth, decision: "Approved" | "Denied", name: string, targetUid = t.pod().uid): void =>
+    void t.api.create<"RemediationApproval">({
+      apiVersion: API_VERSION,
+      kind: "RemediationApproval",
+      metadata: { name, namespace: "default" },
+      spec: { remediation: "payments-0", decision, by: "ann", at: new Date(t.now).toISOString(), targetUid },
+    });
+  const act = (t: SimTruth): void => {
+    const [episode] = t.api.list("Remediation");
+    t.change(episode!, { phase: "Executing", attempts: [t.attempt({ name: "payments-0" }, {})] });
+    t.mutate(ONE, "delete", { pod: t.pod() });
+  };
+  const truth = (mode: string): SimTruth => {
+    const t = new SimTruth(rule("S16"));
+    t.policy({ approval: { timeout: "1m" } });
+    t.episode({ phase: "AwaitingApproval" }, { mode });
+    return t;
+  };
+  it("holds with a yes, and where nobody is asked", () => {
+    const asked = truth("Approve");
+    answer(asked, "Approved", "yes");
+    act(asked);
+    const enforced = truth("Enforce");
+    act(enforced);
+    assert.deepEqual([...asked.broken, ...enforced.broken], []);
+  });
+  it("is broken without one, by one for another target, and by one that came late", async () => {
+    const none = truth("Approve");
+    act(none);
+    const other = truth("Approve");
+    answer(other, "Approved", "yes", "another");
+    act(other);
+    const late = truth("Approve");
+    await late.pass(10 * 60_000);
+    answer(late, "Approved", "yes");
+    act(late);
+    assert.match(none.broken[0] ?? "", /nobody has said yes/);
+    assert.match(other.broken[0] ?? "", /nobody has said yes/);
+    assert.match(late.broken[0] ?? "", /came 600 s late/);
+  });
+  it("is broken after a no that can be known, in every mode", async () => {
+    for (const [seconds, broken] of [
+      [1, 0],
+      [60, 1],
+    ] as const) {
+      const t = truth("Enforce");
+      answer(t, "Denied", "no");
+      await t.pass(seconds * 1_000);
+      act(t);
+      assert.equal(t.broken.length, broken);
+    }
+  });
+});
+
+describe("S17", () => {
+  const truth = async (ills: readonly number[], seconds: number): Promise<SimTruth> => {
+    const t = new SimTruth(rule("S17"));
+    t.policy();
+    await t.pass(100_000);
+    for (const index of ills) t.world.fallIll(t.pod(index), { fault: 0, kind: "Hang", since: 0, ms: 0, rate: 0 });
+    t.check();
+    await t.pass(seconds * 1_000);
+    t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    return t;
+  };
+  it("is broken while three of four are ill, for long enough to be known", async () => {
+    assert.match((await truth([0, 1, 2], 60)).broken[0] ?? "", /3 of 4 replicas of payments are ill at once/);
+    assert.deepEqual((await truth([0, 1, 2], 10)).broken, []);
+  });
+  it("holds while two are", async () => {
+    assert.deepEqual((await truth([0, 1], 60)).broken, []);
+  });
+});
+
+describe("S18", () => {
+  const dedupKey = "default/payments/Deployment/default/payments/Alert";
+  const page = { state: "Sent" as const, dedupKey, summary: "", tries: 1 };
+  it("holds for one that is sent again before it is confirmed, and for the next after that is over", () => {
+    const t = new SimTruth(rule("S18"));
+    const episode = t.episode({ phase: "Escalated", page: { ...page, state: "Pending" } });
+    t.page();
+    t.page();
+    t.change(episode, { page });
+    t.change(episode, { page: { ...page, state: "Resolving" } });
+    t.page();
+    assert.deepEqual(t.broken, []);
+  });
+  it("is broken by another for what was confirmed, whatever its key, also by a receiver of several", () => {
+    for (const confirmed of [page, { ...page, state: "Pending" as const, confirmedBy: ["oncall"] }]) {
+      const t = new SimTruth(rule("S18"));
+      t.episode({ phase: "Escalated", page: confirmed });
+      t.page({ dedupKey: "another" });
+      assert.match(t.broken[0] ?? "", /pages again/);
+    }
+  });
+  it("is not asked where what is stored may be lost", () => {
+    const t = new SimTruth(rule("S18"), { faults: [{ id: 0, kind: "ApiErrors", at: 0, for: 1 }] });
+    t.episode({ phase: "Escalated", page });
+    t.page();
+    assert.deepEqual(t.broken, []);
+  });
+});
+
+describe("S19", () => {
+  it("is broken by success while replicas have been missing for long, and not by one that could not know", async () => {
+    for (const seconds of [0, 1, 60]) {
+      const t = new SimTruth(rule("S19"));
+      t.policy();
+      await t.pass(100_000);
+      const episode = t.episode({ phase: "Verifying" });
+      if (seconds > 0) t.world.fallIll(t.pod(3), { fault: 0, kind: "Hang", since: 0, ms: 0, rate: 0 });
+      t.check();
+      await t.pass(seconds * 1_000);
+      t.change(episode, { phase: "Succeeded", outcome: "Remediated" });
+      assert.equal(t.broken.length, seconds === 60 ? 1 : 0, t.broken[0]);
+    }
+  });
+  it("is broken by success for errors that were not measured", () => {
+    const t = new SimTruth(rule("S19"));
+    t.policy();
+    const signal = { ...t.episode().spec.signal, condition: "errorRate" as const, fingerprint: "errors" };
+    const episode = t.episode({ phase: "Verifying" }, { signal });
+    t.telemetryGapSince = t.now - 600_000;
+    t.change(episode, { phase: "Succeeded", outcome: "Remediated" });
+    assert.match(t.broken[0] ?? "", /nothing was measured for 600 s/);
+  });
+});
+
+describe("S20", () => {
+  it("is broken by what takes a replica away whose replacement has never been ready", () => {
+    const t = new SimTruth(rule("S20"));
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    t.pod(1).replaces = t.pod().uid;
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    assert.deepEqual(t.broken, []);
+    t.pod(1).everReady = false;
+    t.mutate(ONE, "markStopped", { pod: t.pod() });
+    assert.deepEqual(t.broken, []);
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    assert.match(t.broken[0] ?? "", /has never been ready/);
+  });
+});
+
+describe("S21", () => {
+  it("is broken by two operators under one epoch, and not by one after the other", () => {
+    const t = new SimTruth(rule("S21"));
+    t.mutate(ONE, "detach", { operator: 0, epoch: 1 });
+    t.mutate(ONE, "delete", { operator: 1, epoch: 2 });
+    t.mutate(ONE, "delete", { operator: 0, epoch: 3 });
+    assert.deepEqual(t.broken, []);
+    t.mutate(ONE, "delete", { operator: 0, epoch: 2 });
+    assert.match(t.broken[0] ?? "", /under epoch 2, which was operator 1's/);
   });
 });
 

@@ -1,3 +1,4 @@
+import { stepOf } from "./facts.ts";
 import type { Rule } from "./rule.ts";
 
 /** Marks that change nothing but the mark, and may be written again. */
@@ -6,13 +7,20 @@ const MARKS: ReadonlySet<string> = new Set(["markStopped", "cheapen"]);
 /** Nothing happens twice. */
 export const s02AtMostOnce: Rule = {
   name: "S2",
-  doc: "A step takes effect at most once, whatever is delivered twice, restarted, or led by two: of one effect id each write to the cluster takes place once.",
-  watch: () => {
+  doc: "A step takes effect at most once, whatever is delivered twice, restarted, or led by two: of one step, under whatever effect id, each write to the cluster takes place once.",
+  watch: (truth) => {
     const seen = new Set<string>();
     return {
       mutated({ effect, verb }) {
         if (MARKS.has(verb)) return undefined;
-        const key = `${effect.id} ${verb}`;
+        const found = stepOf(truth, effect.id);
+        const list = found?.undoes === true ? found.attempt.undo : found?.attempt.steps;
+        // Where a step is, so that another id for the same is no other step.
+        const step =
+          found === undefined || list === undefined
+            ? effect.id
+            : [effect.id.split("/", 3).join("/"), found.undoes ? "undo" : "step", list.indexOf(found.step)].join("/");
+        const key = `${step} ${verb}`;
         if (seen.has(key)) return `${effect.type} ${effect.id} took effect twice: ${verb}`;
         seen.add(key);
         return undefined;
