@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 NODE := node_modules/.bin/node
 
-.PHONY: help install demo test check lint format unit simulate exhaustive scenarios cluster-test kubernetes bench build docs crds clean
+.PHONY: help install demo test check lint format unit simulate mutants exhaustive scenarios cluster-test kubernetes bench build docs crds clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,8 +34,11 @@ unit: install ## Unit, property, integration and real-process tests
 	$(NODE) --test --test-reporter=spec 'src/**/*.test.ts' 'agent/**/*.test.ts' 'test/*.test.ts'
 
 # Other seeds each day would find more, and nobody could tell a change that broke a rule from one that did not: the soak does that.
-simulate: install ## The rules S1 to S13 and L1 to L4 in 1,000 simulated clusters with faults
+simulate: install ## The rules S1 to S21 and L1 to L4 in 1,000 simulated clusters with faults
 	bin/nightshift simulate --seeds 1..1000
+
+mutants: install ## Deliberate faults in the code: the rules find each of them where docs/mutants.md says
+	$(NODE) test/mutants/main.ts --recorded
 
 exhaustive: install ## Each write, watch event and read of base scenarios, perturbed in every way
 	bin/nightshift simulate --exhaustive
@@ -51,7 +54,7 @@ kubernetes: build ## Nightshift on a real Kubernetes: CRDs, chart, operator
 	@$(NODE) test/cluster/lane.ts
 	$(NODE) --test --test-force-exit --test-reporter=spec --test-concurrency=1 'test/kubernetes/*.test.ts'
 
-test: check lint unit simulate exhaustive scenarios cluster-test kubernetes ## Everything that must pass before a change lands
+test: check lint unit simulate mutants exhaustive scenarios cluster-test kubernetes ## Everything that must pass before a change lands
 
 bench: install ## Costs, as ratios with their method
 	$(NODE) bench/main.ts

@@ -49,7 +49,7 @@ export interface OperatorDeps {
   /** Receivers, as a process of an operator reaches them. */
   receivers(process: SimProcess): readonly Receiver[];
   readonly metrics: LoopMetrics;
-  /** Makes the loop. Default: Nightshift's own; mutants put another here. */
+  /** See `RunOptions`. */
   readonly createLoop: ((options: ConstructorParameters<typeof Loop>[0]) => Loop) | undefined;
 }
 

@@ -37,7 +37,7 @@ export interface RunOptions {
   readonly trace?: (line: string) => void;
   /** The rules that are asked. Default: all. */
   readonly rules?: readonly Rule[];
-  /** Makes the loop. Default: Nightshift's own; mutants put another here. */
+  /** Makes the loop. Default: Nightshift's own. For tests, which have no other way to one of its ports, such as a store that forgets, and to what it records. */
   readonly createLoop?: (options: ConstructorParameters<typeof Loop>[0]) => Loop;
   /** One point of the run is perturbed. Default: none. */
   readonly perturbation?: Perturbation;
