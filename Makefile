@@ -28,6 +28,7 @@ lint: install ## Lint (purity of api, orient and decide), format, generated file
 	node_modules/.bin/oxfmt --check src agent test bench examples scripts
 	$(NODE) scripts/generate-docs.ts --check
 	$(NODE) scripts/generate-crds.ts --check
+	$(NODE) scripts/render-install.ts --check-chart
 
 unit: install ## Unit, property, integration and real-process tests
 	scripts/apt-install.sh prometheus prometheus-alertmanager openssl zsh iproute2
