@@ -1,3 +1,4 @@
+import { randomUUID } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { closeSync, openSync, writeSync } from "node:fs";
 
@@ -50,9 +51,10 @@ async function isFirst(path: string): Promise<boolean> {
 }
 
 async function isFirstBy(url: string): Promise<boolean> {
+  const body = JSON.stringify({ id: randomUUID() });
   for (const began = performance.now(); ; await sleep(500)) {
     try {
-      const { status } = await fetch(url, { method: "POST", signal: AbortSignal.timeout(2_000) });
+      const { status } = await fetch(url, { method: "POST", body, signal: AbortSignal.timeout(2_000) });
       if (status === 201 || status === 200) return status === 201;
     } catch (error) {
       if (performance.now() - began > CANARY_MS) throw error;

@@ -77,12 +77,17 @@ const line = (what: string, stats: readonly LoadStats[]): string =>
 describe("the story: payments leaks on a real kubelet", { skip: lacking({ nodes: true, tools: ["helm"] }) }, () => {
   let cluster: Cluster;
   let plain: readonly LoadStats[] = [];
+  /** Whoever shops just now, also where a test has failed. */
+  let present: Customers | undefined;
 
   before(async () => {
     const images = [await buildImage(shopImage()), await buildImage(nightshiftImage())];
     cluster = await Cluster.start({ node: true, images, tools: ["helm"] });
   });
-  after(() => cluster?.stop());
+  after(async () => {
+    await present?.leave();
+    await cluster?.stop();
+  });
 
   const pods = async (app: string): Promise<Pod[]> =>
     (await cluster.request<{ items: Pod[] }>("GET", `/api/v1/namespaces/shop/pods?labelSelector=app%3D${app}`)).items;
@@ -113,7 +118,8 @@ describe("the story: payments leaks on a real kubelet", { skip: lacking({ nodes:
       const counts = await Promise.all(["storefront", "payments", "bank"].map(async (app) => (await pods(app)).filter(isReady).length));
       return counts.join() === "1,3,1";
     });
-    return new Customers(cluster, `http://${await addressOf("shop", "storefront")}/checkout`);
+    await present?.leave();
+    return (present = new Customers(cluster, `http://${await addressOf("shop", "storefront")}/checkout`));
   };
   const closeShop = async (customers: Customers): Promise<void> => {
     await customers.leave();
