@@ -17,7 +17,7 @@ import { lacking } from "../cluster/requirements.ts";
 const root = resolve(import.meta.dirname, "../..");
 const RATE = 100;
 /** A request is lost when it is not answered, not when the machine is slow: everyone waits for this many times as long. */
-const PATIENCE = "20";
+const PATIENCE = "5";
 const ARTIFACTS = "/var/lib/nightshift/artifacts";
 
 interface Pod {
@@ -26,9 +26,14 @@ interface Pod {
     readonly conditions?: readonly { readonly type: string; readonly status: string }[];
     readonly containerStatuses?: readonly {
       readonly restartCount: number;
-      readonly lastState?: { readonly terminated?: { readonly reason?: string; readonly finishedAt?: string } };
+      readonly lastState?: { readonly terminated?: { readonly reason?: string; readonly exitCode: number; readonly finishedAt?: string } };
     }[];
   };
+}
+
+/** By the kernel, or by V8, which takes its own limit from the container's: whichever notices first. It aborts, and some builds crash then. */
+function isOutOfMemory(terminated: { readonly reason?: string; readonly exitCode: number } | undefined): boolean {
+  return terminated?.reason === "OOMKilled" || terminated?.exitCode === 134 || terminated?.exitCode === 139;
 }
 
 /** Customers: steady traffic to the storefront's Service, from a process in the cluster's network. */
@@ -126,22 +131,22 @@ describe("the story: payments leaks on a real kubelet", { skip: lacking({ nodes:
     await cluster.kubectl(["delete", "namespace", "shop", "--wait=true", "--timeout=120s"]);
   };
 
-  it("without Nightshift the kernel kills it", { timeout: 600_000 }, async () => {
+  it("without Nightshift its memory limit kills it", { timeout: 600_000 }, async (t) => {
     const began = Date.now();
     const customers = await openShop("http://127.0.0.1:9", "nobody-listens-there");
     const killed = await cluster.until(
-      "the kernel's kill",
+      "its end",
       async () => {
         const statuses = (await pods("payments")).flatMap((pod) => pod.status.containerStatuses ?? []);
-        return statuses.map((status) => status.lastState?.terminated).find((terminated) => terminated?.reason === "OOMKilled");
+        return statuses.map((status) => status.lastState?.terminated).find(isOutOfMemory);
       },
       300_000,
     );
     await delay(10_000);
     const at = Date.parse(killed?.finishedAt ?? "");
     plain = [customers.stats(began, at - 3_000), customers.stats(at - 3_000, at + 5_000), customers.stats(at + 5_000, Date.now())];
+    t.diagnostic(`it was ended by ${killed?.reason === "OOMKilled" ? "the kernel" : `V8, exit code ${killed?.exitCode}`}`);
     await closeShop(customers);
-    assert.equal(killed?.reason, "OOMKilled");
   });
 
   it("with Nightshift it is healed before, its heap saved, and no request is lost", { timeout: 600_000 }, async (t) => {
