@@ -153,11 +153,8 @@ const MADE_UP: Omit<DescribedWorkload, "namespace" | "name"> = {
   doNotRemediate: false,
 };
 
-/**
- * Puts a scenario on a cluster. Throws `NOT_PLAYABLE` where the target has not what the scenario is about, such as a
- * dependency, and `UNKNOWN_WORKLOAD` where a file names a workload that is not there.
- */
-export function cast(options: {
+/** Which scenario is put on which cluster, and how. */
+export interface CastRequest {
   readonly file: ScenarioFile;
   readonly cluster: Cluster;
   readonly resources: Resources;
@@ -166,7 +163,13 @@ export function cast(options: {
   readonly namings: readonly Naming[];
   /** In the place of every policy's mode. */
   readonly mode?: Mode;
-}): Cast {
+}
+
+/**
+ * Puts a scenario on a cluster. Throws `NOT_PLAYABLE` where the target has not what the scenario is about, such as a
+ * dependency, and `UNKNOWN_WORKLOAD` where a file names a workload that is not there.
+ */
+export function cast(options: CastRequest): Cast {
   const { file, cluster, resources, target, seed, mode } = options;
   const policies = resources.policies.map((policy) => (mode === undefined ? policy : { ...policy, spec: { ...policy.spec, mode } }));
   const workloads = specsOf(cluster, resources.dependencies);

@@ -1,6 +1,6 @@
 import { unsupported } from "../../../act/plan.ts";
 import type { Cluster } from "../../../api/cluster.ts";
-import type { Budget, Mode, RemediationPolicy } from "../../../api/policy.ts";
+import type { Budget, RemediationPolicy } from "../../../api/policy.ts";
 import type { Attempt, Remediation } from "../../../api/remediation.ts";
 import { timeMs } from "../../../api/time.ts";
 import { percentShare } from "../../../api/units.ts";
@@ -9,9 +9,9 @@ import { RULES } from "../rules/index.ts";
 import type { Truth } from "../rules/rule.ts";
 import { runScenario } from "../run.ts";
 import { workloadKey, type WorkloadSpec } from "../scenario.ts";
-import { type Cast, cast, type CastFault, describedOf, policiesOf, type Resources } from "./cast.ts";
+import { type Cast, cast, type CastFault, type CastRequest, describedOf, policiesOf } from "./cast.ts";
 import { Observer, type Unavailability } from "./observer.ts";
-import type { Result, ScenarioFile } from "./scenario-file.ts";
+import type { Result } from "./scenario-file.ts";
 import { befallsSomebody, couldHear, heardBy, listensTo, type Naming, SYMPTOMS_OF } from "./symptoms.ts";
 
 /** How near to each other two policies act on one workload to be told as fighting (ms). */
@@ -82,15 +82,8 @@ export interface RehearsalReport {
 }
 
 /** What is asked for. */
-export interface RehearsalRequest {
+export interface RehearsalRequest extends CastRequest {
   readonly name: string;
-  readonly file: ScenarioFile;
-  readonly cluster: Cluster;
-  readonly resources: Resources;
-  readonly target: string;
-  readonly seed: number;
-  readonly namings: readonly Naming[];
-  readonly mode?: Mode;
   readonly trace?: (line: string) => void;
 }
 
