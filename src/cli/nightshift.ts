@@ -6,8 +6,6 @@ import { checkResources } from "../api/check.ts";
 import { parseDocument, type ParsedResource } from "../api/parse.ts";
 import { Loop } from "../loop/loop.ts";
 import { AlertBook } from "../observe/alertmanager.ts";
-import { AlertmanagerPoll } from "../observe/alertmanager-poll.ts";
-import { PromqlPoll } from "../observe/promql-poll.ts";
 import { TelemetryStore } from "../observe/store.ts";
 import { systemClock } from "../platform/host/clock.ts";
 import { HostPlatform } from "../platform/host/platform.ts";
@@ -21,8 +19,9 @@ import { AuditTrail, type AuditRecord } from "../record/audit.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
 import { startServer } from "../server/server.ts";
 import { bearerCheck, derivedToken, readOrCreateToken } from "../server/token.ts";
-import { alertmanagerOf, prometheusOf, receiversOf, slackActionsOf } from "./receivers.ts";
+import { receiversOf, slackActionsOf } from "./receivers.ts";
 import { applyResources, problemsError, readResources, refuseUnsupported } from "./resources.ts";
+import { askAlertmanagers, askPrometheus } from "./sources.ts";
 
 /** What Nightshift on one machine is started with. */
 export interface StartOptions {
@@ -113,14 +112,11 @@ async function assemble(
   undo.push(() => audit.close());
   const telemetry = new TelemetryStore(clock);
   const alertBook = new AlertBook(clock);
-  const asking = new AbortController();
-  undo.push(() => asking.abort());
+  const over = new AbortController();
+  undo.push(() => over.abort());
   const onError = (message: string): void => log.error(message);
-  if (stack.prometheus !== undefined) {
-    const prometheus = new PromqlPoll({ source: prometheusOf(stack.prometheus, stackDir), clock, random, onError });
-    telemetry.promql = (query) => prometheus.answer(query);
-    void prometheus.run(asking.signal);
-  }
+  const asking = { dir: stackDir, clock, random, onError, signal: over.signal };
+  askPrometheus(stack.prometheus, telemetry, asking);
   const metrics = new NightshiftMetrics();
   const listen = parseHostPort(stack.listen) ?? { host: "127.0.0.1", port: 8477 };
   let ready = false;
@@ -176,8 +172,7 @@ async function assemble(
   loop = running;
   undo.push(() => running.stop());
   await running.start();
-  const sources = stack.alertmanagers.map((each) => alertmanagerOf(each, stackDir));
-  void new AlertmanagerPoll({ sources, book: alertBook, clock, random, onError }).run(asking.signal);
+  askAlertmanagers(stack.alertmanagers, alertBook, asking);
   ready = true;
   return {
     url: server.url,

@@ -8,8 +8,6 @@ import { messageOf, NightshiftError } from "../api/errors.ts";
 import { covers, type Matchable } from "../api/targets.ts";
 import { Loop } from "../loop/loop.ts";
 import { AlertBook } from "../observe/alertmanager.ts";
-import { AlertmanagerPoll } from "../observe/alertmanager-poll.ts";
-import { PromqlPoll } from "../observe/promql-poll.ts";
 import { TelemetryStore } from "../observe/store.ts";
 import { systemClock } from "../platform/host/clock.ts";
 import { systemRandom } from "../platform/host/random.ts";
@@ -27,7 +25,8 @@ import { type RunningServer, startServer } from "../server/server.ts";
 import { anyOf, type Authenticator, mountedTokenCheck } from "../server/token.ts";
 import { readOperatorConfig, type OperatorConfig } from "./operator-config.ts";
 import { eventTeller } from "./operator-events.ts";
-import { alertmanagerOf, prometheusOf, receiversOf, slackActionsOf } from "./receivers.ts";
+import { receiversOf, slackActionsOf } from "./receivers.ts";
+import { askAlertmanagers, askPrometheus } from "./sources.ts";
 import { takeOver } from "./take-over.ts";
 import { version } from "./version.ts";
 
@@ -116,11 +115,8 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   const metrics = new NightshiftMetrics({ build: { version: release } });
   const over = new AbortController();
   undo.push(() => over.abort());
-  if (config.prometheus !== undefined) {
-    const prometheus = new PromqlPoll({ source: prometheusOf(config.prometheus, configDir), clock, random, onError });
-    telemetry.promql = (query) => prometheus.answer(query);
-    void prometheus.run(over.signal);
-  }
+  const asking = { dir: configDir, clock, random, onError };
+  askPrometheus(config.prometheus, telemetry, { ...asking, signal: over.signal });
   let synced = false;
   let loop: Loop | undefined;
   const server = await startServer({
@@ -231,8 +227,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
     });
     loop = running;
     await running.start();
-    const sources = config.alertmanagers.map((each) => alertmanagerOf(each, configDir));
-    void new AlertmanagerPoll({ sources, book: alertBook, clock, random, onError }).run(stopping.signal);
+    askAlertmanagers(config.alertmanagers, alertBook, { ...asking, signal: stopping.signal });
   };
   const begun = lead();
   let cannotLead = false;

@@ -1,12 +1,8 @@
 import { resolve } from "node:path";
-import type { AlertmanagerSpec } from "../api/alertmanager.ts";
-import type { PrometheusSpec } from "../api/prometheus.ts";
 import type { ReceiverSpec } from "../api/receiver.ts";
-import type { AlertmanagerOptions } from "../observe/alertmanager-poll.ts";
 import type { SlackConfig } from "../api/slack.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Store } from "../ports/store.ts";
-import type { PrometheusOptions } from "../observe/promql-poll.ts";
 import type { Receiver } from "../record/paging.ts";
 import {
   AlertmanagerReceiver,
@@ -57,16 +53,7 @@ function receiverOf(spec: ReceiverSpec, dir: string, buttons: boolean): Receiver
   return new RECEIVERS[spec.type](options);
 }
 
-/** The Alertmanager that a configuration file describes; its paths are relative to `dir`. */
-export function alertmanagerOf({ url, receiver, tokenFile, caFile }: AlertmanagerSpec, dir: string): AlertmanagerOptions {
-  return { url, receiver, tokenFile: fileOf(tokenFile, dir), caFile: fileOf(caFile, dir) };
-}
-
-/** The Prometheus that a configuration file describes; its paths are relative to `dir`. */
-export function prometheusOf({ tokenFile, passwordFile, caFile, ...rest }: PrometheusSpec, dir: string): PrometheusOptions {
-  return { ...rest, tokenFile: fileOf(tokenFile, dir), passwordFile: fileOf(passwordFile, dir), caFile: fileOf(caFile, dir) };
-}
-
-function fileOf(path: string | undefined, dir: string): string | undefined {
+/** A path of a configuration file in `dir`. */
+export function fileOf(path: string | undefined, dir: string): string | undefined {
   return path === undefined ? undefined : resolve(dir, path);
 }

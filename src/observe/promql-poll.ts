@@ -30,7 +30,8 @@ interface Entry {
   /** Monotonic ms. */
   wantedAt: number;
   dueAt: number;
-  askedAt: number | undefined;
+  /** Whether a question is under way. */
+  asking: boolean;
   answeredAt: number | undefined;
   answer: PromqlAnswer | PromqlProblem | undefined;
 }
@@ -80,7 +81,7 @@ export class PromqlPoll {
       if (this.#entries.size >= MAX_QUERIES) return { problem: `more than ${MAX_QUERIES} different queries are asked already` };
       // The first answer is wanted soon, but not for all at once.
       const dueAt = now + this.#random.next() * Math.min(1_000, query.everyMs);
-      entry = { query, everyMs: query.everyMs, wantedAt: now, dueAt, askedAt: undefined, answeredAt: undefined, answer: undefined };
+      entry = { query, everyMs: query.everyMs, wantedAt: now, dueAt, asking: false, answeredAt: undefined, answer: undefined };
       this.#entries.set(key, entry);
     }
     if (query.everyMs < entry.everyMs) {
@@ -100,7 +101,7 @@ export class PromqlPoll {
       const due: Entry[] = [];
       for (const [key, entry] of this.#entries) {
         if (now - entry.wantedAt > FORGET_MS) this.#entries.delete(key);
-        else if (entry.dueAt <= now && entry.askedAt === undefined) due.push(entry);
+        else if (entry.dueAt <= now && !entry.asking) due.push(entry);
       }
       // Who has waited longest goes first, so that slow queries of one policy do not keep those of others from being asked.
       due.sort((a, b) => a.dueAt - b.dueAt);
@@ -116,9 +117,9 @@ export class PromqlPoll {
 
   async #ask(entry: Entry, signal: AbortSignal): Promise<void> {
     const began = this.#clock.monotonic();
-    entry.askedAt = began;
+    entry.asking = true;
     const answer = await this.#answerOf(entry.query, signal);
-    entry.askedAt = undefined;
+    entry.asking = false;
     if (signal.aborted) return;
     const before = entry.answer;
     entry.answer = answer;

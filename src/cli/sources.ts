@@ -1,0 +1,35 @@
+import type { AlertmanagerSpec } from "../api/alertmanager.ts";
+import type { PrometheusSpec } from "../api/prometheus.ts";
+import type { AlertBook } from "../observe/alertmanager.ts";
+import { AlertmanagerPoll } from "../observe/alertmanager-poll.ts";
+import { PromqlPoll } from "../observe/promql-poll.ts";
+import type { TelemetryStore } from "../observe/store.ts";
+import type { Clock } from "../ports/clock.ts";
+import type { Random } from "../ports/random.ts";
+import { fileOf } from "./receivers.ts";
+
+interface Asking {
+  /** What the paths of the configuration are relative to. */
+  readonly dir: string;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly onError: (message: string) => void;
+  /** Ends it. */
+  readonly signal: AbortSignal;
+}
+
+/** Asks the Prometheus of a configuration, where there is one, what policies want to know, from now on. */
+export function askPrometheus(spec: PrometheusSpec | undefined, telemetry: TelemetryStore, { dir, signal, ...rest }: Asking): void {
+  if (spec === undefined) return;
+  const { tokenFile, passwordFile, caFile } = spec;
+  const files = { tokenFile: fileOf(tokenFile, dir), passwordFile: fileOf(passwordFile, dir), caFile: fileOf(caFile, dir) };
+  const poll = new PromqlPoll({ source: { ...spec, ...files }, ...rest });
+  telemetry.promql = (query) => poll.answer(query);
+  void poll.run(signal);
+}
+
+/** Asks the Alertmanagers of a configuration what fires, from now on. */
+export function askAlertmanagers(specs: readonly AlertmanagerSpec[], book: AlertBook, { dir, signal, ...rest }: Asking): void {
+  const sources = specs.map((spec) => ({ ...spec, tokenFile: fileOf(spec.tokenFile, dir), caFile: fileOf(spec.caFile, dir) }));
+  void new AlertmanagerPoll({ sources, book, ...rest }).run(signal);
+}
