@@ -78,6 +78,24 @@ describe("the command itself", () => {
     }
   });
 
+  it("help of a command that there is not: as the command itself, with what may be meant", async () => {
+    for (const [args, meant] of [
+      [["polcy", "--help"], "policy"],
+      [["polcy", "check", "-h"], "policy"],
+      [["policy", "chek", "--help"], "check"],
+      [["help", "polcy"], "policy"],
+      [["help", "policy", "chek"], "check"],
+      [["policy", "help", "chek"], "check"],
+      [["run", "--help"], undefined],
+    ] as const) {
+      const { code, stdout, stderr } = await run(...args);
+      assert.deepEqual([code, stdout], [EXIT.USAGE, ""], args.join(" "));
+      assert.match(stderr, /^error: unknown command '(polcy|chek|run)'\n/, args.join(" "));
+      if (meant !== undefined) assert.ok(stderr.includes(`(Did you mean ${meant}?)\n`), stderr);
+      assert.ok(stderr.split("\n").length < 6, stderr);
+    }
+  });
+
   it("help and version: 0, on stdout; every command's help has an example", async () => {
     const { code, stdout } = await run("--help");
     assert.equal(code, 0);

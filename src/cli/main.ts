@@ -1,5 +1,6 @@
 import { Command, CommanderError } from "commander";
 import { messageOf } from "../api/errors.ts";
+import { closest } from "../api/suggest.ts";
 import { register as agent } from "./commands/agent.ts";
 import { register as approve } from "./commands/approve.ts";
 import { register as audit } from "./commands/audit.ts";
@@ -58,6 +59,28 @@ Exit codes: 0 yes, 1 no, 2 wrong use, 69 unavailable, 70 internal, 130 interrupt
   return program;
 }
 
+/** Commander answers a request for help before it looks at names: `rum --help` would print everything there is, and pass for right. */
+function refuseHelpOfUnknown(program: Command): void {
+  program.addHelpText("beforeAll", () => {
+    let command = program;
+    for (const name of program.args) {
+      if (name.startsWith("-") || command.commands.length === 0) break;
+      if (name === "help") continue;
+      const child = command.commands.find((each) => each.name() === name || each.aliases().includes(name));
+      if (child === undefined) {
+        const meant = closest(
+          name,
+          command.commands.map((each) => each.name()),
+        );
+        const hint = meant === undefined ? "" : `\n(Did you mean ${meant}?)`;
+        return command.error(`error: unknown command '${name}'${hint}`, { code: "commander.unknownCommand" });
+      }
+      command = child;
+    }
+    return "";
+  });
+}
+
 /** Commander's settings are not inherited by commands that exist already, so each gets them. */
 function throwInsteadOfExit(command: Command): void {
   command.exitOverride();
@@ -70,6 +93,7 @@ async function main(args: readonly string[]): Promise<void> {
     return;
   }
   const program = createProgram();
+  refuseHelpOfUnknown(program);
   throwInsteadOfExit(program);
   try {
     await program.parseAsync(args, { from: "user" });
