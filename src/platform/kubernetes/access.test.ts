@@ -63,6 +63,14 @@ it("a kubeconfig's token, token file and exec plugin are used, and read again on
   assert.equal((await access.credentials()).headers["authorization"], "Bearer two");
 });
 
+it("a server without TLS is shown no credentials", async (t) => {
+  const file = join(await directory(t), "config");
+  for (const user of [{}, { token: "abc" }, { username: "jane", password: "abc" }]) {
+    await writeFile(file, kubeconfig(user, { server: "http://127.0.0.1:8001" }));
+    assert.deepEqual(await (await kubeconfigAccess([file])).credentials(), { headers: {}, tls: {} });
+  }
+});
+
 it("credentials that cannot be had are an error of the request, with the command's own words", async (t) => {
   const file = join(await directory(t), "config");
   await writeFile(file, kubeconfig({ exec: { command: "sh", args: ["-c", "echo no ticket >&2; exit 1"] } }));

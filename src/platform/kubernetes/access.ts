@@ -111,7 +111,8 @@ export async function inClusterAccess(
 
 /**
  * The access that kubeconfig files give: certificates, tokens, token files, exec plugins and OIDC, as `@kubernetes/client-node` reads them.
- * Several files are merged as kubectl merges them.
+ * Several files are merged as kubectl merges them. A server without TLS, such as `kubectl proxy`, is shown no credentials: so does
+ * client-go (`clientcmd`, "only try to read the auth information if we are secure").
  * @throws NightshiftError `KUBECONFIG_INVALID`.
  */
 export async function kubeconfigAccess(files: readonly string[], context?: string): Promise<KubeAccess> {
@@ -143,12 +144,14 @@ export async function kubeconfigAccess(files: readonly string[], context?: strin
   if (!URL.canParse(cluster.server)) throw invalid(`the cluster's server is no URL: ${cluster.server}`);
   if (cluster.proxyUrl?.startsWith("socks")) throw invalid("a SOCKS proxy is not supported; an HTTP proxy is");
   const namespace = config.getContextObject(config.getCurrentContext())?.namespace;
+  const server = new URL(cluster.server);
   let fresh = true;
   return {
-    server: new URL(cluster.server),
+    server,
     namespace: namespace ?? "default",
     ...(cluster.proxyUrl === undefined ? {} : { proxy: cluster.proxyUrl }),
     async credentials() {
+      if (server.protocol !== "https:") return { headers: {}, tls: {} };
       try {
         if (!fresh) config = load();
         fresh = true;
