@@ -83,8 +83,29 @@ describe("decodePromql", () => {
     );
   });
 
+  it("native histograms are a problem of the query, which is named", () => {
+    // As Prometheus 3 answers to a selector of a native histogram.
+    const histogram = { count: "2", sum: "0.3", buckets: [[0, "0.09", "0.105", "1"]] };
+    for (const data of [
+      { resultType: "vector", result: [{ metric: { pod: "a" }, histogram: [1000, histogram] }] },
+      { resultType: "matrix", result: [{ metric: { pod: "a" }, histograms: [[1000, histogram]] }] },
+      { resultType: "matrix", result: [{ metric: { pod: "a" }, values: [[1000, "1"]], histograms: [[1015, histogram]] }] },
+    ]) {
+      const answer = decodePromql(bytes({ status: "success", data }), STEPS);
+      assert.match("problem" in answer ? answer.problem : "", /native histograms.*histogram_quantile/);
+    }
+    const none = { resultType: "matrix", result: [{ metric: {}, values: [[1000, "1"]], histograms: [] }] };
+    assert.ok("rows" in decodePromql(bytes({ status: "success", data: none }), STEPS));
+  });
+
   it("refuses what is no answer of a Prometheus", () => {
-    for (const value of [{}, [], { status: "success" }, { status: "success", data: { resultType: "vector", result: [{ value: 1 }] } }])
+    for (const value of [
+      {},
+      [],
+      { status: "success" },
+      { status: "success", data: { resultType: "vector", result: [{ value: 1 }] } },
+      { status: "success", data: { resultType: "matrix", result: [{ metric: {} }] } },
+    ])
       assert.throws(() => decodePromql(bytes(value), [0]), /as Prometheus does/);
     assert.throws(() => decodePromql(Buffer.from("<html>"), [0]), /no JSON/);
     assert.throws(() => decodePromql(Buffer.from("[".repeat(100_000)), [0]), /nested/);

@@ -52,11 +52,19 @@ export function stepsOf(rangeMs: number, now: number): number[] {
 
 const labels = z.record(z.string(), z.string());
 const point = z.tuple([z.number(), z.string()]);
+const histogram = z.tuple([z.number(), z.looseObject({})]);
+// A native histogram stands in a field of its own, and instead of a number.
+const instantRow = z
+  .object({ metric: labels, value: point.optional(), histogram: histogram.optional() })
+  .refine((row) => row.value !== undefined || row.histogram !== undefined);
+const rangeRow = z
+  .object({ metric: labels, values: z.array(point).optional(), histograms: z.array(histogram).optional() })
+  .refine((row) => row.values !== undefined || row.histograms !== undefined);
 const answerSchema = z.object({
   status: z.literal("success"),
   data: z.discriminatedUnion("resultType", [
-    z.object({ resultType: z.literal("vector"), result: z.array(z.object({ metric: labels, value: point })) }),
-    z.object({ resultType: z.literal("matrix"), result: z.array(z.object({ metric: labels, values: z.array(point) })) }),
+    z.object({ resultType: z.literal("vector"), result: z.array(instantRow) }),
+    z.object({ resultType: z.literal("matrix"), result: z.array(rangeRow) }),
     z.object({ resultType: z.literal("scalar"), result: point }),
     z.object({ resultType: z.literal("string"), result: point }),
   ]),
@@ -85,7 +93,12 @@ export function decodePromql(body: Uint8Array, steps: readonly number[]): Promql
     return { problem: `the query gives a ${data.resultType}, which names no target: let it give a vector` };
   if (data.result.length > MAX_ROWS)
     return { problem: `the answer has ${data.result.length} rows, more than ${MAX_ROWS}: narrow the query` };
-  const pointsOf = (row: (typeof data.result)[number]) => ("values" in row ? row.values : [row.value]);
+  if (data.result.some((row) => ("histograms" in row ? (row.histograms ?? []).length > 0 : "histogram" in row)))
+    return {
+      problem: "the query gives native histograms, which are no numbers: take one of them, as by histogram_quantile or histogram_count",
+    };
+  const pointsOf = (row: (typeof data.result)[number]) =>
+    ("value" in row ? [row.value] : "values" in row ? (row.values ?? []) : []).filter((each) => each !== undefined);
   const times = timesOf(data.result.flatMap((row) => pointsOf(row).slice(0, 1))[0], steps);
   const known = new Set(times);
   const samplesOf = (points: readonly z.output<typeof point>[]): Sample[] =>
