@@ -132,7 +132,25 @@ describe("AlertmanagerPoll", () => {
     manager.alerts = [{ labels: {} }, alert("a")];
     await ask();
     assert.deepEqual(states(), { a: "firing" });
-    assert.match(told[0] ?? "", /1 alerts are not understood, alert 0: /);
+    assert.match(told[0] ?? "", /1 alerts are not understood, the first is number 0: /);
+  });
+
+  it("tells once of what it does not understand, and of what comes new", async () => {
+    const { manager, ask, told } = await polling();
+    const bad = (fingerprint: string): object => ({ ...activeAlert(fingerprint, {}, NOW), startsAt: "yesterday" });
+    manager.alerts = [bad("a"), { labels: {} }];
+    await ask();
+    await ask();
+    // In another place of the list.
+    manager.alerts = [{ labels: {} }, alert("c"), bad("a")];
+    await ask();
+    assert.equal(told.length, 1, told.join("\n"));
+    assert.match(told[0] ?? "", /2 alerts are not understood, the first is a: startsAt: /);
+    manager.alerts = [bad("a"), { labels: {} }, bad("b")];
+    await ask();
+    await ask();
+    assert.equal(told.length, 2, told.join("\n"));
+    assert.match(told[1] ?? "", /1 alerts are not understood, the first is b: /);
   });
 
   it("what it does not understand any more is not over", async () => {

@@ -3,7 +3,7 @@ import type { Alert } from "../api/signal.ts";
 import { sleep, type Clock } from "../ports/clock.ts";
 import type { Random } from "../ports/random.ts";
 import type { AlertBook } from "./alertmanager.ts";
-import { type AlertmanagerSnapshot, decodeSnapshot, decodeUptime } from "./alertmanager-snapshot.ts";
+import { type AlertmanagerSnapshot, decodeSnapshot, decodeUptime, type RefusedSnapshotAlert } from "./alertmanager-snapshot.ts";
 import { HttpSource, type HttpSourceOptions } from "./http-source.ts";
 
 /** Largest answer (bytes): some 50,000 alerts. */
@@ -25,6 +25,8 @@ export interface AlertmanagerOptions extends HttpSourceOptions {
 interface Source {
   readonly http: HttpSource;
   readonly receiver: string | undefined;
+  /** What of its last answer was not understood: it is told of once. */
+  notUnderstood: ReadonlySet<string>;
 }
 
 interface Answer {
@@ -56,10 +58,14 @@ export class AlertmanagerPoll {
     readonly book: AlertBook;
     readonly clock: Clock;
     readonly random: Random;
-    /** Told once of each Alertmanager that ceases to answer, and once when it is back. */
+    /** Told once of each Alertmanager that ceases to answer, and once when it is back; of an alert that is not understood, once. */
     readonly onError: (message: string) => void;
   }) {
-    this.#sources = options.sources.map((source) => ({ http: new HttpSource(source), receiver: source.receiver }));
+    this.#sources = options.sources.map((source) => ({
+      http: new HttpSource(source),
+      receiver: source.receiver,
+      notUnderstood: new Set(),
+    }));
     this.#book = options.book;
     this.#clock = options.clock;
     this.#random = options.random;
@@ -108,15 +114,21 @@ export class AlertmanagerPoll {
     }
   }
 
+  #tellNotUnderstood(source: Source, refused: readonly RefusedSnapshotAlert[]): void {
+    const before = source.notUnderstood;
+    source.notUnderstood = new Set(refused.map(refusalKey));
+    const news = refused.filter((alert) => !before.has(refusalKey(alert)));
+    const [first] = news;
+    if (first === undefined) return;
+    const which = first.fingerprint ?? `number ${first.index}`;
+    this.#onError(`Alertmanager at ${source.http.name}: ${news.length} alerts are not understood, the first is ${which}: ${first.message}`);
+  }
+
   async #ask(source: Source, signal: AbortSignal): Promise<Answer | undefined> {
     try {
       const answer = await askAlertmanager(source, this.#clock, signal);
       if (this.#failing.delete(source)) this.#onError(`Alertmanager at ${source.http.name} answers again`);
-      const [first] = answer.snapshot.refused;
-      if (first !== undefined)
-        this.#onError(
-          `Alertmanager at ${source.http.name}: ${answer.snapshot.refused.length} alerts are not understood, alert ${first.index}: ${first.message}`,
-        );
+      this.#tellNotUnderstood(source, answer.snapshot.refused);
       return answer;
     } catch (error) {
       if (!signal.aborted && !this.#failing.has(source)) {
@@ -127,6 +139,9 @@ export class AlertmanagerPoll {
     }
   }
 }
+
+/** What an alert that is not understood is told from others by. */
+const refusalKey = ({ fingerprint = "", message }: RefusedSnapshotAlert): string => `${fingerprint} ${message}`;
 
 async function askAlertmanager({ http, receiver }: Source, clock: Clock, signal: AbortSignal): Promise<Answer> {
   const query: Record<string, string> = receiver === undefined ? {} : { receiver: RegExp.escape(receiver) };

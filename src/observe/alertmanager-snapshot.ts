@@ -9,6 +9,7 @@ const gettableAlertSchema = z.object({
   status: z.object({ state: z.enum(["active", "suppressed", "unprocessed"]) }),
 });
 
+const fingerprintSchema = z.object({ fingerprint: alertFields.fingerprint });
 const namelessSchema = z.object({ labels: z.object({ alertname: z.literal("").optional() }) });
 
 /** What an Alertmanager has, at one time. */
@@ -23,6 +24,8 @@ export interface AlertmanagerSnapshot {
 /** An alert that is not understood: one that has no name never was; any other may have been before. */
 export interface RefusedSnapshotAlert extends RefusedAlert {
   readonly nameless: boolean;
+  /** Undefined where it has none that could be one. */
+  readonly fingerprint: string | undefined;
 }
 
 /**
@@ -41,10 +44,13 @@ export function decodeSnapshot(body: Uint8Array, receivedAt: number): Alertmanag
   const refused: RefusedSnapshotAlert[] = [];
   list.data.forEach((item, index) => {
     const parsed = gettableAlertSchema.safeParse(item);
-    if (!parsed.success)
-      return void refused.push({ index, message: problem(parsed.error), nameless: namelessSchema.safeParse(item).success });
+    const refuse = (message: string): void => {
+      const { fingerprint } = fingerprintSchema.safeParse(item).data ?? {};
+      refused.push({ index, message, nameless: namelessSchema.safeParse(item).success, fingerprint });
+    };
+    if (!parsed.success) return refuse(problem(parsed.error));
     const alert = alertOf({ ...parsed.data, status: "firing" }, receivedAt);
-    if (typeof alert === "string") return void refused.push({ index, message: alert, nameless: false });
+    if (typeof alert === "string") return refuse(alert);
     (parsed.data.status.state === "active" ? active : suppressed).push(alert);
   });
   return { active, suppressed, refused };
