@@ -84,8 +84,36 @@ describe("HttpSource", () => {
     assert.equal(new TextDecoder().decode(await source({ tokenFile: file })()), "hello");
   });
 
-  it("a file with a secret that is not there is an error that names it", async (t) => {
+  it("a file that cannot be read is an error of this machine, which names it", async (t) => {
     const source = await serving(t, (_request, response) => void response.end());
-    await assert.rejects(source({ tokenFile: "/nonexistent/token" })(), /nonexistent/);
+    const missing = "/nonexistent/file";
+    for (const extra of [{ tokenFile: missing }, { username: "jane", passwordFile: missing }, { caFile: missing }, { caFile: "/" }])
+      await assert.rejects(source(extra)(), (error) => {
+        assert.ok(error instanceof NightshiftError);
+        assert.deepEqual([error.code, error.where], ["FILE_UNREADABLE", "caFile" in extra ? extra.caFile : missing]);
+        return true;
+      });
+    // Once it is there, all is well again.
+    const dir = mkdtempSync(join(tmpdir(), "nightshift-http-"));
+    t.after(() => rmSync(dir, { recursive: true }));
+    const ask = source({ tokenFile: join(dir, "token") });
+    await assert.rejects(ask(), code("FILE_UNREADABLE"));
+    writeFileSync(join(dir, "token"), "s3cret\n");
+    assert.deepEqual(await ask(), Buffer.alloc(0));
+  });
+
+  it("certificates that are none are an error that names their file", async (t) => {
+    const dir = mkdtempSync(join(tmpdir(), "nightshift-http-"));
+    t.after(() => rmSync(dir, { recursive: true }));
+    const file = join(dir, "ca.pem");
+    const source = await serving(t, (_request, response) => void response.end(), selfSigned());
+    for (const text of ["", "hello", "-----BEGIN CERTIFICATE-----\nhello\n-----END CERTIFICATE-----\n"]) {
+      writeFileSync(file, text);
+      await assert.rejects(
+        source({ caFile: file })(),
+        (error) => code("CA_MALFORMED")(error) && (error as NightshiftError).where === file,
+        text,
+      );
+    }
   });
 });

@@ -1,3 +1,4 @@
+import { X509Certificate } from "node:crypto";
 import { readFile } from "node:fs/promises";
 import { Agent, fetch, type RequestInit } from "undici";
 import { messageOf, NightshiftError } from "../api/errors.ts";
@@ -55,8 +56,8 @@ export class HttpSource {
   /**
    * Asks `path` below the address, by GET, or by POST where there is a form. Resolves with the body of a 200.
    *
-   * @throws HttpRefusal for any other status; NightshiftError `SOURCE_UNREACHABLE`, `SOURCE_SLOW`, `ANSWER_TOO_LARGE` or
-   * `TOKEN_MALFORMED`.
+   * @throws HttpRefusal for any other status; NightshiftError `SOURCE_UNREACHABLE`, `SOURCE_SLOW`, `ANSWER_TOO_LARGE`,
+   * `FILE_UNREADABLE`, `TOKEN_MALFORMED` or `CA_MALFORMED`.
    */
   async ask(
     path: string,
@@ -113,8 +114,9 @@ export class HttpSource {
 
   async #dispatcher(): Promise<Agent> {
     const { caFile } = this.#options;
-    const ca = caFile === undefined ? undefined : await readFile(caFile, "utf8");
+    const ca = caFile === undefined ? undefined : await text(caFile, "the certificates that its own is checked against cannot be read");
     if (this.#agent === undefined || this.#agent.ca !== ca) {
+      if (caFile !== undefined && ca !== undefined) checkCertificate(caFile, ca);
       void this.#agent?.dispatcher.close();
       this.#agent = { ca, dispatcher: new Agent(ca === undefined ? {} : { connect: { ca } }) };
     }
@@ -122,15 +124,41 @@ export class HttpSource {
   }
 }
 
+/** A file of this machine: that it cannot be read says nothing of what is asked. */
+async function text(file: string, what: string): Promise<string> {
+  try {
+    return await readFile(file, "utf8");
+  } catch (cause) {
+    throw new NightshiftError("FILE_UNREADABLE", `${what}: ${messageOf(cause)}`, {
+      where: file,
+      fix: "Name a file that is there, and let nightshift read it.",
+      cause,
+    });
+  }
+}
+
+/** Node takes what is no certificate for none, and says of the server's that it is not to be trusted. */
+function checkCertificate(file: string, pem: string): void {
+  try {
+    new X509Certificate(pem);
+  } catch (cause) {
+    throw new NightshiftError("CA_MALFORMED", `it has no certificate in PEM: ${messageOf(cause)}`, {
+      where: file,
+      fix: "Let caFile be a file with one or more certificates in PEM.",
+      cause,
+    });
+  }
+}
+
 async function secret(file: string): Promise<string> {
-  const text = (await readFile(file, "utf8")).trim();
+  const value = (await text(file, "its token or password cannot be read")).trim();
   // Refused here: the error of whoever sends it would show it.
-  if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(text))
+  if (!/^[\t\x20-\x7e\x80-\xff]*$/.test(value))
     throw new NightshiftError("TOKEN_MALFORMED", "its token or password has characters that no HTTP header may have", {
       where: file,
       fix: "Let the file have the token or the password alone, on one line.",
     });
-  return text;
+  return value;
 }
 
 /** A body, or its beginning. */
