@@ -43,22 +43,20 @@ async function polling(t: TestContext, extra: Partial<PrometheusOptions> = {}, p
   const told: string[] = [];
   const url = `http://127.0.0.1:${(server.address() as AddressInfo).port}${prefix}`;
   const poll = new PromqlPoll({ source: { url, ...extra }, clock, random: seededRandom(), onError: (message) => told.push(message) });
-  const running = poll.run(stop.signal);
-  t.after(async () => {
+  t.after(() => {
     stop.abort();
     server.closeAllConnections();
     server.close();
-    await running;
   });
   /** Lets `ms` of virtual time pass, and what that sets off come to its end, for as long as something is wanted. */
   const pass = async (ms: number, wanted: readonly PromqlQuery[] = []): Promise<void> => {
     for (let gone = 0; gone < ms; gone += 250) {
       for (const query of wanted) poll.answer(query);
       await clock.advance(250);
-      for (let turns = 0; turns < 2_000 && poll.asking > 0; turns++) await new Promise((resolve) => setTimeout(resolve, 5));
+      await poll.poll(stop.signal);
     }
   };
-  return { poll, pass, asked, told, state, clock, stop, running };
+  return { poll, pass, asked, told, state, clock, stop };
 }
 
 describe("PromqlPoll", () => {
@@ -131,7 +129,7 @@ describe("PromqlPoll", () => {
   });
 
   it("asks first what has waited longest, so that slow queries do not keep others from being asked", async (t) => {
-    const { poll, clock, asked, state } = await polling(t);
+    const { poll, clock, asked, state, stop } = await polling(t);
     const slow = Array.from({ length: 8 }, (_, index) => ({ query: `slow_${index}`, rangeMs: 0, everyMs: 5_000 }));
     const open: ServerResponse[] = [];
     state.answer = (response) => open.push(response);
@@ -142,12 +140,13 @@ describe("PromqlPoll", () => {
     for (const query of slow) poll.answer(query);
     for (let round = 1; round <= 2; round++) {
       await clock.advance(1_250);
+      const answered = poll.poll(stop.signal);
       await until(() => open.length === 8);
       poll.answer(late);
       // Each takes longer than its interval: it is due again as soon as it is answered.
       await clock.advance(6_000);
       for (const response of open.splice(0)) response.end(JSON.stringify(vector()));
-      await until(() => poll.asking === 0);
+      await answered;
     }
     assert.ok(
       asked.some(({ form }) => form.get("query") === "late"),
@@ -156,34 +155,47 @@ describe("PromqlPoll", () => {
   });
 
   it("an answer that is too old is none", async (t) => {
-    const { poll, pass, state, clock } = await polling(t);
+    const { poll, pass, clock } = await polling(t);
     await pass(2_000, [INSTANT]);
-    // It hangs.
-    state.answer = () => undefined;
     poll.answer(INSTANT);
     await clock.advance(101_000);
     assert.match(JSON.stringify(poll.answer(INSTANT)), /not been answered for too long/);
   });
 
+  it("asks as often as the most eager of those that still want to know", async (t) => {
+    const { pass, asked } = await polling(t);
+    const calm: PromqlQuery = { ...INSTANT, everyMs: 60_000 };
+    const eager: PromqlQuery = { ...INSTANT, everyMs: 5_000 };
+    const askedIn = async (ms: number, wanted: readonly PromqlQuery[]): Promise<number> => {
+      const before = asked.length;
+      await pass(ms, wanted);
+      return asked.length - before;
+    };
+    assert.ok((await askedIn(120_000, [calm])) <= 3);
+    assert.ok((await askedIn(120_000, [calm, eager])) >= 20);
+    // The policy that wanted it so often is gone: so it is after five minutes.
+    await pass(301_000, [calm]);
+    assert.ok((await askedIn(120_000, [calm])) <= 3);
+  });
+
   it("ceases to ask what nobody wants to know any more", async (t) => {
-    const { poll, pass, asked } = await polling(t);
+    const { pass, asked } = await polling(t);
     await pass(2_000, [INSTANT, RANGE]);
     await pass(301_000, [RANGE]);
-    assert.equal(poll.size, 1);
     const before = asked.filter(({ path }) => path === "/api/v1/query").length;
     await pass(60_000, [RANGE]);
     assert.equal(asked.filter(({ path }) => path === "/api/v1/query").length, before);
   });
 
-  it("ends with its signal, also in the midst of a question", async (t) => {
-    const { pass, state, stop, running, told, clock, poll, asked } = await polling(t);
+  it("asks by itself, and ends with its signal, also in the midst of a question", async (t) => {
+    const { state, stop, told, clock, poll, asked } = await polling(t);
+    const running = poll.run(stop.signal);
     state.answer = () => undefined;
     poll.answer(INSTANT);
     await clock.advance(1_000);
     while (asked.length === 0) await new Promise((resolve) => setTimeout(resolve, 5));
     stop.abort();
     await running;
-    await pass(0);
     assert.deepEqual(told, []);
   });
 });

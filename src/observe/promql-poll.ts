@@ -26,9 +26,11 @@ const STALE_INTERVALS = 3;
 
 interface Entry {
   readonly query: PromqlQuery;
+  /** When it was wanted last (monotonic ms), by how often it was wanted (ms). */
+  readonly wanted: Map<number, number>;
+  /** As often as the most eager of those wants it (ms). */
   everyMs: number;
   /** Monotonic ms. */
-  wantedAt: number;
   dueAt: number;
   /** Whether a question is under way. */
   asking: boolean;
@@ -62,16 +64,6 @@ export class PromqlPoll {
     this.#onError = options.onError;
   }
 
-  /** How many queries are asked. */
-  get size(): number {
-    return this.#entries.size;
-  }
-
-  /** How many questions are under way. */
-  get asking(): number {
-    return this.#running.size;
-  }
-
   /** The newest answer to a query; undefined where there was none yet. From now on it is asked, as long as somebody wants to know. */
   answer(query: PromqlQuery): PromqlAnswer | PromqlProblem | undefined {
     const now = this.#clock.monotonic();
@@ -81,14 +73,14 @@ export class PromqlPoll {
       if (this.#entries.size >= MAX_QUERIES) return { problem: `more than ${MAX_QUERIES} different queries are asked already` };
       // The first answer is wanted soon, but not for all at once.
       const dueAt = now + this.#random.next() * Math.min(1_000, query.everyMs);
-      entry = { query, everyMs: query.everyMs, wantedAt: now, dueAt, asking: false, answeredAt: undefined, answer: undefined };
+      entry = { query, wanted: new Map(), everyMs: query.everyMs, dueAt, asking: false, answeredAt: undefined, answer: undefined };
       this.#entries.set(key, entry);
     }
     if (query.everyMs < entry.everyMs) {
       entry.everyMs = query.everyMs;
       entry.dueAt = Math.min(entry.dueAt, now + query.everyMs);
     }
-    entry.wantedAt = now;
+    entry.wanted.set(query.everyMs, now);
     if (entry.answeredAt !== undefined && now - entry.answeredAt > STALE_INTERVALS * entry.everyMs + QUERY_TIMEOUT_MS)
       return { problem: "it has not been answered for too long" };
     return entry.answer;
@@ -97,22 +89,34 @@ export class PromqlPoll {
   /** Asks what is due until `signal` aborts; resolves when nothing is under way any more. Never rejects. */
   async run(signal: AbortSignal): Promise<void> {
     while (!signal.aborted) {
-      const now = this.#clock.monotonic();
-      const due: Entry[] = [];
-      for (const [key, entry] of this.#entries) {
-        if (now - entry.wantedAt > FORGET_MS) this.#entries.delete(key);
-        else if (entry.dueAt <= now && !entry.asking) due.push(entry);
-      }
-      // Who has waited longest goes first, so that slow queries of one policy do not keep those of others from being asked.
-      due.sort((a, b) => a.dueAt - b.dueAt);
-      for (const entry of due.slice(0, Math.max(0, CONCURRENCY - this.#running.size))) {
-        const asked = this.#ask(entry, signal).finally(() => this.#running.delete(asked));
-        this.#running.add(asked);
-      }
+      void this.poll(signal);
       await sleep(this.#clock, TICK_MS, signal);
     }
     await Promise.all(this.#running);
     await this.#http.close();
+  }
+
+  /** Asks what is due now, as far as there is room; resolves when that is answered. Never rejects. */
+  async poll(signal: AbortSignal): Promise<void> {
+    const now = this.#clock.monotonic();
+    const due: Entry[] = [];
+    for (const [key, entry] of this.#entries) {
+      for (const [everyMs, wantedAt] of entry.wanted) if (now - wantedAt > FORGET_MS) entry.wanted.delete(everyMs);
+      if (entry.wanted.size === 0) {
+        this.#entries.delete(key);
+        continue;
+      }
+      entry.everyMs = Math.min(...entry.wanted.keys());
+      if (entry.dueAt <= now && !entry.asking) due.push(entry);
+    }
+    // Who has waited longest goes first, so that slow queries of one policy do not keep those of others from being asked.
+    due.sort((a, b) => a.dueAt - b.dueAt);
+    const asked = due.slice(0, Math.max(0, CONCURRENCY - this.#running.size)).map((entry) => {
+      const asking = this.#ask(entry, signal).finally(() => this.#running.delete(asking));
+      this.#running.add(asking);
+      return asking;
+    });
+    await Promise.all(asked);
   }
 
   async #ask(entry: Entry, signal: AbortSignal): Promise<void> {
