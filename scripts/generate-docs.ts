@@ -155,6 +155,7 @@ function reference(): string {
     "| Kind | Symptoms |",
     "|---|---|",
     ...Object.entries(SYMPTOMS_OF).map(([kind, symptoms]) => `| \`${kind}\` | ${symptoms.map((each) => `\`${each}\``).join(", ")} |`),
+    "| `PodCondition`, `WorkloadCondition` | what it names, and `Errors` where it has a `share` |",
     "",
     "## Cluster file",
     "",

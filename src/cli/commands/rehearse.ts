@@ -11,7 +11,7 @@ import type { Resources } from "../../platform/sim/rehearsal/cast.ts";
 import type { FaultReport, RehearsalReport } from "../../platform/sim/rehearsal/rehearse.ts";
 import type { ScenarioFile } from "../../platform/sim/rehearsal/scenario-file.ts";
 import type { Naming } from "../../platform/sim/rehearsal/symptoms.ts";
-import { type Symptom, SYMPTOMS } from "../../platform/sim/scenario.ts";
+import { SYMPTOMS } from "../../platform/sim/scenario.ts";
 import { EXIT } from "../exit.ts";
 import { problemsError, readResources } from "../resources.ts";
 import { ageText, formatTable, printable } from "../table.ts";
@@ -51,8 +51,9 @@ function naming(text: string, before: readonly Naming[] = []): readonly Naming[]
   const at = text.indexOf("=");
   const [symptom, name] = [text.slice(0, at), text.slice(at + 1)];
   if (at < 1 || name === "") throw new InvalidArgumentError("Expected SYMPTOM=NAME, such as DiskFull=PaymentsVolumeFull.");
-  if (!SYMPTOMS.includes(symptom as Symptom)) throw new InvalidArgumentError(`${symptom} is no symptom: one of ${SYMPTOMS.join(", ")}.`);
-  return [...before, { symptom: symptom as Symptom, name }];
+  const known = SYMPTOMS.find((each) => each === symptom);
+  if (known === undefined) throw new InvalidArgumentError(`${symptom} is no symptom: one of ${SYMPTOMS.join(", ")}.`);
+  return [...before, { symptom: known, name }];
 }
 
 function wholeNumber(text: string): number {
@@ -270,6 +271,7 @@ async function targetsFor(options: Options, cluster: Cluster, { policies }: Reso
 async function play(options: Options): Promise<RehearseReport> {
   const { clusterFor } = await import("../../platform/sim/rehearsal/cast.ts");
   const { rehearse, remarks } = await import("../../platform/sim/rehearsal/rehearse.ts");
+  const { namingsOf } = await import("../../platform/sim/rehearsal/symptoms.ts");
   const described = options.cluster === undefined ? undefined : await clusterOf(options.cluster);
   const resources = await resourcesOf(options.filename ?? [], described?.beside ?? []);
   const cluster = described?.cluster ?? clusterFor(resources);
@@ -278,7 +280,7 @@ async function play(options: Options): Promise<RehearseReport> {
     paths.map(async (path) => ({ name: basename(path).replace(EXTENSION, ""), file: await scenarioOf(path) })),
   );
   const targets = await targetsFor(options, cluster, resources);
-  const namings = [...scenarios.flatMap(({ file }) => file.names), ...(options.map ?? [])];
+  const namings = [...scenarios.flatMap(({ file }) => namingsOf(file, [])), ...(options.map ?? [])];
   const runs: RehearsalReport[] = [];
   const notPlayed: RehearseReport["notPlayed"][number][] = [];
   let now = "";

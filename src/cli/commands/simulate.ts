@@ -48,7 +48,7 @@ export function replayCommand({ seed, faults }: Scenario): string {
 
 /** A fault in one line. */
 function faultText({ id, kind, at, for: lasts, ...details }: Fault): string {
-  const rest = Object.entries(details).map(([key, value]) => `${key} ${value}`);
+  const rest = Object.entries(details).map(([key, value]) => `${key} ${String(value)}`);
   return [`${id}: ${kind} at ${at / 1000} s`, ...(lasts > 0 ? [`for ${lasts / 1000} s`] : []), ...rest].join(", ");
 }
 

@@ -196,6 +196,15 @@ export class Faults {
       case "DiskFull":
       case "PoolExhausted":
         return this.#ill(fault, begins, workload, pod, fault.kind);
+      case "PodCondition":
+        return this.#ill(fault, begins, workload, pod, "PodCondition");
+      case "WorkloadCondition": {
+        if (!begins) return world.cure(fault.id);
+        if (workload === undefined) return;
+        done();
+        const { id, what = "", rate = 0, endedBy = [] } = fault;
+        return world.fallIllAsWhole(workload, { fault: id, what, since: this.#targets.simulation.now, rate, endedBy });
+      }
       case "PodCrash":
         if (begins && pod !== undefined) {
           done();
@@ -323,9 +332,10 @@ export class Faults {
     return [nodes[index % nodes.length]].filter((each) => each !== undefined);
   }
 
-  #illness({ id, ms, rate, endedByJob }: Fault, kind: Illness["kind"]): Illness {
-    const ends = endedByJob === undefined ? {} : { endedByJob };
-    return { fault: id, kind, since: this.#targets.simulation.now, ms: ms ?? 600_000, rate: rate ?? 1, ...ends };
+  #illness({ id, ms, rate, what, endedBy }: Fault, kind: Illness["kind"]): Illness {
+    const own = { ...(endedBy === undefined ? {} : { endedBy }), ...(kind === "PodCondition" && what !== undefined ? { what } : {}) };
+    const failing = rate ?? (kind === "PodCondition" ? 0 : 1);
+    return { fault: id, kind, since: this.#targets.simulation.now, ms: ms ?? 600_000, rate: failing, ...own };
   }
 
   #ill(fault: Fault, begins: boolean, workload: SimWorkload | undefined, pod: Pod | undefined, kind: Illness["kind"]): void {

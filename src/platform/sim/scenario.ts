@@ -62,7 +62,15 @@ export const FAULT_KINDS = [
 export type DrawnKind = (typeof FAULT_KINDS)[number];
 
 /** What only scenarios have that are written: they speak of nodes by name, of zones, and of what users' own monitoring knows. */
-export const WRITTEN_KINDS = ["NodeGone", "ZoneDown", "DiskFull", "PoolExhausted", "Overload"] as const;
+export const WRITTEN_KINDS = [
+  "NodeGone",
+  "ZoneDown",
+  "DiskFull",
+  "PoolExhausted",
+  "Overload",
+  "PodCondition",
+  "WorkloadCondition",
+] as const;
 export type FaultKind = DrawnKind | (typeof WRITTEN_KINDS)[number];
 
 /** One fault. What a kind reads of it stands with its kind in `faults.ts`. */
@@ -91,9 +99,13 @@ export interface Fault {
   readonly sticky?: boolean;
   /** What is meant, where the kind has several. */
   readonly what?: string;
-  /** A job that completes ends it. */
-  readonly endedByJob?: boolean;
+  /** What ends it, besides what ends every fault of its kind. */
+  readonly endedBy?: readonly Ending[];
 }
+
+/** A job that completes; of a `WorkloadCondition` also that every pod was started since, or that more pods serve than when it began. */
+export const ENDINGS = ["Job", "Restart", "Scale"] as const;
+export type Ending = (typeof ENDINGS)[number];
 
 /** A workload as it is at the beginning. */
 export interface WorkloadSpec {
@@ -140,14 +152,16 @@ export interface NodeSpec {
 
 /** What monitoring can see of an illness. */
 export const SYMPTOMS = ["NotReady", "CrashLooping", "Memory", "Errors", "RolloutStuck", "DiskFull", "PoolExhausted"] as const;
-export type Symptom = (typeof SYMPTOMS)[number];
+/** A symptom that a fault names itself: what only users' own monitoring knows, seen on pods or on a workload as a whole. */
+export type Condition = `${"Pod" | "Workload"}Condition/${string}`;
+export type Symptom = (typeof SYMPTOMS)[number] | Condition;
 
 /** An OTLP metric that pods send, or what Prometheus answers to a query. */
 export interface SymptomMetric {
   readonly symptom: Symptom;
   /** The metric's name, or the query. */
   readonly name: string;
-  /** It is a query of Prometheus: a row a workload for `Errors` and `RolloutStuck`, else one a pod. */
+  /** It is a query of Prometheus: a row a workload for `Errors`, `RolloutStuck` and a `WorkloadCondition`, else one a pod. */
   readonly isQuery?: boolean;
   /** Its value while a pod shows the symptom, and while it does not. Default: the pod's memory in bytes. */
   readonly values?: { readonly ill: number; readonly well: number };
@@ -156,7 +170,7 @@ export interface SymptomMetric {
 /** An alerting rule of Prometheus. */
 export interface AlertRule {
   readonly alertname: string;
-  /** `Errors` and `RolloutStuck` are about workloads, the others about pods. */
+  /** `Errors`, `RolloutStuck` and a `WorkloadCondition` are about workloads, the others about pods. */
   readonly condition: Symptom;
   /** Labels that its alerts have besides those of their target. */
   readonly labels?: Readonly<Record<string, string>>;

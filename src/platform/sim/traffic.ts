@@ -2,10 +2,10 @@ import type { Sample } from "../../observe/telemetry.ts";
 import type { SimRandom } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
 import type { SymptomMetric } from "./scenario.ts";
-import { isServing, limitOf, type Pod, shows, showsAsWhole, type SimWorkload, type SimWorld } from "./world.ts";
+import { isServing, limitOf, type Pod, shows, showsAsWhole, type SimWorkload, type SimWorld, suffers } from "./world.ts";
 
 /** Illnesses by which a pod fails requests. */
-const FAILING: ReadonlySet<string | undefined> = new Set(["Errors", "DiskFull", "PoolExhausted"]);
+const FAILING: ReadonlySet<string | undefined> = new Set(["Errors", "DiskFull", "PoolExhausted", "PodCondition"]);
 
 /** What was measured at one moment. */
 export interface Measurement {
@@ -56,7 +56,8 @@ export class Traffic {
     const failing = serving.reduce((sum, pod) => sum + (FAILING.has(pod.illness?.kind) ? (pod.illness?.rate ?? 0) : 0), 0) / serving.length;
     // What comes in is `surge` times what `desired` replicas were enough for at the beginning.
     const overload = Math.max(0, 1 - serving.length / (workload.surge * workload.spec.replicas));
-    return 1 - (1 - failing) * (1 - workload.errors) * (1 - (workload.surge > 1 ? overload : 0));
+    const conditions = workload.conditions.reduce((well, each) => well * (suffers(workload, each) ? 1 - each.rate : 1), 1);
+    return 1 - (1 - failing) * (1 - workload.errors) * conditions * (1 - (workload.surge > 1 ? overload : 0));
   }
 
   /** Requests since the last measurement, and `memory` where it is asked for. */

@@ -1,6 +1,6 @@
 import { DO_NOT_REMEDIATE, type TargetRef } from "../../api/meta.ts";
 import type { Busy, Markable, Replica, Workload } from "../../ports/platform.ts";
-import { type NodeSpec, type Symptom, workloadKey, type WorkloadSpec } from "./scenario.ts";
+import { type Ending, type NodeSpec, type Symptom, workloadKey, type WorkloadSpec } from "./scenario.ts";
 import type { SimRandom } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
 import type { Traffic } from "./traffic.ts";
@@ -25,14 +25,27 @@ const AUTOSCALER_MS = 60_000;
 /** What a pod suffers from. */
 export interface Illness {
   readonly fault: number;
-  readonly kind: "Hang" | "Errors" | "Leak" | "CrashLoop" | "DiskFull" | "PoolExhausted";
+  readonly kind: "Hang" | "Errors" | "Leak" | "CrashLoop" | "DiskFull" | "PoolExhausted" | "PodCondition";
   readonly since: number;
   /** Leak: how long until the limit is reached. CrashLoop: from one crash to the next (ms). */
   readonly ms: number;
-  /** Errors, DiskFull, PoolExhausted: share of its requests that fail. */
+  /** PodCondition: its name. */
+  readonly what?: string;
+  /** Errors, DiskFull, PoolExhausted, PodCondition: share of its requests that fail. */
   readonly rate: number;
-  /** A job that completes ends it. */
-  readonly endedByJob?: boolean;
+  readonly endedBy?: readonly Ending[];
+}
+
+/** What a workload suffers from as a whole. */
+export interface WorkloadIllness {
+  readonly fault: number;
+  readonly what: string;
+  readonly since: number;
+  /** Share of its requests that fail. */
+  readonly rate: number;
+  /** How many pods served when it began. */
+  readonly served: number;
+  readonly endedBy: readonly Ending[];
 }
 
 /** A pod as it truly is. */
@@ -92,6 +105,8 @@ export interface SimWorkload {
   gitOps: string | undefined;
   /** Illnesses that new pods get, too. */
   readonly sticky: Illness[];
+  /** What it suffers from as a whole. */
+  readonly conditions: WorkloadIllness[];
   /** Share of requests that fail whatever the pods do. */
   errors: number;
   slowStartMs: number;
@@ -254,11 +269,18 @@ export class SimWorld {
     this.changed(pod.workload, pod);
   }
 
+  /** A workload falls ill as a whole. */
+  fallIllAsWhole(workload: SimWorkload, illness: Omit<WorkloadIllness, "served">): void {
+    workload.conditions.push({ ...illness, served: workload.pods.filter(isServing).length });
+    this.changed(workload);
+  }
+
   /** An illness ends by itself, and nobody gets it any more. */
   cure(fault: number): void {
     for (const workload of this.workloads) {
       for (const [revision, illness] of workload.illRevisions) if (illness.fault === fault) workload.illRevisions.delete(revision);
-      for (let i = workload.sticky.length - 1; i >= 0; i--) if (workload.sticky[i]?.fault === fault) workload.sticky.splice(i, 1);
+      for (const list of [workload.sticky, workload.conditions])
+        for (let i = list.length - 1; i >= 0; i--) if (list[i]?.fault === fault) list.splice(i, 1);
       for (const pod of workload.pods) {
         if (pod.illness?.fault !== fault) continue;
         const { kind } = pod.illness;
@@ -271,14 +293,16 @@ export class SimWorld {
 
   /** A job of a workload has completed: what it is for is over. */
   jobCompleted(workload: SimWorkload): void {
-    const ended = new Set([...workload.sticky, ...workload.pods.map(({ illness }) => illness)].filter((illness) => illness?.endedByJob));
-    for (const illness of ended) if (illness !== undefined) this.cure(illness.fault);
+    const ill = [...workload.sticky, ...workload.conditions, ...workload.pods.map(({ illness }) => illness)];
+    const ended = new Set(ill.flatMap((each) => (each?.endedBy?.includes("Job") === true ? [each.fault] : [])));
+    for (const fault of ended) this.cure(fault);
   }
 
   /** Whatever is ill becomes well, and what was marked is not any more. */
   healAll(): void {
     for (const workload of this.workloads) {
       workload.sticky.length = 0;
+      workload.conditions.length = 0;
       workload.errors = 0;
       workload.slowStartMs = 0;
       workload.surge = 1;
@@ -515,6 +539,7 @@ export class SimWorld {
       marked: spec.marked ?? false,
       gitOps: spec.gitOps,
       sticky: [],
+      conditions: [],
       errors: 0,
       slowStartMs: 0,
       effects: new Map(),
@@ -610,6 +635,19 @@ function isStuck({ rollingOut, rolledOutAt, pods, revision }: SimWorkload, now: 
   return rollingOut && now - rolledOutAt > STUCK_MS && pods.some((pod) => pod.revision === revision && !pod.everReady);
 }
 
+/** Whether a workload still suffers from something, seen from what ends it. */
+export function suffers({ pods }: Pick<SimWorkload, "pods">, { since, served, endedBy }: WorkloadIllness): boolean {
+  const serving = pods.filter(isServing);
+  if (endedBy.includes("Scale") && serving.length > served) return false;
+  return !endedBy.includes("Restart") || serving.length === 0 || serving.some(({ startedAt }) => startedAt <= since);
+}
+
+/** What a symptom names, where it is a condition of pods or of workloads as a whole. */
+function conditionOf(symptom: Symptom, of: "Pod" | "Workload"): string | undefined {
+  const prefix = `${of}Condition/`;
+  return symptom.startsWith(prefix) ? symptom.slice(prefix.length) : undefined;
+}
+
 /** Share of requests above which `Errors` holds. */
 const HIGH_ERRORS = 0.2;
 
@@ -620,6 +658,8 @@ export function showsAsWhole(
   traffic: Pick<Traffic, "errorRate">,
   now: number,
 ): boolean | undefined {
+  const condition = conditionOf(symptom, "Workload");
+  if (condition !== undefined) return workload.conditions.some((each) => each.what === condition && suffers(workload, each));
   if (symptom === "Errors") return workload.spec.rps > 0 && traffic.errorRate(workload) > HIGH_ERRORS;
   return symptom === "RolloutStuck" ? isStuck(workload, now) : undefined;
 }
@@ -640,6 +680,10 @@ export function shows(symptom: Symptom, pod: Pod, traffic: Pick<Traffic, "memory
       return pod.illness?.kind === symptom;
     case "RolloutStuck":
       return false;
+    default: {
+      const condition = conditionOf(symptom, "Pod");
+      return condition !== undefined && pod.illness?.kind === "PodCondition" && pod.illness.what === condition;
+    }
   }
 }
 

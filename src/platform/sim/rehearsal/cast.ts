@@ -9,7 +9,7 @@ import { timeMs } from "../../../api/time.ts";
 import { durationMs, quantityBytes } from "../../../api/units.ts";
 import { type Fault, type FaultKind, type Scenario, workloadKey, type WorkloadSpec } from "../scenario.ts";
 import type { FileFault, ScenarioFile } from "./scenario-file.ts";
-import { monitoringOf, type Naming } from "./symptoms.ts";
+import { monitoringOf, type Naming, namingsOf } from "./symptoms.ts";
 
 /** What users rehearse, all from their files. */
 export interface Resources {
@@ -40,6 +40,8 @@ const OF_WORKLOADS: ReadonlySet<FaultKind> = new Set([
   "DiskFull",
   "PoolExhausted",
   "Overload",
+  "PodCondition",
+  "WorkloadCondition",
 ]);
 const OF_NODES: ReadonlySet<FaultKind> = new Set(["NodeDown", "NodeGone", "ZoneDown"]);
 const OF_POLICIES: ReadonlySet<FaultKind> = new Set(["PausePolicy", "EditMode", "DeletePolicy"]);
@@ -191,7 +193,7 @@ export function cast(options: CastRequest): Cast {
       ...(fault.count === undefined ? {} : { count: fault.count }),
       ...(fault.what === undefined ? {} : { what: fault.what }),
       ...(fault.recurs ? { sticky: true } : {}),
-      ...(fault.endedByJob ? { endedByJob: true } : {}),
+      ...(fault.endedBy === undefined ? {} : { endedBy: fault.endedBy }),
     };
     const add = (more: Partial<Fault>): void => void faults.push({ id: faults.length, ...common, ...more });
     const befallen = befallenBy(fault, target, known, workloads);
@@ -221,7 +223,7 @@ export function cast(options: CastRequest): Cast {
     return { file: fault, at, until, befallen: [], through: [] };
   });
   const { scrape, evaluate, for: holds, groupWait, groupInterval, repeat, asked } = file.monitoring;
-  const { rules, metrics } = monitoringOf(policies, [...file.names, ...options.namings], durationMs(holds));
+  const { rules, metrics } = monitoringOf(policies, namingsOf(file, options.namings), durationMs(holds));
   const { answer, after } = file.approver;
   return {
     target,

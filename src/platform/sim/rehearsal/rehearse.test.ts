@@ -184,6 +184,48 @@ it("a query of Prometheus is answered for pods and for workloads, once somebody 
   assert.equal(resultOf(await play(scenario("thundering-herd"), slow, [{ symptom: "Errors", name: "asked" }])), "Healed");
 });
 
+describe("what only the users' own monitoring knows", () => {
+  const ill = (fault: object): ScenarioFile =>
+    written({ lasts: "25m", monitoring: { asked: true }, faults: [{ what: "Stuck", ...fault }] });
+  const cures = (rung: object): Resources => ({
+    ...examples,
+    policies: [policy("stuck", { signals: [{ name: "stuck", alert: { alertname: "Stuck" } }], ladder: [rung], attempts: { max: 1 } })],
+  });
+  const cured = async (fault: object, rung: object): Promise<Result | undefined> => resultOf(await play(ill(fault), cures(rung)));
+  const [restart, roll, job] = [{ strategy: "RestartPod" }, { strategy: "RollingRestart" }, { strategy: "RunJob", command: ["clean"] }];
+  const scale = { strategy: "ScaleUp", scale: { by: 1, max: 8 } };
+
+  it("ends with the replica that has it, unless it recurs", async () => {
+    assert.equal(await cured({ kind: "PodCondition" }, restart), "Healed");
+    assert.equal(await cured({ kind: "PodCondition", recurs: true }, restart), "Escalated");
+  });
+
+  it("ends, as a whole, by what the scenario says, and by nothing else", async () => {
+    const whole = { kind: "WorkloadCondition" };
+    assert.equal(await cured({ ...whole, endedBy: ["Restart"] }, roll), "Healed");
+    assert.equal(await cured({ ...whole, endedBy: ["Scale"] }, scale), "Healed");
+    assert.equal(await cured({ ...whole, endedBy: ["Job"] }, job), "Healed");
+    assert.equal(await cured({ ...whole, endedBy: ["Scale", "Job"] }, roll), "Escalated");
+    assert.equal(await cured(whole, scale), "Escalated");
+  });
+
+  it("shows as errors, too, where it has a share, and is unheard where nobody listens", async () => {
+    const errors = { ...examples, policies: [policy("errors", { signals: [{ name: "e", errorRate: { above: "10%" } }], ladder: [roll] })] };
+    const failing = { kind: "WorkloadCondition", share: 0.5, endedBy: ["Restart"] };
+    assert.equal(resultOf(await play(ill(failing), errors)), "Healed");
+    const report = await play(ill({ kind: "PodCondition" }), errors);
+    assert.equal(resultOf(report), "Unheard");
+    assert.match(report.faults[0]?.why ?? "", /listens to Stuck \(an alert, a metric or the signal of a query of this name\)/);
+  });
+
+  it("needs a name, and what one replica has is ended by no rollout", () => {
+    const refused = (fault: object): boolean => !scenarioFileSchema.safeParse({ description: "x", faults: [fault] }).success;
+    assert.equal(refused({ kind: "PodCondition" }), true);
+    assert.equal(refused({ kind: "PodCondition", what: "X", endedBy: ["Restart"] }), true);
+    assert.equal(refused({ kind: "PodCondition", what: "X", endedBy: ["Job"] }), false);
+  });
+});
+
 it("a policy that only observes is told as such, with what it would have done", async () => {
   const observing = policy("hung", { mode: "Observe", signals: [{ name: "hung", probe: {} }], ladder: [{ strategy: "RestartPod" }] });
   const report = await play(scenario("hang"), { ...examples, policies: [observing] });

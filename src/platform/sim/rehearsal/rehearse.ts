@@ -12,7 +12,7 @@ import { workloadKey, type WorkloadSpec } from "../scenario.ts";
 import { type Cast, cast, type CastFault, type CastRequest, describedOf, policiesOf } from "./cast.ts";
 import { Observer, type Unavailability } from "./observer.ts";
 import type { Result } from "./scenario-file.ts";
-import { befallsSomebody, couldHear, heardBy, listensTo, type Naming, SYMPTOMS_OF } from "./symptoms.ts";
+import { befallsSomebody, couldHear, heardBy, listensTo, type Naming, namingsOf, shownBy } from "./symptoms.ts";
 
 /** How near to each other two policies act on one workload to be told as fighting (ms). */
 const NEAR_MS = 15 * 60_000;
@@ -97,7 +97,7 @@ export async function rehearse(request: RehearsalRequest): Promise<RehearsalRepo
     keepGoing: true,
     ...(request.trace === undefined ? {} : { trace: request.trace }),
   });
-  const look = new Look(played, observer, cluster, [...file.names, ...request.namings]);
+  const look = new Look(played, observer, cluster, namingsOf(file, request.namings));
   const perFault = played.faults.map((fault) => ({ fault, reports: look.faults(fault) }));
   const found = { pages: look.pages(), unavailable: look.unavailable() };
   return {
@@ -228,11 +228,7 @@ class Look {
   /** Why nothing came of a fault. */
   #untouched({ file }: CastFault, workload: string, through: boolean): Pick<FaultReport, "result" | "why"> {
     const covering = this.covering(workload);
-    const shown = through
-      ? (["Errors"] as const)
-      : file.kind === "BadRollout" && file.what === "Errors"
-        ? (["Errors"] as const)
-        : (SYMPTOMS_OF[file.kind] ?? []);
+    const shown = through ? (["Errors"] as const) : shownBy(file);
     if (shown.length === 0) return { result: "Untouched", why: "no alert came to be acted on" };
     const hearing = covering.filter(({ spec }) =>
       spec.signals.some((signal) => shown.some((symptom) => symptom === heardBy(signal, this.#namings))),

@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { workloadName } from "../../../api/cluster.ts";
 import { duration, durationMs, positiveDuration } from "../../../api/units.ts";
-import { FAULT_KINDS, SYMPTOMS, WRITTEN_KINDS } from "../scenario.ts";
+import { ENDINGS, FAULT_KINDS, SYMPTOMS, WRITTEN_KINDS } from "../scenario.ts";
 import { befallsSomebody } from "./symptoms.ts";
 
 /** What comes of a fault on a workload. */
@@ -50,10 +50,13 @@ const faultSchema = z
       .boolean()
       .default(false)
       .meta({ description: "It befalls also what takes the place of what had it, as a fault in the code does. Default false." }),
-    endedByJob: z.boolean().default(false).meta({ description: "A job (`RunJob`) that completes ends it. Default false." }),
+    endedBy: z.array(z.enum(ENDINGS)).min(1).optional().meta({
+      description:
+        "What ends it, besides a cure of its kind: `Job` (a `RunJob` that completes); of a `WorkloadCondition` also `Restart` (all replicas that serve were started since) and `Scale` (more replicas serve than when it began).",
+    }),
     share: z.number().min(0).max(100).optional().meta({
       description:
-        "Share of requests that fail (0 to 1), how likely it is at each occasion, or of `Overload`: how many times the usual requests.",
+        "Share of requests that fail (0 to 1; of a condition 0 where it says none), how likely it is at each occasion, or of `Overload`: how many times the usual requests.",
     }),
     takes: duration.optional().meta({
       description:
@@ -67,7 +70,7 @@ const faultSchema = z
       .meta({ description: "`ScaleByPerson`: how many replicas more, or fewer. `CrashBeforeWrite`, `CrashAfterWrite`: at which write." }),
     what: z.string().optional().meta({
       description:
-        "`BadRollout`: `Errors` where the new pods become ready and fail requests. `Mark`: `Pod`, `Workload`, `Namespace` or `Node`.",
+        "`PodCondition`, `WorkloadCondition`: the alert, metric or signal (of a query) by which it is seen. `BadRollout`: `Errors` where the new pods become ready and fail requests. `Mark`: `Pod`, `Workload`, `Namespace` or `Node`.",
     }),
     expect: results.optional().meta({
       description: "What should come of it: one of these, on every workload that it befalls and a policy covers, and on the target.",
@@ -76,6 +79,14 @@ const faultSchema = z
   .refine(({ kind, expect }) => expect === undefined || befallsSomebody(kind), {
     path: ["expect"],
     error: "a fault of this kind is nothing to be healed, but a circumstance of others: write expect with those",
+  })
+  .refine(({ kind, what }) => what !== undefined || (kind !== "PodCondition" && kind !== "WorkloadCondition"), {
+    path: ["what"],
+    error: "a condition is seen by an alert, a metric or the signal of a query: name it",
+  })
+  .refine(({ kind, endedBy }) => kind === "WorkloadCondition" || endedBy?.some((ending) => ending !== "Job") !== true, {
+    path: ["endedBy"],
+    error: "Restart and Scale end a WorkloadCondition; what one replica suffers from ends with it",
   });
 export type FileFault = z.output<typeof faultSchema>;
 

@@ -1,8 +1,11 @@
 import type { PolicySignal, RemediationPolicy } from "../../../api/policy.ts";
-import type { AlertRule, FaultKind, Symptom, SymptomMetric } from "../scenario.ts";
+import type { AlertRule, FaultKind, Symptom, SymptomMetric, SYMPTOMS } from "../scenario.ts";
+
+/** A symptom that is known, and not named by a fault. */
+type KnownSymptom = (typeof SYMPTOMS)[number];
 
 /** What monitoring is known to call a symptom: alerts of kube-prometheus and metrics of OpenTelemetry's semantic conventions, and the symptom's own name. */
-const KNOWN: Readonly<Record<Symptom, { readonly alerts: readonly string[]; readonly metrics: readonly string[] }>> = {
+const KNOWN: Readonly<Record<KnownSymptom, { readonly alerts: readonly string[]; readonly metrics: readonly string[] }>> = {
   NotReady: { alerts: ["KubePodNotReady", "PodNotReady", "KubeDeploymentReplicasMismatch", "TargetDown"], metrics: [] },
   CrashLooping: { alerts: ["KubePodCrashLooping", "PodCrashLooping", "KubeContainerWaiting"], metrics: [] },
   Memory: {
@@ -37,7 +40,7 @@ const KNOWN: Readonly<Record<Symptom, { readonly alerts: readonly string[]; read
 };
 
 /** What is seen of each kind of fault, by those that it befalls. A kind that is not here befalls nobody by itself. */
-export const SYMPTOMS_OF: Readonly<Partial<Record<FaultKind, readonly Symptom[]>>> = {
+export const SYMPTOMS_OF: Readonly<Partial<Record<FaultKind, readonly KnownSymptom[]>>> = {
   PodHang: ["NotReady"],
   PodErrors: ["Errors"],
   PodLeak: ["Memory"],
@@ -53,9 +56,37 @@ export const SYMPTOMS_OF: Readonly<Partial<Record<FaultKind, readonly Symptom[]>
   Overload: ["Errors"],
 };
 
+/** A fault as far as what is seen of it goes. */
+export interface SeenFault {
+  readonly kind: FaultKind;
+  readonly what?: string | undefined;
+  readonly share?: number | undefined;
+}
+
+const isCondition = (kind: FaultKind): kind is "PodCondition" | "WorkloadCondition" =>
+  kind === "PodCondition" || kind === "WorkloadCondition";
+
 /** Whether a kind of fault is something to be healed, and not a circumstance of others. */
 export function befallsSomebody(kind: FaultKind): boolean {
-  return kind in SYMPTOMS_OF || kind === "AlertFlapping";
+  return kind in SYMPTOMS_OF || kind === "AlertFlapping" || isCondition(kind);
+}
+
+/** What is seen of a fault: of a condition what it names, and errors where it says how many. */
+export function shownBy({ kind, what = "", share = 0 }: SeenFault): readonly Symptom[] {
+  if (isCondition(kind)) return [`${kind}/${what}`, ...(share > 0 ? (["Errors"] as const) : [])];
+  if (kind === "BadRollout" && what === "Errors") return ["Errors"];
+  return SYMPTOMS_OF[kind] ?? [];
+}
+
+/** What names stand for in a scenario: as it says, as its conditions are named, and as somebody says besides. */
+export function namingsOf(
+  { names, faults }: { readonly names: readonly Naming[]; readonly faults: readonly SeenFault[] },
+  besides: readonly Naming[],
+): Naming[] {
+  const conditions = faults.flatMap(({ kind, what = "" }): Naming[] =>
+    isCondition(kind) ? [{ symptom: `${kind}/${what}`, name: what }] : [],
+  );
+  return [...names, ...conditions, ...besides];
 }
 
 /** Which symptom a user's alert or metric is the name of. */
@@ -68,7 +99,7 @@ export interface Naming {
 function symptomOf(name: string, sort: "alerts" | "metrics", namings: readonly Naming[]): Symptom | undefined {
   const said = namings.find((naming) => naming.name === name);
   if (said !== undefined) return said.symptom;
-  return (Object.keys(KNOWN) as Symptom[]).find((symptom) => symptom === name || KNOWN[symptom][sort].includes(name));
+  return (Object.keys(KNOWN) as KnownSymptom[]).find((symptom) => symptom === name || KNOWN[symptom][sort].includes(name));
 }
 
 /** The symptom that a signal hears; undefined where its name stands for none that is known. */
@@ -92,8 +123,11 @@ export function listensTo(signal: PolicySignal): string {
   return `the alert ${signal.alert?.alertname ?? ""}`;
 }
 
+const isKnown = (symptom: Symptom): symptom is KnownSymptom => symptom in KNOWN;
+
 /** What could hear a symptom, in a few words: for whoever has nothing that does. */
 export function couldHear(symptom: Symptom): string {
+  if (!isKnown(symptom)) return `${symptom.slice(symptom.indexOf("/") + 1)} (an alert, a metric or the signal of a query of this name)`;
   const own: Partial<Record<Symptom, string>> = { NotReady: "a probe", Errors: "an errorRate", Memory: "a trend" };
   const alert = `an alert such as ${KNOWN[symptom].alerts[0] ?? symptom}`;
   return `${symptom} (${[own[symptom], alert].filter((part) => part !== undefined).join(", or ")})`;
