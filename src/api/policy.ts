@@ -40,10 +40,15 @@ function isCron(text: string): boolean {
   }
 }
 
+// What is known of one is kept: to ask costs as much as all else of a policy's check. Few have a name, so it is bounded.
+const timeZones = new Set<string>();
+
 /** Whether the runtime knows the IANA time zone. */
 function isTimeZone(text: string): boolean {
+  if (timeZones.has(text)) return true;
   try {
     new Intl.DateTimeFormat("en", { timeZone: text });
+    timeZones.add(text);
     return true;
   } catch {
     return false;

@@ -42,3 +42,16 @@ test("more schedules than the cache holds are answered all the same", () => {
     assert.equal(opens, timeMs("2026-06-03T00:00:00Z") + (hour * 60 + minute) * 60_000);
   }
 });
+
+test("an answer that is asked for again holds as long as it is true, and no longer, whichever way time goes", () => {
+  const at = (time: string): string | number | undefined => until("0 9 * * *", "2h", `2026-06-03T${time}Z`);
+  const open = "2026-06-03T11:00:00.000Z";
+  const times = ["08:00:00", "08:59:59", "09:00:00", "10:00:00", "10:59:59", "11:00:00", "12:00:00"];
+  const expected = [undefined, undefined, open, open, open, undefined, undefined];
+  assert.deepEqual(times.map(at), expected);
+  assert.deepEqual(times.toReversed().map(at), expected.toReversed(), "a wall clock may be put back");
+  const opens = (time: string): number | undefined =>
+    nextOpening({ schedule: "0 9 * * *", timeZone: "UTC" }, timeMs(`2026-06-03T${time}Z`));
+  const [today, tomorrow] = [timeMs("2026-06-03T09:00:00Z"), timeMs("2026-06-04T09:00:00Z")];
+  assert.deepEqual(["09:00:00", "08:00:00", "08:59:59", "10:00:00", "08:00:00"].map(opens), [tomorrow, today, today, tomorrow, today]);
+});

@@ -16,15 +16,30 @@ export interface Recurrence {
 const CACHE_SIZE = 1_000;
 const cache = new Map<string, Cron>();
 
+function remember<V>(map: Map<string, V>, key: string, value: V): V {
+  if (map.size >= CACHE_SIZE) map.clear();
+  map.set(key, value);
+  return value;
+}
+
 function cron(schedule: string, timeZone: string): Cron {
   const key = `${timeZone} ${schedule}`;
-  let found = cache.get(key);
-  if (found === undefined) {
-    if (cache.size >= CACHE_SIZE) cache.clear();
-    found = new Cron(schedule, { paused: true, timezone: timeZone });
-    cache.set(key, found);
-  }
-  return found;
+  return cache.get(key) ?? remember(cache, key, new Cron(schedule, { paused: true, timezone: timeZone }));
+}
+
+// Every decision asks again, and the answer changes a few times a day: the newest one of each, and from when to when it holds.
+interface Held<V> {
+  readonly from: number;
+  readonly to: number;
+  readonly answer: V;
+}
+const openings = new Map<string, Held<number | undefined>>();
+const closings = new Map<string, Held<number | undefined>>();
+
+/** The held answer where it holds at `at`, else a new one. */
+function held<V>(map: Map<string, Held<V>>, key: string, at: number, ask: () => Omit<Held<V>, "from">): V {
+  const known = map.get(key);
+  return known !== undefined && known.from <= at && at < known.to ? known.answer : remember(map, key, { from: at, ...ask() }).answer;
 }
 
 /**
@@ -32,7 +47,11 @@ function cron(schedule: string, timeZone: string): Cron {
  * skipped happens at the end of the gap, and one in the hour that is repeated happens once (croner's rule for fixed times).
  */
 export function nextOpening(recurrence: Pick<Recurrence, "schedule" | "timeZone">, after: number): number | undefined {
-  return cron(recurrence.schedule, recurrence.timeZone).nextRun(dateAt(after))?.getTime();
+  const { schedule, timeZone } = recurrence;
+  return held(openings, `${timeZone} ${schedule}`, after, () => {
+    const answer = cron(schedule, timeZone).nextRun(dateAt(after))?.getTime();
+    return { answer, to: answer ?? Infinity };
+  });
 }
 
 /** How many openings a chain of windows without a gap is followed before it counts as endless. */
@@ -44,7 +63,16 @@ const CHAIN = 100;
  * elapsed time: a window of 8 h lasts 8 h, also in a night that has 23 or 25.
  */
 export function openUntil(recurrence: Recurrence, now: number): number | undefined {
-  const lasts = durationMs(recurrence.duration);
+  const { schedule, timeZone, duration } = recurrence;
+  return held(closings, `${timeZone} ${duration} ${schedule}`, now, () => {
+    const lasts = durationMs(duration);
+    const answer = closesAt(recurrence, lasts, now);
+    // Open it stays so until it closes, closed until the next opening.
+    return { answer, to: answer === Infinity ? now + lasts : (answer ?? nextOpening(recurrence, now) ?? Infinity) };
+  });
+}
+
+function closesAt(recurrence: Recurrence, lasts: number, now: number): number | undefined {
   // Open if and only if an opening lies in (now - lasts, now].
   let opening = nextOpening(recurrence, now - lasts);
   if (opening === undefined || opening > now) return undefined;

@@ -12,10 +12,18 @@ export function parseDuration(text: string): number | undefined {
   return Number.isSafeInteger(total) ? total : undefined;
 }
 
+// Every look at every policy reads the same few texts. Bounded, because policies come and go.
+const KNOWN_DURATIONS = 1_000;
+const durations = new Map<string, number>();
+
 /** Milliseconds of a duration that a schema has already accepted. */
 export function durationMs(text: string): number {
+  const known = durations.get(text);
+  if (known !== undefined) return known;
   const ms = parseDuration(text);
   if (ms === undefined) throw new RangeError(`not a duration: ${JSON.stringify(text)}`);
+  if (durations.size >= KNOWN_DURATIONS) durations.clear();
+  durations.set(text, ms);
   return ms;
 }
 

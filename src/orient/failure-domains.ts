@@ -136,7 +136,10 @@ export function failureDomains(of: {
       get workloads() {
         return new Set(workloads.filter((peer) => isNodePool(peer) === ofNodes && within(peer)).map((peer) => targetKey(peer.ref)));
       },
-      shared: ill.length < 2 ? [] : sharedBy(ill, illReplicas, of),
+      // Asked for where it is a storm only.
+      get shared() {
+        return ill.length < 2 ? [] : sharedBy(ill, illReplicas, of);
+      },
     });
   };
   const all = [...illReplicas.values()];

@@ -1,12 +1,14 @@
 import type { Sample, Telemetry } from "../observe/telemetry.ts";
 import type { Replica } from "../ports/platform.ts";
-import { median } from "./statistics.ts";
+import { quantileOfSorted } from "./statistics.ts";
 import { seconds } from "./trend.ts";
 
 /** Readings are never called stale before this age, however often they usually come. */
 export const MIN_STALE_MS = 30_000;
 /** Readings that fail to come this many times in a row are stale. */
 const STALE_INTERVALS = 5;
+/** Times between readings that the usual one is the median of. */
+const RECENT = 31;
 /** How far back the usual interval is looked for at least. */
 const MIN_LOOKBACK_MS = 300_000;
 
@@ -15,8 +17,6 @@ export interface Readings {
   /** Ordered by time, from the asked time on. */
   readonly samples: readonly Sample[];
   readonly newest: Sample | undefined;
-  /** Usual time between two readings in ms: the median of the last ones; 0 where there are fewer than two. */
-  readonly intervalMs: number;
   /** Says what is missing where nothing came for longer than `max(30 s, 5 usual intervals)`, or ever; undefined while it is fresh. */
   readonly missing: string | undefined;
 }
@@ -30,19 +30,30 @@ export function readingsOf(telemetry: Telemetry, replica: Replica, metric: strin
     return {
       samples: [],
       newest,
-      intervalMs: 0,
       missing: `no reading of ${metric} of ${replica.ref.name} in the last ${seconds(MIN_LOOKBACK_MS / 1000)}`,
     };
-  const recent = all.slice(-32);
-  const intervalMs = recent.length < 2 ? 0 : median(recent.slice(1).map((sample, i) => sample.t - (recent[i]?.t ?? sample.t)));
-  const age = now - newest.t;
+  const first = all.findIndex((sample) => sample.t >= since);
   return {
-    samples: all.filter((sample) => sample.t >= since),
+    samples: first === 0 ? all : first < 0 ? [] : all.slice(first),
     newest,
-    intervalMs,
-    missing:
-      age > Math.max(MIN_STALE_MS, STALE_INTERVALS * intervalMs)
-        ? `no reading of ${metric} of ${replica.ref.name} since ${seconds(age / 1000)} (they came every ${seconds(intervalMs / 1000)})`
-        : undefined,
+    missing: silenceOf(`${metric} of ${replica.ref.name}`, all, now - newest.t),
   };
+}
+
+/** What is missing where the newest reading is `age` old (ms). How often they come is asked only where that decides. */
+function silenceOf(what: string, samples: readonly Sample[], age: number): string | undefined {
+  if (age <= MIN_STALE_MS) return undefined;
+  const intervalMs = intervalOf(samples);
+  return age > STALE_INTERVALS * intervalMs
+    ? `no reading of ${what} since ${seconds(age / 1000)} (they came every ${seconds(intervalMs / 1000)})`
+    : undefined;
+}
+
+/** The median time between the last readings (ms); 0 where there are fewer than two. */
+function intervalOf(samples: readonly Sample[]): number {
+  const gaps = new Float64Array(Math.min(samples.length - 1, RECENT));
+  if (gaps.length === 0) return 0;
+  const first = samples.length - 1 - gaps.length;
+  for (let i = 0; i < gaps.length; i++) gaps[i] = (samples[first + i + 1]?.t ?? 0) - (samples[first + i]?.t ?? 0);
+  return quantileOfSorted(gaps.sort(), 0.5);
 }

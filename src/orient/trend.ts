@@ -105,21 +105,30 @@ interface Judged {
  * each policy: all but the first look at them find here what that found. At 15 s from one reading to the next that is most of
  * what the loop would compute.
  */
-const judgements = new Map<string, Judged>();
+const judgements = new Map<number, Judged>();
 /** Most series that are remembered: a few kilobytes each. */
 const MAX_JUDGEMENTS = 4_096;
+
+function areEqual(a: readonly Point[], b: readonly Point[]): boolean {
+  for (let i = 0; i < a.length; i++) {
+    const [x, y] = [a[i] as Point, b[i] as Point];
+    if (x !== y && (x.t !== y.t || x.v !== y.v)) return false;
+  }
+  return true;
+}
 
 /** Judges a series, unless the very same one was judged before. */
 function judgedBefore(points: readonly Point[], options: Bounds): Judged {
   const [first, last] = [points[0] as Point, points.at(-1) as Point];
-  const key = `${first.t} ${first.v} ${last.t} ${last.v} ${options.limit}`;
+  // Only where to look: what is found there is compared. A text of these numbers would cost more than that.
+  const key = first.t + last.t + last.v + (Number.isFinite(options.limit) ? options.limit : 0);
   const known = judgements.get(key);
   if (
     known !== undefined &&
     known.points.length === points.length &&
     known.options.minSpanSeconds === options.minSpanSeconds &&
     known.options.minSamples === options.minSamples &&
-    known.points.every((point, i) => point.t === points[i]?.t && point.v === points[i].v)
+    areEqual(known.points, points)
   )
     return known;
   const readings = points.map((p) => ({ t: (p.t - first.t) / 1000, v: p.v }));
@@ -128,7 +137,7 @@ function judgedBefore(points: readonly Point[], options: Bounds): Judged {
   // The oldest goes first: a map keeps the order in which its keys came.
   judgements.delete(key);
   judgements.set(key, found);
-  if (judgements.size > MAX_JUDGEMENTS) judgements.delete(judgements.keys().next().value ?? "");
+  if (judgements.size > MAX_JUDGEMENTS) judgements.delete(judgements.keys().next().value ?? 0);
   return found;
 }
 
