@@ -179,6 +179,8 @@ describe("the real Alertmanager", { skip: missing }, () => {
         return book.settled()?.suppressed.some((alert) => alert.labels["workload"] === "shop") === true;
       };
       await until(silenced, "the silence is seen");
+      const shop = book.alerts().find((alert) => alert.labels["workload"] === "shop");
+      assert.deepEqual([shop?.status, shop?.suppressed], ["firing", true]);
       await post(alerts, [memoryHigh("payments", { startsAt, endsAt: new Date().toISOString() })]);
       await until(async () => (await states()) === "payments resolved, shop firing", "what is over is resolved, what is silenced is not");
       assert.deepEqual(told, []);

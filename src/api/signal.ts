@@ -19,6 +19,8 @@ export interface Alert {
   readonly fingerprint: string;
   /** When it reached Nightshift. */
   readonly receivedAt: number;
+  /** Alertmanager says that it is silenced or inhibited: it fires, and is not acted on. */
+  readonly suppressed?: true;
 }
 
 /** A condition of a policy that holds, or has ceased to hold, on a target. */

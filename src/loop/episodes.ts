@@ -22,6 +22,7 @@ import type { Diagnosis, Signal } from "../api/signal.ts";
 import { timeMs, timestamp } from "../api/time.ts";
 import { durationMs } from "../api/units.ts";
 import type { Decision } from "../decide/gate.ts";
+import { type Detection, silencedText } from "../orient/detect.ts";
 import { isOthersWork } from "../decide/in-progress.ts";
 import { sameStorm, standsForStorm } from "../decide/storm-brake.ts";
 import { type Clock, sleep } from "../ports/clock.ts";
@@ -520,7 +521,7 @@ export class Episodes {
     const own = { ...policy, spec: { ...policy.spec, signals: policy.spec.signals.filter((each) => each.name === name) } };
     const detection = workload === undefined ? undefined : this.#world.detectFor(remediation, own, workload);
     const signal = detection === undefined ? undefined : this.#world.currentSignal(remediation, detection);
-    if (signal === undefined) return this.#signalGone(key, remediation, workload, policy, detection?.missing ?? []);
+    if (signal === undefined) return this.#signalGone(key, remediation, workload, policy, detection);
     this.#goneSince.delete(key);
     this.#missingSince.delete(key);
     const diagnosis = this.#world.diagnose(signal, policy);
@@ -617,7 +618,7 @@ export class Episodes {
     remediation: Remediation,
     workload: Workload | undefined,
     policy: RemediationPolicy,
-    missing: readonly string[],
+    detection: Detection | undefined,
   ): Promise<Requeue> {
     const target = remediation.spec.signalTarget;
     if (
@@ -627,13 +628,18 @@ export class Episodes {
         workload.replicas.every((r) => r.ref.uid !== target.uid || r.phase === "Exited"))
     )
       return this.#end(remediation, "Succeeded", "SelfRecovered", "TargetGone", `${target.name} is gone before anything was done`);
+    const silenced = detection === undefined ? undefined : this.#world.silencedOf(remediation, detection);
+    const missing = [...(detection?.missing ?? []), ...(silenced === undefined ? [] : [silencedText(silenced)])];
     if (missing.length > 0) {
       const message = missing.join("; ");
       const { blockedFor } = policy.spec.escalation;
       // Nobody can tell whether the fault goes on, and waiting for ever is no answer.
       const since = this.#missingSince.get(key) ?? this.#clock.monotonic();
       this.#missingSince.set(key, since);
-      if (this.#clock.monotonic() - since >= durationMs(blockedFor))
+      // Whoever has silenced it need not be told of it, as long as Alertmanager says so.
+      if (silenced !== undefined && this.#clock.now() - silenced.seenAt <= durationMs(policy.spec.maxSignalAge))
+        this.#missingSince.delete(key);
+      else if (this.#clock.monotonic() - since >= durationMs(blockedFor))
         return this.#escalate(remediation, "NoData", `no data for ${blockedFor}: ${message}`, "Inconclusive");
       if (remediation.status.reason !== "NoData" || remediation.status.phase !== "Blocked")
         await this.#saveWith({ ...remediation, status: { ...remediation.status, phase: "Blocked", reason: "NoData", message } }, [
@@ -827,7 +833,9 @@ export class Episodes {
     const key = objectKey(remediation);
     const verifying = this.#stopwatches.elapsed(key, "verifying", timeMs(verification.startedAt));
     const detection =
-      policy === undefined || workload === undefined ? { signals: [], missing: [] } : this.#world.detectFor(remediation, policy, workload);
+      policy === undefined || workload === undefined
+        ? { signals: [], silenced: [], missing: [] }
+        : this.#world.detectFor(remediation, policy, workload);
     const verify = {
       ...(policy?.spec.verify ?? { stableFor: "30s", timeout: "5m", maxErrorRate: "5%" }),
       ...remediation.spec.ladder[currentAttempt(remediation).rung]?.verify,
@@ -838,6 +846,7 @@ export class Episodes {
       verify,
       workload,
       firing: detection.signals.filter((signal) => signal.state === "Firing"),
+      silenced: detection.silenced,
       missing: detection.missing,
       requests: this.#world.telemetry.requests(remediation.spec.workload, now - Math.min(verifying, stableFor)),
     });
@@ -878,7 +887,7 @@ export class Episodes {
     const rung = nextRung(remediation.spec.ladder, remediation.status.attempts, 0);
     return this.#deciding.run(async () => {
       const signal = { ...recordedSignal(remediation), seenAt: this.#clock.now() };
-      const diagnosis = this.#world.standingDiagnosis(remediation);
+      const diagnosis = { ...this.#world.standingDiagnosis(remediation), missing: this.#silence(remediation, policy) };
       const decision = this.#world.decide("Start", signal, diagnosis, policy, remediation);
       const circuit = decision.verdicts.find((v) => v.gate === "CircuitOpen" && v.verdict === "Block");
       if (circuit !== undefined) return this.#escalate(remediation, "CircuitOpen", `${why}; ${circuit.message}`);
@@ -1017,8 +1026,17 @@ export class Episodes {
   #stillFires(remediation: Remediation, policy: RemediationPolicy): boolean {
     const workload = this.#world.workload(remediation.spec.workload);
     if (workload === undefined) return false;
-    const { signals, missing } = this.#world.detectFor(remediation, policy, workload);
-    return missing.length > 0 || signals.some((s) => s.state === "Firing" && s.name === remediation.spec.signal.name);
+    const { signals, silenced, missing } = this.#world.detectFor(remediation, policy, workload);
+    const isOwn = ({ name }: Signal): boolean => name === remediation.spec.signal.name;
+    return missing.length > 0 || silenced.some(isOwn) || signals.some((s) => s.state === "Firing" && isOwn(s));
+  }
+
+  /** That the alert of an episode is silenced, for the gates: nothing else is begun then. */
+  #silence(remediation: Remediation, policy: RemediationPolicy): readonly string[] {
+    const workload = this.#world.workload(remediation.spec.workload);
+    if (workload === undefined) return [];
+    const silenced = this.#world.silencedOf(remediation, this.#world.detectFor(remediation, policy, workload));
+    return silenced === undefined ? [] : [silencedText(silenced)];
   }
 
   #stormOver({ status }: Remediation): boolean {

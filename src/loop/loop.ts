@@ -201,11 +201,15 @@ export class Loop {
   async #evaluate(policy: RemediationPolicy, workload: Workload): Promise<readonly string[]> {
     const key = pairKey(policy, workload);
     const before = this.#world.firing.get(key);
-    const { signals, blind } = this.#world.detect(policy, workload);
+    const { signals, silenced, blind } = this.#world.detect(policy, workload);
     const firing = new Map(signals.filter((s) => s.state === "Firing").map((s) => [s.fingerprint, s]));
     if (firing.size === 0) this.#world.firing.delete(key);
     else this.#world.firing.set(key, firing);
-    const resolved = [...(before?.values() ?? [])].filter((signal) => !firing.has(signal.fingerprint));
+    const ceased = [...(before?.values() ?? [])].filter((signal) => !firing.has(signal.fingerprint));
+    const isSilenced = ({ fingerprint }: Signal): boolean => silenced.some((each) => each.fingerprint === fingerprint);
+    const resolved = ceased.filter((signal) => !isSilenced(signal));
+    const left = silenced.filter(({ fingerprint }) => before?.has(fingerprint) === true);
+    if (left.length > 0) await this.#recorder.write(left.map((signal) => this.#signalRecord(signal, policy, "is not acted on any more")));
     if (resolved.length > 0) {
       for (const signal of resolved) this.#options.metrics.signal(signal.source, signal.condition, "Resolved");
       await this.#recorder.write(resolved.map((signal) => this.#signalRecord(signal, policy, "resolved")));
@@ -233,7 +237,7 @@ export class Loop {
         name: signal.name,
         condition: signal.condition,
         source: signal.source,
-        state: verb === "fires" ? "Firing" : "Resolved",
+        state: verb === "resolved" ? "Resolved" : "Firing",
         confidence: signal.confidence,
         evidence: signal.evidence,
       },

@@ -123,7 +123,7 @@ export class World {
     const { signal, signalTarget } = remediation.spec;
     const uid = remediation.metadata.uid ?? "";
     if (signal.condition !== "alert" || !this.#unheard.has(uid)) return detection;
-    if (detection.signals.some((seen) => seen.fingerprint === signal.fingerprint)) {
+    if ([...detection.signals, ...detection.silenced].some((seen) => seen.fingerprint === signal.fingerprint)) {
       this.#unheard.delete(uid);
       return detection;
     }
@@ -131,16 +131,23 @@ export class World {
     if (!there.some((ref) => sameTarget(ref, signalTarget))) return detection;
     const settled = this.#settled();
     if (settled !== undefined) {
-      const silenced = detectSignals(policy, workload, this.telemetry, settled.suppressed, this.clock.now());
-      if (!silenced.signals.some((seen) => seen.fingerprint === signal.fingerprint)) {
-        this.#unheard.delete(uid);
-        return detection;
-      }
-      const why = `the alert of ${signal.name} is silenced or inhibited in Alertmanager: whether it still fires is not known`;
-      return { ...detection, missing: [...detection.missing, why] };
+      const suppressed = settled.suppressed.map((alert) => ({ ...alert, suppressed: true as const }));
+      const { silenced } = detectSignals(policy, workload, this.telemetry, suppressed, this.clock.now());
+      const own = silenced.filter((seen) => seen.fingerprint === signal.fingerprint);
+      if (own.length === 0) this.#unheard.delete(uid);
+      return { ...detection, silenced: [...detection.silenced, ...own] };
     }
     const unheard = `the alert of ${signal.name} has not been heard of since nightshift started: whether it still fires is not known`;
     return { ...detection, missing: [...detection.missing, unheard] };
+  }
+
+  /** The alert of an episode, where it is silenced or inhibited in Alertmanager, on its own target or what replaced that. */
+  silencedOf(remediation: Remediation, detection: Detection): Signal | undefined {
+    const { signal, signalTarget } = remediation.spec;
+    const now = this.targetNow(remediation);
+    return detection.silenced.find(
+      ({ name, target }) => name === signal.name && (targetKey(target) === targetKey(signalTarget) || sameTarget(target, now)),
+    );
   }
 
   diagnose(signal: Signal, policy: RemediationPolicy): Diagnosis {

@@ -106,6 +106,46 @@ describe("AlertmanagerPoll", () => {
     assert.deepEqual(states(), { a: "firing" });
   });
 
+  it("what is silenced after it was heard of is told of as that, and as before once it is not any more", async () => {
+    const { managers, ask, book, clock, states } = await polling(2);
+    const [first, second] = managers as [FakeAlertmanager, FakeAlertmanager];
+    const suppressed = (): unknown[] => book.alerts().map((a) => [a.fingerprint, a.suppressed === true, a.receivedAt]);
+    // A webhook was first: no poll has seen it.
+    book.deliver(decodeSnapshot(Buffer.from(JSON.stringify([alert("a")])), NOW).active);
+    first.alerts = [alert("a", "suppressed")];
+    second.alerts = [alert("a")];
+    await clock.advance(30_000);
+    await ask();
+    // Silences take a moment from one to the other.
+    assert.deepEqual(suppressed(), [["a", true, NOW + 30_000]]);
+    second.alerts = [alert("a", "suppressed")];
+    await ask();
+    assert.deepEqual(suppressed(), [["a", true, NOW + 30_000]]);
+    first.alerts = [alert("a")];
+    second.alerts = [alert("a")];
+    await ask();
+    assert.deepEqual(suppressed(), [["a", false, NOW + 30_000]]);
+    first.alerts = [alert("a", "suppressed")];
+    second.alerts = [alert("a", "suppressed")];
+    await ask();
+    first.alerts = [];
+    second.alerts = [];
+    await ask();
+    assert.deepEqual(states(), { a: "resolved" });
+  });
+
+  it("one that is not looked at yet is not called silenced", async () => {
+    const { manager, ask, book } = await polling();
+    manager.alerts = [alert("a")];
+    await ask();
+    manager.alerts = [alert("a", "unprocessed")];
+    await ask();
+    assert.deepEqual(
+      book.alerts().map((a) => [a.status, a.suppressed]),
+      [["firing", undefined]],
+    );
+  });
+
   it("does not bring back what a webhook has said is resolved", async () => {
     const { manager, ask, states, book } = await polling();
     manager.alerts = [alert("a")];

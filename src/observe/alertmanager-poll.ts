@@ -40,7 +40,7 @@ interface Answer {
  * repeat it after `repeat_interval` only (4 hours by default), and what the one before us has heard is lost with it.
  *
  * An alert that one of them had and none has any more is resolved: only when all have answered, are understood, and have been
- * up for 5 minutes. What is silenced or inhibited is neither told of nor over.
+ * up for 5 minutes. What is silenced or inhibited is neither told of nor over; what was heard of before is told of as such.
  */
 export class AlertmanagerPoll {
   readonly #sources: readonly Source[];
@@ -88,21 +88,31 @@ export class AlertmanagerPoll {
     if (signal.aborted) return;
     const heard = answers.filter((answer) => answer !== undefined);
     const isWhole = answers.length > 0 && heard.length === answers.length && heard.every(({ settled }) => settled);
-    const active = new Map(heard.flatMap(({ snapshot }) => snapshot.active).map((alert) => [alert.fingerprint, alert]));
-    const suppressed = new Map(heard.flatMap(({ snapshot }) => snapshot.suppressed).map((alert) => [alert.fingerprint, alert]));
+    const byFingerprint = (of: (snapshot: AlertmanagerSnapshot) => readonly Alert[]): ReadonlyMap<string, Alert> =>
+      new Map(heard.flatMap(({ snapshot }) => of(snapshot)).map((alert) => [alert.fingerprint, alert]));
+    const active = byFingerprint((snapshot) => snapshot.active);
+    const suppressed = byFingerprint((snapshot) => snapshot.suppressed);
+    const untold = byFingerprint((snapshot) => [...snapshot.suppressed, ...snapshot.unprocessed]);
     const now = this.#clock.now();
     const firing = new Map(this.#book.alerts().flatMap((alert) => (alert.status === "firing" ? [[alert.fingerprint, alert]] : [])));
     // What the book has not as firing is over already, and nothing needs to be remembered of it.
-    const silent = [...this.#known.values()].filter(({ fingerprint }) => !active.has(fingerprint) && firing.has(fingerprint));
+    // Silenced in one of them is silenced: between them, silences take a moment, and whoever has set one may be at it.
+    const told = [
+      ...active.values(),
+      ...[...suppressed.values()].filter(({ fingerprint }) => !active.has(fingerprint) && firing.has(fingerprint)),
+    ];
+    const fires = told.map((alert): Alert => (suppressed.has(alert.fingerprint) ? { ...alert, suppressed: true } : alert));
+    const firesNow = new Set(fires.map(({ fingerprint }) => fingerprint));
+    const silent = [...this.#known.values()].filter(({ fingerprint }) => !firesNow.has(fingerprint) && firing.has(fingerprint));
     // Of what a webhook has told meanwhile, an answer may know nothing yet.
     const isOlder = ({ fingerprint }: Alert): boolean => (firing.get(fingerprint)?.receivedAt ?? now) <= began;
-    const missed = isWhole ? silent.filter((alert) => !suppressed.has(alert.fingerprint) && isOlder(alert)) : [];
+    const missed = isWhole ? silent.filter((alert) => !untold.has(alert.fingerprint) && isOlder(alert)) : [];
     const over = missed.map((alert): Alert => ({ ...alert, status: "resolved", endsAt: now, receivedAt: now }));
     // What was told of counts as long as not all have said that it is gone.
     const kept = silent.filter((alert) => !missed.includes(alert));
-    this.#known = new Map([...kept, ...active.values()].map((alert) => [alert.fingerprint, alert]));
-    this.#tell([...active.values(), ...over]);
-    if (isWhole) this.#book.settle([...suppressed.values()].filter(({ fingerprint }) => !active.has(fingerprint)));
+    this.#known = new Map([...kept, ...fires].map((alert) => [alert.fingerprint, alert]));
+    this.#tell([...fires, ...over]);
+    if (isWhole) this.#book.settle([...untold.values()].filter(({ fingerprint }) => !active.has(fingerprint)));
   }
 
   #tell(alerts: readonly Alert[]): void {

@@ -16,8 +16,10 @@ const namelessSchema = z.object({ labels: z.object({ alertname: z.literal("").op
 export interface AlertmanagerSnapshot {
   /** Fires, and whoever is to be told is told. */
   readonly active: readonly Alert[];
-  /** Fires, but is silenced, inhibited, or not looked at yet: nobody is told of it. */
+  /** Fires, but is silenced or inhibited: nobody is told of it. */
   readonly suppressed: readonly Alert[];
+  /** Fires, and is not looked at yet: whether anybody is told of it is not known. */
+  readonly unprocessed: readonly Alert[];
   readonly refused: readonly RefusedSnapshotAlert[];
 }
 
@@ -41,6 +43,7 @@ export function decodeSnapshot(body: Uint8Array, receivedAt: number): Alertmanag
     });
   const active: Alert[] = [];
   const suppressed: Alert[] = [];
+  const unprocessed: Alert[] = [];
   const refused: RefusedSnapshotAlert[] = [];
   list.data.forEach((item, index) => {
     const parsed = gettableAlertSchema.safeParse(item);
@@ -51,9 +54,9 @@ export function decodeSnapshot(body: Uint8Array, receivedAt: number): Alertmanag
     if (!parsed.success) return refuse(problem(parsed.error));
     const alert = alertOf({ ...parsed.data, status: "firing" }, receivedAt);
     if (typeof alert === "string") return refuse(alert);
-    (parsed.data.status.state === "active" ? active : suppressed).push(alert);
+    ({ active, suppressed, unprocessed })[parsed.data.status.state].push(alert);
   });
-  return { active, suppressed, refused };
+  return { active, suppressed, unprocessed, refused };
 }
 
 const statusSchema = z.object({ uptime: z.iso.datetime({ offset: true }) });

@@ -64,6 +64,7 @@ describe("trend", () => {
     record(telemetry, "uid-starting", "memory", (t) => 100 * MB + 0.3 * MB * t);
     assert.deepEqual(detectSignals(leak, workload("payments", [young, starting]), telemetry, [], NOW), {
       signals: [],
+      silenced: [],
       missing: [],
       blind: [],
     });
@@ -220,6 +221,19 @@ describe("alert", () => {
     assert.deepEqual(at({ deployment: "payments", namespace: "other" }), []);
     assert.deepEqual(detectSignals(hot, payments, telemetryAt(), [alert({ deployment: "payments" })], NOW).signals, []);
     assert.deepEqual(at({ deployment: "payments" }, { alertname: "TooCold" }), []);
+  });
+  test("one that is silenced is no signal, and nothing that is missing; where another fires for the same, that one counts", () => {
+    const silenced = alert({ severity: "page", pod: "payments-2" }, { suppressed: true });
+    const seen = detectSignals(hot, payments, telemetryAt(), [silenced], NOW);
+    assert.deepEqual([seen.signals, seen.missing, seen.blind], [[], [], []]);
+    assert.deepEqual(
+      [seen.silenced[0]?.target.name, seen.silenced[0]?.evidence[0]?.message],
+      ["payments-2", "alert TooHot is silenced or inhibited for payments-2"],
+    );
+    const both = detectSignals(hot, payments, telemetryAt(), [silenced, alert({ severity: "page", pod: "payments-2", x: "1" })], NOW);
+    assert.deepEqual([both.signals.length, both.silenced], [1, []]);
+    const over = detectSignals(hot, payments, telemetryAt(), [{ ...silenced, status: "resolved" }], NOW);
+    assert.deepEqual([over.signals[0]?.state, over.silenced], ["Resolved", []]);
   });
   test("a resolved alert is a resolved signal; one that fires outranks it", () => {
     assert.equal(at({ pod: "payments-2" }, { status: "resolved" })[0]?.state, "Resolved");

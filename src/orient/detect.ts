@@ -14,10 +14,17 @@ import { analyseTrend, percentText, seconds } from "./trend.ts";
 export interface Detection {
   /** Conditions that hold (`Firing`), and alerts that have ceased (`Resolved`). At most one per signal and target. */
   readonly signals: readonly Signal[];
+  /** Alerts that fire and are silenced or inhibited in Alertmanager: whoever silenced one may be at it. They are no signals. */
+  readonly silenced: readonly Signal[];
   /** What was looked for and is not there. It never speaks for a signal, and it is never silent. */
   readonly missing: readonly string[];
   /** Names of the policy's signals that something was looked for and was not there for. */
   readonly blind: readonly string[];
+}
+
+/** Why a silenced alert is neither acted on nor over. */
+export function silencedText({ name }: Signal): string {
+  return `the alert of ${name} is silenced or inhibited in Alertmanager: nothing is done about it, and whether it helped is not known`;
 }
 
 /** What a condition means, before anything else is looked at. */
@@ -66,16 +73,22 @@ export function detectSignals(
   const signals = new Map<string, Signal>();
   const missing: string[] = [];
   const blind: string[] = [];
+  const silenced: Signal[] = [];
   for (const signal of policy.spec.signals) {
     const before = missing.length;
-    const context: Context = { policy, signal, workload, whole, replicas, telemetry, now, missing };
+    const context: Context = { policy, signal, workload, whole, replicas, telemetry, now, missing, silenced };
     for (const found of evaluate(context, alerts)) {
       const known = signals.get(found.fingerprint);
       if (known === undefined || outranks(found, known)) signals.set(found.fingerprint, found);
     }
     if (missing.length > before) blind.push(signal.name);
   }
-  return { signals: [...signals.values()], missing: [...new Set(missing)], blind };
+  return {
+    signals: [...signals.values()],
+    silenced: silenced.filter(({ fingerprint }) => signals.get(fingerprint)?.state !== "Firing"),
+    missing: [...new Set(missing)],
+    blind,
+  };
 }
 
 interface Context {
@@ -89,6 +102,7 @@ interface Context {
   readonly telemetry: Telemetry;
   readonly now: number;
   readonly missing: string[];
+  readonly silenced: Signal[];
 }
 
 function evaluate(context: Context, alerts: readonly Alert[]): Signal[] {
@@ -376,12 +390,14 @@ function alertSignals(context: Context, condition: NonNullable<PolicySignal["ale
     if (!Object.entries(condition.matchLabels).every(([key, value]) => label(alert.labels, key) === value)) continue;
     const target = targetOf(alert.labels, context);
     if (target === undefined) continue;
+    const verb = alert.status === "resolved" ? "is resolved" : alert.suppressed === true ? "is silenced or inhibited" : "fires";
     const evidence: Evidence = {
       kind: "Alert",
-      message: `alert ${alert.alertname} ${alert.status === "firing" ? "fires" : "is resolved"} for ${target.name}${alert.annotations["summary"] === undefined ? "" : `: ${alert.annotations["summary"]}`}`,
+      message: `alert ${alert.alertname} ${verb} for ${target.name}${alert.annotations["summary"] === undefined ? "" : `: ${alert.annotations["summary"]}`}`,
       values: { alertname: alert.alertname, fingerprint: alert.fingerprint, status: alert.status, startsAt: alert.startsAt },
     };
-    found.push(
+    const into = alert.status === "firing" && alert.suppressed === true ? context.silenced : found;
+    into.push(
       signalOf(context, "alert", target, {
         source: "Alertmanager",
         state: alert.status === "firing" ? "Firing" : "Resolved",

@@ -126,12 +126,13 @@ export class Harness {
   }
 
   /** An alert about a workload or replica, as Alertmanager would send it. */
-  fire(name: string, labels: Record<string, string>, status: "firing" | "resolved" = "firing"): void {
+  fire(name: string, labels: Record<string, string>, status: "firing" | "resolved" | "suppressed" = "firing"): void {
     const now = this.clock.now();
     const fingerprint = `${name}|${JSON.stringify(labels)}`;
     const known = this.alerts.get(fingerprint);
     const alert: Alert = {
-      status,
+      status: status === "resolved" ? "resolved" : "firing",
+      ...(status === "suppressed" ? { suppressed: true } : {}),
       alertname: name,
       labels: { alertname: name, namespace: "default", ...labels },
       annotations: {},
