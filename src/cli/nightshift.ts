@@ -42,6 +42,8 @@ export interface StartOptions {
 export interface Running {
   /** Of its HTTP server. */
   readonly url: string;
+  /** Of its listener for OTLP over gRPC, where the stack has one. */
+  readonly grpcUrl: string | undefined;
   readonly token: string;
   readonly store: Store;
   readonly platform: HostPlatform;
@@ -124,6 +126,7 @@ async function assemble(
   let platform: HostPlatform | undefined;
   const server = await startServer({
     listen,
+    grpcListen: stack.grpcListen === undefined ? undefined : parseHostPort(stack.grpcListen),
     authenticate: ({ authorization, path }) => authorized(authorization) || (path === "/v1/metrics" && isWorkload(authorization)),
     telemetry,
     reservedMetrics: SAMPLED_METRICS,
@@ -176,6 +179,7 @@ async function assemble(
   ready = true;
   return {
     url: server.url,
+    grpcUrl: server.grpcUrl,
     token,
     store,
     platform,

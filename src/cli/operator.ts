@@ -44,6 +44,8 @@ export interface OperatorOptions {
   /** Namespaces in which nothing is touched; an empty name protects none. Default: `PROTECTED_NAMESPACES`. */
   readonly protect?: readonly string[] | undefined;
   readonly listen: { readonly host: string; readonly port: number };
+  /** Where OTLP over gRPC is taken. Default: nowhere. */
+  readonly grpcListen?: { readonly host: string; readonly port: number } | undefined;
   /** File with the bearer token of senders. */
   readonly tokenFile?: string | undefined;
   /** Audience of tokens that the API server reviews. */
@@ -64,6 +66,8 @@ export interface OperatorOptions {
 export interface RunningOperator {
   /** Of its HTTP server. */
   readonly url: string;
+  /** Of its listener for OTLP over gRPC, where it has one. */
+  readonly grpcUrl: string | undefined;
   readonly platform: KubernetesPlatform;
   readonly store: KubernetesStore;
   readonly telemetry: TelemetryStore;
@@ -121,6 +125,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   let loop: Loop | undefined;
   const server = await startServer({
     listen: options.listen,
+    grpcListen: options.grpcListen,
     authenticate: authenticatorOf(options, client),
     ...(options.tls === undefined ? {} : { tls: await readTls(options.tls) }),
     telemetry,
@@ -186,7 +191,9 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   log.info(`reading the cluster at ${access.server.origin}`);
   await Promise.all([store.start(over.signal), platform.start(over.signal)]);
   synced = true;
-  log.info(`in step with the cluster: ${platform.workloads().length} workloads; listening on ${server.url}`);
+  log.info(
+    `in step with the cluster: ${platform.workloads().length} workloads; listening on ${server.url}${server.grpcUrl === undefined ? "" : `, and for OTLP over gRPC on ${server.grpcUrl}`}`,
+  );
 
   const stopping = new AbortController();
   const electionEnds = new AbortController();
@@ -252,6 +259,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   let stopped: Promise<void> | undefined;
   return {
     url: server.url,
+    grpcUrl: server.grpcUrl,
     platform,
     store,
     telemetry,
@@ -325,6 +333,7 @@ export async function runOperator(options: {
   readonly watch?: readonly string[];
   readonly protect?: readonly string[];
   readonly listen: { readonly host: string; readonly port: number };
+  readonly grpcListen?: { readonly host: string; readonly port: number };
   readonly tokenFile?: string;
   readonly tokenAudience?: string;
   readonly tlsCert?: string;

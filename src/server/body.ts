@@ -1,4 +1,5 @@
 import type { IncomingMessage } from "node:http";
+import type { Readable } from "node:stream";
 import { createGunzip, createInflate, type Gunzip, type Inflate } from "node:zlib";
 import { NightshiftError } from "../api/errors.ts";
 
@@ -23,6 +24,28 @@ export class BodyBudget {
   }
 }
 
+/** A request's body as it comes, of HTTP/1.1 or of HTTP/2. */
+export interface IncomingBody {
+  readonly stream: Readable;
+  /** Content-Length, where the sender says so. */
+  readonly length: string | undefined;
+  /** Content-Encoding. Default: none. */
+  readonly encoding: string | undefined;
+  /** Whether it has come whole, once its stream has ended or is closed. */
+  readonly complete: () => boolean;
+}
+
+/** The body of a request of `node:http`. */
+export function bodyOf(incoming: IncomingMessage): IncomingBody {
+  const { headers } = incoming;
+  return {
+    stream: incoming,
+    length: headers["content-length"],
+    encoding: headers["content-encoding"],
+    complete: () => incoming.complete,
+  };
+}
+
 /**
  * Reads a request's body, inflated, into memory and hands it to `use`; the memory counts against `budget` until `use`
  * has returned. Inflating happens while reading and ends at the limit, so a bomb costs no more than a large body.
@@ -30,12 +53,7 @@ export class BodyBudget {
  *
  * @throws NightshiftError `BODY_TOO_LARGE`, `UNSUPPORTED_ENCODING`, `MALFORMED_ENCODING`, `BODY_CUT` or `OVERLOADED`.
  */
-export async function withBody<T>(
-  incoming: IncomingMessage,
-  maxBytes: number,
-  budget: BodyBudget,
-  use: (body: Uint8Array) => T,
-): Promise<T> {
+export async function withBody<T>(incoming: IncomingBody, maxBytes: number, budget: BodyBudget, use: (body: Uint8Array) => T): Promise<T> {
   let held = 0;
   const hold = (bytes: number): boolean => {
     if (!budget.take(bytes)) return false;
@@ -49,11 +67,12 @@ export async function withBody<T>(
   }
 }
 
-function read(incoming: IncomingMessage, maxBytes: number, hold: (bytes: number) => boolean): Promise<Uint8Array> {
+function read(body: IncomingBody, maxBytes: number, hold: (bytes: number) => boolean): Promise<Uint8Array> {
+  const incoming = body.stream;
   const tooLarge = (): NightshiftError =>
     new NightshiftError("BODY_TOO_LARGE", `the body is larger than ${maxBytes} bytes`, { fix: "Send smaller batches." });
-  if (Number(incoming.headers["content-length"] ?? 0) > maxBytes) return Promise.reject(tooLarge());
-  const encoding = (incoming.headers["content-encoding"] ?? "identity").trim().toLowerCase();
+  if (Number(body.length ?? 0) > maxBytes) return Promise.reject(tooLarge());
+  const encoding = (body.encoding ?? "identity").trim().toLowerCase();
   let inflater: Gunzip | Inflate | undefined;
   if (encoding === "gzip" || encoding === "x-gzip") inflater = createGunzip();
   else if (encoding === "deflate") inflater = createInflate();
@@ -61,6 +80,9 @@ function read(incoming: IncomingMessage, maxBytes: number, hold: (bytes: number)
     return Promise.reject(
       new NightshiftError("UNSUPPORTED_ENCODING", "the body's Content-Encoding is not known", { fix: "Send gzip, deflate or identity." }),
     );
+  // Who it is was asked first, and the sender may be gone since: then no further event comes.
+  if (incoming.destroyed && !body.complete())
+    return Promise.reject(new NightshiftError("BODY_CUT", "the connection ended before the body did"));
   return new Promise((resolve, reject) => {
     const chunks: Buffer[] = [];
     let sent = 0;
@@ -90,12 +112,15 @@ function read(incoming: IncomingMessage, maxBytes: number, hold: (bytes: number)
       incoming.pause();
       inflater.once("drain", () => incoming.resume());
     };
+    const cut = (): void => end(new NightshiftError("BODY_CUT", "the connection ended before the body did"));
     const onEnd = (): void => {
-      if (inflater === undefined) end();
+      // A stream of HTTP/2 that was reset ends, too.
+      if (!body.complete()) cut();
+      else if (inflater === undefined) end();
       else inflater.end();
     };
     const onClose = (): void => {
-      if (!incoming.complete) end(new NightshiftError("BODY_CUT", "the connection ended before the body did"));
+      if (!body.complete()) cut();
     };
     inflater
       ?.on("data", keep)

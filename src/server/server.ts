@@ -1,17 +1,19 @@
 import type { Server } from "node:http";
 import { createServer as createHttpsServer, type Server as HttpsServer } from "node:https";
-import { isIPv6, type AddressInfo, type Socket } from "node:net";
+import type { Socket } from "node:net";
 import { createAdaptorServer, type HttpBindings } from "@hono/node-server";
 import { Hono, type Context } from "hono";
 import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { messageOf, NightshiftError } from "../api/errors.ts";
 import { AlertBook, decodeAlerts } from "../observe/alertmanager.ts";
 import type { OtlpLimits } from "../observe/otlp/model.ts";
-import { OtlpReceiver } from "../observe/otlp/receiver.ts";
+import { type OtlpEncoding, OtlpReceiver } from "../observe/otlp/receiver.ts";
 import { encodeResponse, encodeStatus, OTLP_MEDIA_TYPE, otlpEncoding, RPC_CODE, type RpcCode } from "../observe/otlp/response.ts";
 import type { TelemetryStore } from "../observe/store.ts";
 import type { Clock } from "../ports/clock.ts";
-import { BodyBudget, withBody } from "./body.ts";
+import { BodyBudget, bodyOf, withBody } from "./body.ts";
+import { type GrpcListener, startGrpc } from "./grpc.ts";
+import { listen } from "./listen.ts";
 import type { NightshiftMetrics } from "./metrics.ts";
 import { MAX_SLACK_BODY, SLACK_PATH, type SlackActions } from "./slack.ts";
 import type { Authenticator } from "./token.ts";
@@ -51,6 +53,8 @@ export const DEFAULT_SERVER_LIMITS: ServerLimits = {
 export interface ServerOptions {
   /** Where to listen. Port 0 takes any that is free. */
   readonly listen: { readonly host: string; readonly port: number };
+  /** Where OTLP over gRPC is taken. Default: nowhere. */
+  readonly grpcListen?: { readonly host: string; readonly port: number } | undefined;
   /** Who may ask for anything but `/healthz` and `/readyz`. */
   readonly authenticate: Authenticator;
   /** Certificate and key (PEM), for HTTPS. Default: HTTP. */
@@ -79,6 +83,8 @@ export interface ServerOptions {
 export interface RunningServer {
   /** `http://host:port` or `https://host:port`, without a slash at the end. */
   readonly url: string;
+  /** The same of OTLP over gRPC, where that is taken. */
+  readonly grpcUrl: string | undefined;
   /** Takes another certificate and key, for new connections. */
   renew(tls: { readonly cert: Buffer; readonly key: Buffer }): void;
   /** Takes no new connections, lets what is in flight finish within the bound, and resolves when all are closed. */
@@ -122,7 +128,8 @@ const CLOSED_ROUTES: Readonly<Record<string, { readonly method: "GET" | "POST"; 
 };
 
 /**
- * Starts the one HTTP listener: `/healthz` and `/readyz` for everyone; with the bearer token `/metrics` (Prometheus),
+ * Starts the listener for HTTP, and where asked for the one for OTLP over gRPC (`/opentelemetry.proto.collector.*`), which asks
+ * for the same token and shares its bounds. HTTP has `/healthz` and `/readyz` for everyone; with the bearer token `/metrics` (Prometheus),
  * `/v1/metrics` (OTLP), `/webhooks/alertmanager` and `/api/v1/status`; with Slack's signature `/v1/slack/actions`, where that is
  * configured.
  *
@@ -141,6 +148,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     pointsAccepted: receiver.accepted,
     pointsRefused: receiver.refused(),
   }));
+  const takeMetrics = (body: Uint8Array, encoding: OtlpEncoding): Uint8Array => encodeResponse(receiver.receive(body, encoding), encoding);
   let closing = false;
 
   const app = new Hono<Env>();
@@ -180,7 +188,7 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       const headers = { timestamp: c.req.header("x-slack-request-timestamp"), signature: c.req.header("x-slack-signature") };
       slack.admit(headers);
       const secret = await slack.secret();
-      const click = await withBody(c.env.incoming, MAX_SLACK_BODY, slackBudget, (body) => slack.open(secret, headers, body));
+      const click = await withBody(bodyOf(c.env.incoming), MAX_SLACK_BODY, slackBudget, (body) => slack.open(secret, headers, body));
       const refused = await slack.answer(click);
       // Slack is told that it was heard, whatever came of it: people are told in the message.
       if (refused !== undefined) metrics.refused("slack", refused);
@@ -204,15 +212,14 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
       throw new NightshiftError("UNSUPPORTED_MEDIA_TYPE", "the body's Content-Type is none of OTLP's", {
         fix: "Send application/x-protobuf or application/json.",
       });
-    return withBody(c.env.incoming, limits.maxBodyBytes, budget, (body) => {
-      const result = receiver.receive(body, encoding);
-      return c.body(bytes(encodeResponse(result, encoding)), 200, { "Content-Type": OTLP_MEDIA_TYPE[encoding] });
-    });
+    return withBody(bodyOf(c.env.incoming), limits.maxBodyBytes, budget, (body) =>
+      c.body(bytes(takeMetrics(body, encoding)), 200, { "Content-Type": OTLP_MEDIA_TYPE[encoding] }),
+    );
   });
   app.post("/webhooks/alertmanager", (c) => {
     if (otlpEncoding(c.req.header("content-type")) !== "json")
       throw new NightshiftError("UNSUPPORTED_MEDIA_TYPE", "the body's Content-Type is not JSON", { fix: "Send application/json." });
-    return withBody(c.env.incoming, limits.maxBodyBytes, budget, (body) => {
+    return withBody(bodyOf(c.env.incoming), limits.maxBodyBytes, budget, (body) => {
       const { alerts, refused } = decodeAlerts(body, clock.now());
       if (refused.length > 0) {
         metrics.refused("alertmanager", "MALFORMED_ALERT", refused.length);
@@ -259,17 +266,44 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
     metrics.refused("connection", code);
     socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
   });
-  await listen(server, options.listen);
-  const { port } = server.address() as AddressInfo;
-  const host = isIPv6(options.listen.host) ? `[${options.listen.host}]` : options.listen.host;
+  const address = await listen(server, options.listen);
+  let grpc: GrpcListener | undefined;
+  if (options.grpcListen !== undefined) {
+    try {
+      grpc = await startGrpc({
+        listen: options.grpcListen,
+        authenticate: options.authenticate,
+        tls: options.tls,
+        methods: {
+          "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": {
+            path: "/v1/metrics",
+            call: (message) => takeMetrics(message, "protobuf"),
+          },
+        },
+        budget,
+        limits,
+        refused: (listener, code) => metrics.refused(listener, code),
+        log,
+        clock,
+      });
+    } catch (error) {
+      server.close();
+      throw error;
+    }
+  }
   let closed: Promise<void> | undefined;
   return {
-    url: `${options.tls === undefined ? "http" : "https"}://${host}:${port}`,
-    renew: (tls) => (server as Partial<HttpsServer>).setSecureContext?.(tls),
+    grpcUrl: grpc?.url,
+    url: `${options.tls === undefined ? "http" : "https"}://${address}`,
+    renew: (tls) => {
+      (server as Partial<HttpsServer>).setSecureContext?.(tls);
+      grpc?.renew(tls);
+    },
     close: () => {
       closing = true;
       slack?.close();
-      closed ??= new Promise((resolve) => {
+      const grpcClosed = grpc?.close();
+      closed ??= new Promise<void>((resolve) => {
         // Node closes what is idle at this moment. A connection whose answer was sent but whose rest of a body is still
         // thrown away becomes idle without a further event, so it is asked again.
         let cancelSweep = (): void => {};
@@ -284,28 +318,10 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
           resolve();
         });
         sweep();
-      });
+      }).then(() => grpcClosed);
       return closed;
     },
   };
-}
-
-function listen(server: Server, { host, port }: { readonly host: string; readonly port: number }): Promise<void> {
-  return new Promise((resolve, reject) => {
-    const failed = (cause: NodeJS.ErrnoException): void =>
-      reject(
-        new NightshiftError("LISTEN_FAILED", `cannot listen: ${cause.message}`, {
-          where: `${host}:${port}`,
-          fix: cause.code === "EADDRINUSE" ? "Choose another port, or stop what listens there." : "Choose an address of this machine.",
-          cause,
-        }),
-      );
-    server.once("error", failed);
-    server.listen(port, host, () => {
-      server.off("error", failed);
-      resolve();
-    });
-  });
 }
 
 function rpcCode(status: number): RpcCode {

@@ -12,6 +12,7 @@ interface Options {
   readonly watch?: readonly string[];
   readonly protect?: readonly string[];
   readonly listen: { readonly host: string; readonly port: number };
+  readonly grpcListen?: { readonly host: string; readonly port: number };
   readonly tokenFile?: string;
   readonly tokenAudience?: string;
   readonly logLevel: string;
@@ -34,6 +35,7 @@ export function register(program: Command): void {
     .option("--watch <namespace...>", "namespaces whose workloads are looked after (default: all)")
     .option("--protect <namespace...>", `namespaces in which nothing is touched (default: ${PROTECTED_NAMESPACES.join(", ")})`)
     .option("--listen <host:port>", "address of OTLP, webhook, metrics and health", address, { host: "127.0.0.1", port: 8080 })
+    .option("--grpc-listen <host:port>", "address for OTLP over gRPC, such as 0.0.0.0:4317 (default: over HTTP alone)", address)
     .option("--token-file <file>", "bearer token of senders, mounted and rotated by others")
     .option("--token-audience <audience>", "let in senders whose token for this audience the API server knows, and RBAC allows")
     .option("--tls-cert <file>", "certificate (PEM) for HTTPS; read again when it changes")

@@ -2,7 +2,15 @@ import { BinaryWriter } from "@bufbuild/protobuf/wire";
 import type { IngestResult, OtlpEncoding } from "./receiver.ts";
 
 /** Codes of google.rpc that OTLP answers carry. */
-export const RPC_CODE = { InvalidArgument: 3, ResourceExhausted: 8, Internal: 13, Unavailable: 14, Unauthenticated: 16 } as const;
+export const RPC_CODE = {
+  Ok: 0,
+  InvalidArgument: 3,
+  ResourceExhausted: 8,
+  Unimplemented: 12,
+  Internal: 13,
+  Unavailable: 14,
+  Unauthenticated: 16,
+} as const;
 export type RpcCode = (typeof RPC_CODE)[keyof typeof RPC_CODE];
 
 /** The media type of each encoding. */

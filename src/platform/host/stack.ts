@@ -94,6 +94,11 @@ export const stackSchema = z
       .refine((text) => parseHostPort(text) !== undefined, { error: "expected host:port, such as 127.0.0.1:8477" })
       .default("127.0.0.1:8477")
       .meta({ description: "Address of Nightshift's own HTTP server (OTLP, webhook, metrics, health). Default `127.0.0.1:8477`." }),
+    grpcListen: z
+      .string()
+      .refine((text) => parseHostPort(text) !== undefined, { error: "expected host:port, such as 127.0.0.1:4317" })
+      .optional()
+      .meta({ description: "Address for OTLP over gRPC, such as `127.0.0.1:4317`. Default: it is taken over HTTP alone." }),
     resources: z
       .array(z.string().min(1))
       .default([])
@@ -163,11 +168,13 @@ export const stackSchema = z
       (index) => ["workloads", index, "port"],
       "port",
     );
-    const own = parseHostPort(stack.listen)?.port;
-    stack.workloads.forEach((workload, index) => {
-      if (workload.port !== undefined && workload.port === own)
-        ctx.addIssue({ code: "custom", path: ["workloads", index, "port"], message: `the port ${own} is Nightshift's own (listen)` });
-    });
+    for (const field of ["listen", "grpcListen"] as const) {
+      const own = parseHostPort(stack[field] ?? "")?.port;
+      stack.workloads.forEach((workload, index) => {
+        if (workload.port !== undefined && workload.port === own)
+          ctx.addIssue({ code: "custom", path: ["workloads", index, "port"], message: `the port ${own} is Nightshift's own (${field})` });
+      });
+    }
   });
 /** A stack file that the schema has accepted, with its defaults. */
 export type Stack = z.output<typeof stackSchema>;
