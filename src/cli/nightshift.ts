@@ -17,6 +17,7 @@ import type { Platform } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
 import { AuditTrail, type AuditRecord } from "../record/audit.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
+import { isOtlpPath } from "../server/otlp.ts";
 import { startServer } from "../server/server.ts";
 import { bearerCheck, derivedToken, readOrCreateToken } from "../server/token.ts";
 import { receiversOf, slackActionsOf } from "./receivers.ts";
@@ -127,7 +128,7 @@ async function assemble(
   const server = await startServer({
     listen,
     grpcListen: stack.grpcListen === undefined ? undefined : parseHostPort(stack.grpcListen),
-    authenticate: ({ authorization, path }) => authorized(authorization) || (path === "/v1/metrics" && isWorkload(authorization)),
+    authenticate: ({ authorization, path }) => authorized(authorization) || (isOtlpPath(path) && isWorkload(authorization)),
     telemetry,
     reservedMetrics: SAMPLED_METRICS,
     alertBook,

@@ -130,12 +130,12 @@ function answered(stream: ClientHttp2Stream): Promise<Answer> {
     stream.on("data", (chunk: Buffer) => body.push(chunk));
     stream.on("error", reject);
     stream.on("close", () => {
-      const details = head["grpc-status-details-bin"];
+      const details = head["grpc-status-details-bin"] as string | undefined;
       resolve({
         http: head[":status"] as number | undefined,
         status: head["grpc-status"] as string | undefined,
         message: decodeURIComponent((head["grpc-message"] as string | undefined) ?? ""),
-        details: details === undefined ? undefined : Buffer.from(String(details), "base64"),
+        details: details === undefined ? undefined : Buffer.from(details, "base64"),
         body: Buffer.concat(body),
       });
     });
@@ -197,6 +197,21 @@ describe("OTLP over gRPC", () => {
     assert.equal(Number(reader.int64()), 1);
     assert.equal(reader.uint32(), (2 << 3) | 2);
     assert.match(reader.string(), /1 not-finite/);
+  });
+
+  it("of traces and logs that nothing here reads, the sender is told so, and they are asked for the token as well", async () => {
+    await using running = await start();
+    for (const [service, path] of [
+      ["trace.v1.TraceService", "/v1/traces"],
+      ["logs.v1.LogsService", "/v1/logs"],
+    ]) {
+      const headers = { ":path": `/opentelemetry.proto.collector.${service}/Export` };
+      const { status, body } = await call(running, framed(Buffer.alloc(0)), headers);
+      assert.equal(status, "0", service);
+      assert.match(body.toString(), /Nightshift makes nothing of these/);
+      assert.equal(running.asked.at(-1)?.path, path);
+      assert.equal((await call(running, framed(Buffer.alloc(0)), { ...headers, authorization: undefined })).status, "16");
+    }
   });
 
   it("is closed to who has no token, before any byte of the message is read", async () => {

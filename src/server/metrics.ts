@@ -16,6 +16,10 @@ export interface ObservedCounts {
   readonly pointsAccepted: number;
   /** OTLP points that were refused, by reason. */
   readonly pointsRefused: Readonly<Record<string, number>>;
+  /** Spans of OTLP that were accepted. */
+  readonly spansAccepted: number;
+  /** Spans that were refused, by reason. */
+  readonly spansRefused: Readonly<Record<string, number>>;
 }
 
 /** Nightshift's metrics about itself, in a registry of its own, for Prometheus. */
@@ -140,6 +144,21 @@ export class NightshiftMetrics implements LoopMetrics {
       registers,
       collect: counter((self) => {
         for (const [reason, n] of Object.entries(this.#observed()?.pointsRefused ?? {})) self.inc({ reason }, n);
+      }),
+    });
+    new Counter({
+      name: "nightshift_otlp_spans_accepted_total",
+      help: "Spans of OTLP that were accepted.",
+      registers,
+      collect: counter((self) => self.inc(this.#observed()?.spansAccepted ?? 0)),
+    });
+    new Counter({
+      name: "nightshift_otlp_spans_refused_total",
+      help: "Spans of OTLP that were refused.",
+      labelNames: ["reason"],
+      registers,
+      collect: counter((self) => {
+        for (const [reason, n] of Object.entries(this.#observed()?.spansRefused ?? {})) self.inc({ reason }, n);
       }),
     });
   }

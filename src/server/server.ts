@@ -7,13 +7,14 @@ import type { ContentfulStatusCode } from "hono/utils/http-status";
 import { messageOf, NightshiftError } from "../api/errors.ts";
 import { AlertBook, decodeAlerts } from "../observe/alertmanager.ts";
 import type { OtlpLimits } from "../observe/otlp/model.ts";
-import { type OtlpEncoding, OtlpReceiver } from "../observe/otlp/receiver.ts";
-import { encodeResponse, encodeStatus, OTLP_MEDIA_TYPE, otlpEncoding, RPC_CODE, type RpcCode } from "../observe/otlp/response.ts";
+import { encodeStatus, OTLP_MEDIA_TYPE, otlpEncoding, RPC_CODE, type RpcCode } from "../observe/otlp/response.ts";
+import type { SpanSink } from "../observe/spans.ts";
 import type { TelemetryStore } from "../observe/store.ts";
 import type { Clock } from "../ports/clock.ts";
 import { BodyBudget, bodyOf, withBody } from "./body.ts";
 import { type GrpcListener, startGrpc } from "./grpc.ts";
 import { listen } from "./listen.ts";
+import { GRPC_METHOD, type OtlpPath, otlpOf } from "./otlp.ts";
 import type { NightshiftMetrics } from "./metrics.ts";
 import { MAX_SLACK_BODY, SLACK_PATH, type SlackActions } from "./slack.ts";
 import type { Authenticator } from "./token.ts";
@@ -60,6 +61,8 @@ export interface ServerOptions {
   /** Certificate and key (PEM), for HTTPS. Default: HTTP. */
   readonly tls?: { readonly cert: Buffer; readonly key: Buffer };
   readonly telemetry: TelemetryStore;
+  /** Where spans go. Default: traces are accepted, and their sender is told that nothing is made of them. */
+  readonly spans?: SpanSink | undefined;
   /** Names of metrics that the platform measures itself, and that OTLP must not write. Default: none. */
   readonly reservedMetrics?: readonly string[];
   readonly alertBook: AlertBook;
@@ -123,6 +126,8 @@ type Env = { Bindings: HttpBindings };
 const CLOSED_ROUTES: Readonly<Record<string, { readonly method: "GET" | "POST"; readonly listener: string }>> = {
   "/metrics": { method: "GET", listener: "metrics" },
   "/v1/metrics": { method: "POST", listener: "otlp" },
+  "/v1/traces": { method: "POST", listener: "otlp" },
+  "/v1/logs": { method: "POST", listener: "otlp" },
   "/webhooks/alertmanager": { method: "POST", listener: "alertmanager" },
   "/api/v1/status": { method: "GET", listener: "status" },
 };
@@ -130,7 +135,7 @@ const CLOSED_ROUTES: Readonly<Record<string, { readonly method: "GET" | "POST"; 
 /**
  * Starts the listener for HTTP, and where asked for the one for OTLP over gRPC (`/opentelemetry.proto.collector.*`), which asks
  * for the same token and shares its bounds. HTTP has `/healthz` and `/readyz` for everyone; with the bearer token `/metrics` (Prometheus),
- * `/v1/metrics` (OTLP), `/webhooks/alertmanager` and `/api/v1/status`; with Slack's signature `/v1/slack/actions`, where that is
+ * `/v1/metrics`, `/v1/traces` and `/v1/logs` (OTLP), `/webhooks/alertmanager` and `/api/v1/status`; with Slack's signature `/v1/slack/actions`, where that is
  * configured.
  *
  * @throws NightshiftError `LISTEN_FAILED` when the address is taken or not this machine's.
@@ -141,14 +146,8 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   const budget = new BodyBudget(limits.maxBufferedBytes);
   const routes =
     options.slack === undefined ? CLOSED_ROUTES : { ...CLOSED_ROUTES, [SLACK_PATH]: { method: "POST" as const, listener: "slack" } };
-  const receiver = new OtlpReceiver({ sink: telemetry, clock, limits: limits.otlp, reserved: options.reservedMetrics ?? [] });
-  metrics.observed(() => ({
-    series: telemetry.seriesCount,
-    telemetryRefused: telemetry.refused(),
-    pointsAccepted: receiver.accepted,
-    pointsRefused: receiver.refused(),
-  }));
-  const takeMetrics = (body: Uint8Array, encoding: OtlpEncoding): Uint8Array => encodeResponse(receiver.receive(body, encoding), encoding);
+  const { otlp, counts } = otlpOf(options, limits.otlp);
+  metrics.observed(() => ({ series: telemetry.seriesCount, telemetryRefused: telemetry.refused(), ...counts() }));
   let closing = false;
 
   const app = new Hono<Env>();
@@ -206,16 +205,17 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
   app.get("/metrics", async (c) =>
     c.body(await metrics.registry.metrics(), 200, { "Content-Type": metrics.registry.contentType, "Cache-Control": "no-store" }),
   );
-  app.post("/v1/metrics", (c) => {
-    const encoding = otlpEncoding(c.req.header("content-type"));
-    if (encoding === undefined)
-      throw new NightshiftError("UNSUPPORTED_MEDIA_TYPE", "the body's Content-Type is none of OTLP's", {
-        fix: "Send application/x-protobuf or application/json.",
-      });
-    return withBody(bodyOf(c.env.incoming), limits.maxBodyBytes, budget, (body) =>
-      c.body(bytes(takeMetrics(body, encoding)), 200, { "Content-Type": OTLP_MEDIA_TYPE[encoding] }),
-    );
-  });
+  for (const [path, take] of Object.entries(otlp))
+    app.post(path, (c) => {
+      const encoding = otlpEncoding(c.req.header("content-type"));
+      if (encoding === undefined)
+        throw new NightshiftError("UNSUPPORTED_MEDIA_TYPE", "the body's Content-Type is none of OTLP's", {
+          fix: "Send application/x-protobuf or application/json.",
+        });
+      return withBody(bodyOf(c.env.incoming), limits.maxBodyBytes, budget, (body) =>
+        c.body(bytes(take(body, encoding)), 200, { "Content-Type": OTLP_MEDIA_TYPE[encoding] }),
+      );
+    });
   app.post("/webhooks/alertmanager", (c) => {
     if (otlpEncoding(c.req.header("content-type")) !== "json")
       throw new NightshiftError("UNSUPPORTED_MEDIA_TYPE", "the body's Content-Type is not JSON", { fix: "Send application/json." });
@@ -274,12 +274,12 @@ export async function startServer(options: ServerOptions): Promise<RunningServer
         listen: options.grpcListen,
         authenticate: options.authenticate,
         tls: options.tls,
-        methods: {
-          "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export": {
-            path: "/v1/metrics",
-            call: (message) => takeMetrics(message, "protobuf"),
-          },
-        },
+        methods: Object.fromEntries(
+          Object.entries(otlp).map(([path, take]) => [
+            GRPC_METHOD[path as OtlpPath],
+            { path, call: (message) => take(message, "protobuf") },
+          ]),
+        ),
         budget,
         limits,
         refused: (listener, code) => metrics.refused(listener, code),

@@ -56,14 +56,18 @@ export type Unscoped = { readonly name: string; readonly unit: string } & (
 /** One metric of one resource. `scope` is the instrumentation's name: two of them may count under one metric's name. */
 export type Metric = Unscoped & { readonly scope: string };
 
-/** What one process sent. */
-export interface ResourceMetrics {
+/** Who sent something, by the attributes of its resource. */
+export interface Identity {
   /** The replica's uid. */
   readonly instanceId: string | undefined;
   /** The workload's name. */
   readonly serviceName: string | undefined;
   /** The workload's namespace. */
   readonly serviceNamespace: string | undefined;
+}
+
+/** What one process sent. */
+export interface ResourceMetrics extends Identity {
   readonly metrics: readonly Metric[];
 }
 
@@ -85,7 +89,7 @@ export function isIdentity(key: string): boolean {
 }
 
 /** Who sent it, by its resource's attributes. */
-export function identityOf(attributes: ReadonlyMap<string, string>): Omit<ResourceMetrics, "metrics"> {
+export function identityOf(attributes: ReadonlyMap<string, string>): Identity {
   const first = (keys: readonly string[]): string | undefined =>
     keys.map((key) => attributes.get(key)).find((value) => value !== undefined);
   return {
@@ -162,7 +166,7 @@ export class Tally {
 /** What a request that cannot be decoded is refused with. */
 export function malformed(message: string, cause?: unknown): NightshiftError {
   return new NightshiftError("MALFORMED_OTLP", message, {
-    fix: "Send an ExportMetricsServiceRequest of OTLP 1.x.",
+    fix: "Send an export request of OTLP 1.x.",
     ...(cause === undefined ? {} : { cause }),
   });
 }

@@ -14,6 +14,7 @@ import {
   type ResourceMetrics,
 } from "./model.ts";
 import { decodeProtobuf } from "./protobuf.ts";
+import { Refusals } from "./refusals.ts";
 
 /** The two encodings of OTLP/HTTP. */
 export type OtlpEncoding = "protobuf" | "json";
@@ -46,7 +47,7 @@ export type PointRefusal =
 export interface IngestResult {
   readonly accepted: number;
   readonly rejected: number;
-  /** Why, for people; empty when nothing was rejected. */
+  /** Why, or what else its sender should know, for people; empty when there is nothing to say. */
   readonly message: string;
 }
 
@@ -126,7 +127,7 @@ export class OtlpReceiver {
   readonly #reserved: ReadonlySet<string>;
   readonly #wants: (metric: string) => boolean;
   readonly #startedAt: number;
-  readonly #refused = new Map<PointRefusal, number>();
+  readonly #refused = new Refusals<PointRefusal>("points");
   /** Least recently written first: what has fallen silent is at the front. */
   readonly #streams = new Map<string, { stream: Stream; seen: number }>();
   /** Time of the first point of each replica, and when it was last heard of. Same order. */
@@ -151,7 +152,7 @@ export class OtlpReceiver {
 
   /** Points refused since the start, by reason. */
   refused(): Readonly<Partial<Record<PointRefusal, number>>> {
-    return Object.fromEntries(this.#refused);
+    return this.#refused.total();
   }
 
   /**
@@ -171,14 +172,8 @@ export class OtlpReceiver {
     };
     for (const resource of request.resources) this.#resource(resource, now, count);
     if (request.overLimit > 0) count("point-limit", request.overLimit);
-    let rejected = 0;
-    for (const [reason, points] of reasons) {
-      rejected += points;
-      this.#refused.set(reason, (this.#refused.get(reason) ?? 0) + points);
-    }
     this.#accepted += accepted;
-    const why = [...reasons].map(([reason, points]) => `${points} ${reason}`).join(", ");
-    return { accepted, rejected, message: rejected === 0 ? "" : `points refused: ${why}` };
+    return { accepted, ...this.#refused.count(reasons) };
   }
 
   #resource(resource: ResourceMetrics, now: number, count: (refusal: PointRefusal | undefined, points?: number) => void): void {

@@ -22,16 +22,21 @@ export function otlpEncoding(contentType: string | undefined): OtlpEncoding | un
   return type === "application/x-protobuf" ? "protobuf" : type === "application/json" ? "json" : undefined;
 }
 
-/** An ExportMetricsServiceResponse: empty, or with `partial_success` where points were rejected. */
-export function encodeResponse(result: IngestResult, encoding: OtlpEncoding): Uint8Array {
+/** What an export request carries, by the name that its answer has for what was rejected of it. */
+export type OtlpItems = "DataPoints" | "Spans" | "LogRecords";
+
+/**
+ * The answer to an export request: empty, or with `partial_success` where something was rejected, or where there is something
+ * to say: by OTLP's rules a message without rejections is a warning.
+ */
+export function encodeResponse(result: IngestResult, encoding: OtlpEncoding, items: OtlpItems): Uint8Array {
+  const empty = result.rejected === 0 && result.message === "";
   if (encoding === "json")
-    return utf8(
-      result.rejected === 0 ? {} : { partialSuccess: { rejectedDataPoints: String(result.rejected), errorMessage: result.message } },
-    );
+    return utf8(empty ? {} : { partialSuccess: { [`rejected${items}`]: String(result.rejected), errorMessage: result.message } });
   const writer = new BinaryWriter();
-  if (result.rejected > 0) {
+  if (!empty) {
     writer.uint32((1 << 3) | 2).fork();
-    writer.uint32(1 << 3).int64(result.rejected);
+    if (result.rejected > 0) writer.uint32(1 << 3).int64(result.rejected);
     writer.uint32((2 << 3) | 2).string(result.message);
     writer.join();
   }

@@ -1,0 +1,119 @@
+import { WireType } from "@bufbuild/protobuf/wire";
+import { identityOf, type OtlpLimits } from "./model.ts";
+import { PeerAttributes, type RawSpan, SPAN_KINDS, type TracesRequest } from "./traces-model.ts";
+import { decoding, Wire } from "./wire.ts";
+
+const ERROR = 2;
+
+/**
+ * Decodes an ExportTraceServiceRequest from protobuf by hand: the fields of spans that a service graph needs, and of spans
+ * within a process nothing. Field numbers are those of opentelemetry-proto 1.x.
+ *
+ * @throws NightshiftError `MALFORMED_OTLP`, `TOO_DEEP` or `TOO_MANY_ITEMS`.
+ */
+export function decodeTracesProtobuf(body: Uint8Array, limits: OtlpLimits): TracesRequest {
+  return decoding(() => new Decoder(body, limits).request());
+}
+
+class Decoder extends Wire {
+  /** Where the attributes of the span at hand begin and end, in turn; used anew for each. */
+  readonly #attributes: number[] = [];
+
+  request(): TracesRequest {
+    const resources: TracesRequest["resources"][number][] = [];
+    let internal = 0;
+    this.fields(this.reader.len, (field) => {
+      if (field !== 1) return false;
+      this.tally.item();
+      const spans: RawSpan[] = [];
+      let identity = identityOf(new Map());
+      this.fields(this.end(), (part) => {
+        if (part === 1) identity = this.resource();
+        else if (part === 2) {
+          this.tally.item();
+          this.fields(this.end(), (inner) => {
+            if (inner !== 2) return false;
+            const to = this.end();
+            if (!this.tally.point()) this.reader.pos = to;
+            else {
+              const span = this.#span(to);
+              if (span === undefined) internal++;
+              else spans.push(span);
+            }
+            return true;
+          });
+        } else return false;
+        return true;
+      });
+      resources.push({ identity, spans });
+      return true;
+    });
+    return { resources, internal, overLimit: this.tally.overLimit };
+  }
+
+  /** Undefined for a span within a process. */
+  #span(end: number): RawSpan | undefined {
+    const attributes = this.#attributes;
+    attributes.length = 0;
+    let traceId = "";
+    let spanId = "";
+    let parentSpanId = "";
+    let kindNumber = 0;
+    let start = 0;
+    let stop = 0;
+    let failed = false;
+    this.fields(end, (field) => {
+      switch (field) {
+        case 1:
+          traceId = this.#id();
+          return true;
+        case 2:
+          spanId = this.#id();
+          return true;
+        case 4:
+          parentSpanId = this.#id();
+          return true;
+        case 6:
+          kindNumber = this.varint();
+          return true;
+        case 7:
+          start = this.unsigned64() / 1e6;
+          return true;
+        case 8:
+          stop = this.unsigned64() / 1e6;
+          return true;
+        case 9: {
+          // The kind may come after them: they are read once it is known to be wanted.
+          const to = this.end();
+          if (attributes.length < 2 * this.limits.maxAttributes) attributes.push(this.reader.pos, to);
+          this.reader.pos = to;
+          return true;
+        }
+        case 15:
+          this.fields(this.end(), (inner) => {
+            if (inner !== 3) return false;
+            failed = this.varint() === ERROR;
+            return true;
+          });
+          return true;
+        default:
+          return false;
+      }
+    });
+    const kind = SPAN_KINDS[kindNumber];
+    if (kind === undefined) return undefined;
+    const peer = new PeerAttributes(this.limits);
+    for (let i = 0; i < attributes.length; i += 2) {
+      this.reader.pos = attributes[i] ?? end;
+      this.keyValue(attributes[i + 1] ?? end, (key, value) => peer.add(key, value), PeerAttributes.wants);
+    }
+    this.reader.pos = end;
+    return { traceId, spanId, parentSpanId, kind, start, stop, failed, peer: peer.finish() };
+  }
+
+  #id(): string {
+    this.expect(WireType.LengthDelimited);
+    const bytes = this.reader.bytes();
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+  }
+}

@@ -1,0 +1,211 @@
+import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
+import { NightshiftError } from "../../api/errors.ts";
+import {
+  type AttributeSet,
+  type AttributeValue,
+  exactInteger,
+  type Identity,
+  identityOf,
+  isIdentity,
+  malformed,
+  type OtlpLimits,
+  sortedMap,
+  Tally,
+  tooDeep,
+} from "./model.ts";
+
+const WIRE_TYPES = [
+  WireType.Varint,
+  WireType.Bit64,
+  WireType.LengthDelimited,
+  WireType.StartGroup,
+  WireType.EndGroup,
+  WireType.Bit32,
+] as const;
+const TWO_32 = 4_294_967_296;
+
+/** Runs a decoder, and tells what its reader trips over as a malformed body. */
+export function decoding<T>(decode: () => T): T {
+  try {
+    return decode();
+  } catch (error) {
+    if (error instanceof NightshiftError) throw error;
+    throw malformed(`the body is no protobuf message: ${error instanceof Error ? error.message : String(error)}`, error);
+  }
+}
+
+/** What the decoders of OTLP's messages have in common: fields, attributes and resources from protobuf, within bounds. */
+export abstract class Wire {
+  protected readonly reader: BinaryReader;
+  protected readonly limits: OtlpLimits;
+  protected readonly tally: Tally;
+  /** Wire type of the field that is being read. */
+  protected wire: WireType = WireType.Varint;
+
+  constructor(body: Uint8Array, limits: OtlpLimits) {
+    this.reader = new BinaryReader(body);
+    this.limits = limits;
+    this.tally = new Tally(limits);
+  }
+
+  /** Reads a Resource: of its attributes those that say who sent it. */
+  protected resource(): Identity {
+    const attributes = new Map<string, string>();
+    this.fields(this.end(), (field) => {
+      if (field !== 1) return false;
+      this.keyValue(this.end(), (key, value) => void (typeof value === "string" && attributes.set(key, value)), isIdentity);
+      return true;
+    });
+    return identityOf(attributes);
+  }
+
+  attribute(attributes: AttributeSet): void {
+    this.keyValue(this.end(), (key, value) => attributes.add(key, value));
+  }
+
+  /** Reads a KeyValue. The value of a key that `wanted` declines is skipped. */
+  protected keyValue(end: number, found: (key: string, value: AttributeValue) => void, wanted?: (key: string) => boolean, depth = 1): void {
+    let key = "";
+    let value: AttributeValue = null;
+    this.fields(end, (field) => {
+      if (field === 1) {
+        key = this.text();
+        return true;
+      }
+      if (field !== 2 || (wanted !== undefined && !wanted(key))) return false;
+      value = this.anyValue(this.end(), depth);
+      return true;
+    });
+    found(key, value);
+  }
+
+  protected anyValue(end: number, depth: number): AttributeValue {
+    if (depth > this.limits.maxValueDepth) throw tooDeep(this.limits.maxValueDepth);
+    let value: AttributeValue = null;
+    this.fields(end, (field) => {
+      switch (field) {
+        case 1:
+          value = this.text();
+          return true;
+        case 2:
+          value = this.varint() !== 0;
+          return true;
+        case 3:
+          this.expect(WireType.Varint);
+          value = exactInteger(BigInt(this.reader.int64()));
+          return true;
+        case 4:
+          value = this.double();
+          return true;
+        case 5: {
+          const list: AttributeValue[] = [];
+          this.fields(this.end(), (inner) => {
+            if (inner !== 1) return false;
+            this.room(list);
+            list.push(this.anyValue(this.end(), depth + 1));
+            return true;
+          });
+          value = list;
+          return true;
+        }
+        case 6: {
+          const entries: [string, AttributeValue][] = [];
+          this.fields(this.end(), (inner) => {
+            if (inner !== 1) return false;
+            this.room(entries);
+            this.keyValue(this.end(), (key, item) => void entries.push([key, item]), undefined, depth + 1);
+            return true;
+          });
+          value = sortedMap(entries);
+          return true;
+        }
+        case 7:
+          this.expect(WireType.LengthDelimited);
+          value = Buffer.from(this.reader.bytes()).toString("base64");
+          return true;
+        default:
+          return false;
+      }
+    });
+    return value;
+  }
+
+  protected room(list: readonly unknown[]): void {
+    if (list.length >= this.limits.maxAttributes) throw malformed(`an attribute's value has more than ${this.limits.maxAttributes} parts`);
+  }
+
+  /** Calls `read` for each field up to `end`; a field for which it answers false is skipped. */
+  protected fields(end: number, read: (field: number) => boolean): void {
+    const reader = this.reader;
+    while (reader.pos < end) {
+      const tag = reader.uint32();
+      const field = tag >>> 3;
+      const wire = WIRE_TYPES[tag & 7];
+      if (field === 0 || wire === undefined) throw malformed(`no field has the tag ${tag}`);
+      this.wire = wire;
+      if (!read(field)) reader.skip(wire, field);
+    }
+    if (reader.pos !== end) throw malformed("a field runs over the end of its message");
+  }
+
+  protected expect(wire: WireType): void {
+    if (this.wire !== wire) throw malformed(`a field has wire type ${this.wire} instead of ${wire}`);
+  }
+
+  /** Where the length-delimited field at hand ends. */
+  protected end(): number {
+    this.expect(WireType.LengthDelimited);
+    const length = this.reader.uint32();
+    const end = this.reader.pos + length;
+    if (end > this.reader.len) throw malformed("a field is longer than the message");
+    return end;
+  }
+
+  protected text(): string {
+    this.expect(WireType.LengthDelimited);
+    return this.reader.string();
+  }
+
+  protected varint(): number {
+    this.expect(WireType.Varint);
+    return this.reader.uint32();
+  }
+
+  protected double(): number {
+    this.expect(WireType.Bit64);
+    return this.reader.double();
+  }
+
+  protected unsigned64(): number {
+    this.expect(WireType.Bit64);
+    return this.readUnsigned64();
+  }
+
+  /** Without BigInt, which is ten times slower. Exact to 2^53, then to the nearest double. */
+  protected readUnsigned64(): number {
+    const low = this.reader.fixed32();
+    return this.reader.fixed32() * TWO_32 + low;
+  }
+
+  protected signed64(): number {
+    this.expect(WireType.Bit64);
+    const low = this.reader.fixed32();
+    return this.reader.sfixed32() * TWO_32 + low;
+  }
+
+  protected milliseconds(): number {
+    return Math.floor(this.unsigned64() / 1e6);
+  }
+
+  /** A repeated number, packed or not. */
+  protected repeated(into: number[], wire: WireType, read: () => number): void {
+    const add = (): void => {
+      if (into.length >= this.limits.maxBuckets) throw malformed(`a histogram has more than ${this.limits.maxBuckets} buckets`);
+      into.push(read());
+    };
+    if (this.wire === wire) return add();
+    const end = this.end();
+    while (this.reader.pos < end) add();
+    if (this.reader.pos !== end) throw malformed("a packed field runs over its end");
+  }
+}
