@@ -24,6 +24,8 @@ export class Observer implements Rule {
   readonly unavailable = new Map<string, Unavailability>();
   /** The workload of each pod that there was, by `targetKey`. */
   readonly workloadOf = new Map<string, string>();
+  /** What Nightshift wrote to the cluster. */
+  readonly effects: { readonly at: number; readonly workload: string; readonly type: string; readonly verb: string }[] = [];
   readonly #down = new Map<string, Set<string>>();
   readonly #versions = new Map<string, number>();
   #truth: Truth | undefined;
@@ -49,7 +51,8 @@ export class Observer implements Rule {
   }
 
   #mutated(mutation: Mutation): undefined {
-    const { workload, pod } = mutation;
+    const { workload, pod, at, effect, verb } = mutation;
+    this.effects.push({ at, workload: workloadKey(workload.spec), type: effect.type, verb });
     if (pod === undefined || !takesDown(mutation) || pod.serving || pod.servingChangedAt !== this.truth.now) return;
     const down = this.#down.get(workload.uid) ?? new Set();
     this.#down.set(workload.uid, down.add(pod.uid));

@@ -75,6 +75,8 @@ export interface RehearsalReport {
   readonly heldBack: readonly HeldBack[];
   readonly conflicts: readonly Conflict[];
   readonly pages: readonly { readonly at: number; readonly summary: string }[];
+  /** What Nightshift changed in the cluster as long as the scenario lasted, in this order: the type of the effect, and the verb of each of its writes. */
+  readonly effects: readonly { readonly at: number; readonly workload: string; readonly type: string; readonly verb: string }[];
   /** Rules of the design that were broken: a bug in Nightshift. */
   readonly violations: readonly { readonly rule: string; readonly message: string; readonly at: number }[];
   /** Expectations of the scenario that were not met. */
@@ -99,7 +101,7 @@ export async function rehearse(request: RehearsalRequest): Promise<RehearsalRepo
   });
   const look = new Look(played, observer, cluster, namingsOf(file, request.namings));
   const perFault = played.faults.map((fault) => ({ fault, reports: look.faults(fault) }));
-  const found = { pages: look.pages(), unavailable: look.unavailable() };
+  const found = { pages: look.pages(), unavailable: look.unavailable(), effects: look.effects() };
   return {
     scenario: name,
     description: file.description,
@@ -250,6 +252,12 @@ class Look {
       .map(({ page, at }) => ({ at: this.#seconds(at), summary: page.summary }));
   }
 
+  /** What is done when all circumstances have ended with the scenario is no part of it. */
+  effects(): RehearsalReport["effects"] {
+    const end = this.#beginning + this.#cast.scenario.faultsUntil;
+    return this.#observer.effects.flatMap((effect) => (effect.at < end ? [{ ...effect, at: this.#seconds(effect.at) }] : []));
+  }
+
   /** Every decision on record that a gate held something back. */
   #holds(): (Omit<HeldBack, "times"> & { readonly at: number })[] {
     return this.#truth.records.flatMap(({ at, record: { type, policy = "", target = "", data, message } }) => {
@@ -377,7 +385,7 @@ const whyOf = ({ status, spec }: Remediation): string => status.message ?? spec.
 function unmet(
   { file, target }: Pick<RehearsalRequest, "file" | "target">,
   perFault: readonly { readonly fault: CastFault; readonly reports: readonly FaultReport[] }[],
-  found: Pick<RehearsalReport, "pages" | "unavailable">,
+  found: Pick<RehearsalReport, "pages" | "unavailable" | "effects">,
   isCovered: (workload: string) => boolean,
 ): string[] {
   const missed = perFault.flatMap(({ fault, reports }) => {
@@ -387,12 +395,14 @@ function unmet(
       .filter(({ workload, result }) => (workload === target || isCovered(workload)) && !expect.includes(result))
       .map(({ kind, workload, result }) => `${kind} on ${workload}: expected ${expect.join(" or ")}, is ${result}`);
   });
-  const { maxUnavailable, maxPages, minPages } = file.expect;
+  const { maxUnavailable, maxPages, minPages, effects } = file.expect;
   for (const { workload, throughNightshift, desired } of found.unavailable)
     if (maxUnavailable !== undefined && throughNightshift > maxUnavailable)
       missed.push(
         `expected at most ${maxUnavailable} unavailable through Nightshift, ${throughNightshift} of ${desired} of ${workload} were`,
       );
+  const done = [...new Set(found.effects.map(({ type, workload }) => `${type} on ${workload}`))];
+  if (effects === false && done.length > 0) missed.push(`expected that nothing is changed: ${done.join(", ")}`);
   const pages = found.pages.length;
   if (maxPages !== undefined && pages > maxPages) missed.push(`expected at most ${maxPages} pages, ${pages} came`);
   if (minPages !== undefined && pages < minPages) missed.push(`expected at least ${minPages} pages, ${pages} came`);

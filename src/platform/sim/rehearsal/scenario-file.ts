@@ -143,6 +143,7 @@ export const scenarioFileSchema = z
           .min(0)
           .optional()
           .meta({ description: "Most replicas of one workload that Nightshift itself may take down at once." }),
+        effects: z.literal(false).optional().meta({ description: "`false`: Nightshift changes nothing in the cluster." }),
         maxPages: z.int().min(0).optional().meta({ description: "Most pages." }),
         minPages: z.int().min(0).optional().meta({ description: "Fewest pages." }),
       })
