@@ -216,6 +216,23 @@ describe("what a platform cannot do is refused when a policy is loaded", () => {
       assert.equal(error?.code, "STRATEGY_NOT_SUPPORTED");
     });
 
+  it("conditions of objects, where the platform does not report them", () => {
+    const of = (condition: object): RemediationPolicy => {
+      const base = policy({ strategy: "ScaleUp", scale: { max: 3 } });
+      return { ...base, spec: { ...base.spec, signals: policySpecSchema.shape.signals.parse([{ name: "s", ...condition }]) } };
+    };
+    for (const condition of [{ podState: { state: "OOMKilled" } }, { rollout: {} }]) {
+      const [error, ...more] = unsupported(of(condition), () => undefined, host);
+      assert.deepEqual([error?.code, more.length], ["SIGNAL_NOT_SUPPORTED", 0]);
+      assert.match(error?.fix ?? "", /Use one of trend, .*alert\.$/);
+      const there = { ...host, reports: new Set(["podState", "rollout"] as const) };
+      assert.deepEqual(
+        unsupported(of(condition), () => undefined, there),
+        [],
+      );
+    }
+  });
+
   it("replicas for good are not", () => {
     assert.deepEqual(
       unsupported(policy({ strategy: "ScaleUp", scale: { max: 3 } }), () => undefined, host),

@@ -1,6 +1,6 @@
 import { NightshiftError } from "../api/errors.ts";
 import type { TargetRef } from "../api/meta.ts";
-import type { RemediationPolicy, Rung } from "../api/policy.ts";
+import { OBJECT_CONDITIONS, SIGNAL_CONDITIONS, type ObjectCondition, type RemediationPolicy, type Rung } from "../api/policy.ts";
 import type { Remediation, StepRecord } from "../api/remediation.ts";
 import { DEFAULT_STEP_TIMEOUT_MS, type Runbook, type Step, type StepType, stepType } from "../api/runbook.ts";
 import { timeMs } from "../api/time.ts";
@@ -46,15 +46,32 @@ export function effectsOf(rung: Rung, namespace: string, runbooks: RunbookLookup
 }
 
 /**
- * What a policy needs and the platform cannot do, one error each: asked when a policy is loaded, so that nobody learns
- * it at night. Codes: `STRATEGY_NOT_SUPPORTED`, `STEP_NOT_SUPPORTED`, `UNKNOWN_RUNBOOK`.
+ * What a policy needs and the platform cannot do or tell, one error each: asked when a policy is loaded, so that nobody
+ * learns it at night. Codes: `SIGNAL_NOT_SUPPORTED`, `STRATEGY_NOT_SUPPORTED`, `STEP_NOT_SUPPORTED`, `UNKNOWN_RUNBOOK`.
  */
 export function unsupported(
   policy: RemediationPolicy,
   runbooks: RunbookLookup,
-  platform: Pick<Platform, "name" | "effects">,
+  platform: Pick<Platform, "name" | "effects" | "reports">,
 ): NightshiftError[] {
   const errors: NightshiftError[] = [];
+  policy.spec.signals.forEach((signal, index) => {
+    const unknown = OBJECT_CONDITIONS.find((condition) => signal[condition] !== undefined && platform.reports?.has(condition) !== true);
+    if (unknown === undefined) return;
+    const offered = SIGNAL_CONDITIONS.filter(
+      (condition) => !(OBJECT_CONDITIONS as readonly string[]).includes(condition) || platform.reports?.has(condition as ObjectCondition),
+    );
+    errors.push(
+      new NightshiftError(
+        "SIGNAL_NOT_SUPPORTED",
+        `the condition ${unknown} of signal ${signal.name} is not reported on platform ${platform.name}`,
+        {
+          where: `RemediationPolicy ${policy.metadata.namespace}/${policy.metadata.name} spec.signals[${index}]`,
+          fix: `Use one of ${offered.join(", ")}.`,
+        },
+      ),
+    );
+  });
   policy.spec.ladder.forEach((rung, index) => {
     const where = `RemediationPolicy ${policy.metadata.namespace}/${policy.metadata.name} spec.ladder[${index}]`;
     if (rung.strategy !== undefined) {

@@ -19,6 +19,9 @@ const CAUSES_OF: Readonly<Record<string, readonly Cause[]>> = {
   metric: ["MetricThreshold"],
   promql: ["MetricThreshold"],
   alert: ["Alert"],
+  podState: ["CrashLoop", "OutOfMemory", "ImagePull", "ContainerConfig", "StuckTerminating", "Pending", "DependencyFailure"],
+  nodeCondition: ["NodeCondition"],
+  rollout: ["RolloutStuck"],
 };
 
 /** A CPU profile samples for this long (see `captureSchema`). */

@@ -170,7 +170,31 @@ const targetSchema = z
   .register(kubernetes, { rules: [{ rule: exactlyOneRule(["name", "selector"]), message: "give either name or selector" }] });
 
 /** The kinds of condition that a policy's signal can have; exactly one each. */
-export const SIGNAL_CONDITIONS = ["trend", "probe", "errorRate", "metric", "promql", "alert"] as const;
+export const SIGNAL_CONDITIONS = [
+  "trend",
+  "probe",
+  "errorRate",
+  "metric",
+  "promql",
+  "alert",
+  "podState",
+  "nodeCondition",
+  "rollout",
+] as const;
+/** Conditions that only a platform with Kubernetes' objects reports. Any other refuses a policy that has one when it is loaded. */
+export const OBJECT_CONDITIONS = ["podState", "nodeCondition", "rollout"] as const satisfies readonly (typeof SIGNAL_CONDITIONS)[number][];
+export type ObjectCondition = (typeof OBJECT_CONDITIONS)[number];
+
+/** What the cluster says of a pod that does not run as it should, by the name that `kubectl get pods` shows. */
+export const POD_STATES = [
+  "CrashLoopBackOff",
+  "OOMKilled",
+  "ImagePullBackOff",
+  "CreateContainerConfigError",
+  "Terminating",
+  "Pending",
+] as const;
+export type PodState = (typeof POD_STATES)[number];
 
 const policySignalSchema = z
   .strictObject({
@@ -260,6 +284,84 @@ const policySignalSchema = z
       })
       .optional()
       .meta({ description: "An alert that Alertmanager sent." }),
+    podState: z
+      .strictObject({
+        state: z.enum(POD_STATES).meta({
+          description:
+            "`CrashLoopBackOff`: a container ends again and again; it is over when the container is ready, or has run for 10 minutes. `OOMKilled`: the kernel ended a container for its memory, no longer ago than `within`. `ImagePullBackOff`: an image cannot be pulled (`ErrImagePull` and the like, too). `CreateContainerConfigError`: a ConfigMap, a Secret or a key is not there. `Terminating`: the pod was deleted, its grace period has passed, and it is still there. `Pending`: not all of its containers were ever started.",
+        }),
+        for: duration.optional().meta({
+          description: "How long without a break; of `Terminating`, after the end of the grace period. Not for `OOMKilled`. Default `1m`.",
+        }),
+        within: positiveDuration.optional().meta({ description: "For `OOMKilled`: how long ago at most. Default `10m`." }),
+        minRestarts: z
+          .int()
+          .min(0)
+          .default(0)
+          .meta({ description: "Only where the pod's containers were started again at least this often. Default 0." }),
+        reason: z.string().min(1).max(256).optional().meta({
+          description: "For `Pending`: why it must be, such as `Unschedulable` or `ContainerCreating`. Default: whatever it is.",
+        }),
+        container: z.string().min(1).max(253).optional().meta({ description: "Only this container of the pod. Default: any." }),
+      })
+      .refine(({ state, for: span }) => state !== "OOMKilled" || span === undefined, {
+        path: ["for"],
+        error: "OOMKilled is a moment: say within, not for",
+      })
+      .refine(({ state, within }) => state === "OOMKilled" || within === undefined, {
+        path: ["within"],
+        error: "within goes with OOMKilled only: say for",
+      })
+      .refine(({ state, reason }) => state === "Pending" || reason === undefined, {
+        path: ["reason"],
+        error: "reason goes with Pending only",
+      })
+      .refine(({ state, container }) => (state !== "Pending" && state !== "Terminating") || container === undefined, {
+        path: ["container"],
+        error: "Pending and Terminating are said of a pod, not of a container",
+      })
+      .register(kubernetes, {
+        rules: [
+          {
+            rule: "self.state == 'OOMKilled' ? !has(self.for) : !has(self.within)",
+            message: "OOMKilled has within, every other state has for",
+          },
+          { rule: "self.state == 'Pending' || !has(self.reason)", message: "reason goes with Pending only" },
+          {
+            rule: "!(self.state in ['Pending', 'Terminating']) || !has(self.container)",
+            message: "Pending and Terminating are said of a pod, not of a container",
+          },
+        ],
+      })
+      .optional()
+      .meta({ description: "On Kubernetes: what the cluster says of a pod that does not run as it should." }),
+    nodeCondition: z
+      .strictObject({
+        type: z.string().min(1).max(316).meta({
+          description:
+            "`NotReady` (its `Ready` condition is anything but `True`), or the type of any condition of the node: `DiskPressure`, `MemoryPressure`, `PIDPressure`, `NetworkUnavailable`, or one that something else sets. A condition that is not there, or of which the node is not heard, is missing data.",
+        }),
+        status: z.enum(["True", "False"]).default("True").meta({ description: "Its status. Default `True`; of `NotReady` no other." }),
+        for: duration.default("1m").meta({ description: "How long without a break. Default `1m`." }),
+      })
+      .refine(({ type, status }) => type !== "NotReady" || status === "True", {
+        path: ["status"],
+        error: "NotReady has no status: for a node that is ready write type Ready",
+      })
+      .register(kubernetes, {
+        rules: [{ rule: "self.type != 'NotReady' || self.status == 'True'", message: "NotReady has no status" }],
+      })
+      .optional()
+      .meta({ description: "On Kubernetes: a condition of a node. For targets of kind `Node`." }),
+    rollout: z
+      .strictObject({
+        stuckFor: positiveDuration.default("10m").meta({
+          description:
+            "For StatefulSets and DaemonSets: how long without progress. A Deployment counts as stuck when its own `progressDeadlineSeconds` has passed (`Progressing` is `False`). Default `10m`.",
+        }),
+      })
+      .optional()
+      .meta({ description: "On Kubernetes: a rollout of the workload makes no progress." }),
   })
   .refine(exactlyOne(SIGNAL_CONDITIONS), { error: `give exactly one of ${SIGNAL_CONDITIONS.join(", ")}` })
   .register(kubernetes, {
@@ -503,6 +605,21 @@ export const policySpecSchema = z
       seen.add(signal.name);
     });
     const nodes = spec.targets.filter((target) => target.kind === "Node").length;
+    spec.signals.forEach((signal, i) => {
+      if (signal.nodeCondition !== undefined && nodes < spec.targets.length)
+        ctx.addIssue({
+          code: "custom",
+          path: ["signals", i, "nodeCondition"],
+          message: "nodeCondition is about nodes: give the policy targets of kind Node only",
+        });
+      for (const condition of ["podState", "rollout"] as const)
+        if (signal[condition] !== undefined && nodes > 0)
+          ctx.addIssue({
+            code: "custom",
+            path: ["signals", i, condition],
+            message: `${condition} is not about nodes: give the policy no targets of kind Node`,
+          });
+    });
     spec.ladder.forEach(({ strategy: named }, i) => {
       const path = ["ladder", i, "strategy"];
       if (named === "CordonAndDrainNode" && nodes < spec.targets.length)
@@ -520,6 +637,14 @@ export const policySpecSchema = z
       {
         rule: "!self.targets.exists(t, t.kind == 'Node') || self.ladder.all(r, !has(r.strategy) || r.strategy in ['CordonAndDrainNode', 'Notify'])",
         message: "nodes are acted on by CordonAndDrainNode, Notify and runbooks: give the policy no targets of kind Node",
+      },
+      {
+        rule: "!self.signals.exists(s, has(s.nodeCondition)) || self.targets.all(t, t.kind == 'Node')",
+        message: "nodeCondition is about nodes: give the policy targets of kind Node only",
+      },
+      {
+        rule: "!self.targets.exists(t, t.kind == 'Node') || self.signals.all(s, !has(s.podState) && !has(s.rollout))",
+        message: "podState and rollout are not about nodes: give the policy no targets of kind Node",
       },
     ],
   });

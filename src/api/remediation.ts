@@ -43,12 +43,39 @@ export const OUTCOMES = ["Remediated", "Ineffective", "SelfRecovered", "Escalate
 export type Outcome = (typeof OUTCOMES)[number];
 
 /** What is wrong with a target. */
-export const CAUSES = ["MemoryLeak", "Unresponsive", "HighErrorRate", "MetricThreshold", "Alert", "DependencyFailure"] as const;
+export const CAUSES = [
+  "MemoryLeak",
+  "Unresponsive",
+  "HighErrorRate",
+  "MetricThreshold",
+  "Alert",
+  "DependencyFailure",
+  "CrashLoop",
+  "OutOfMemory",
+  "ImagePull",
+  "ContainerConfig",
+  "StuckTerminating",
+  "Pending",
+  "NodeCondition",
+  "RolloutStuck",
+] as const;
 export type Cause = (typeof CAUSES)[number];
+
+export const EVIDENCE_KINDS = [
+  "Trend",
+  "Probe",
+  "ErrorRate",
+  "Metric",
+  "Alert",
+  "Dependency",
+  "PodState",
+  "NodeCondition",
+  "Rollout",
+] as const;
 
 /** One thing that speaks for a diagnosis. */
 export const evidenceSchema = z.strictObject({
-  kind: z.enum(["Trend", "Probe", "ErrorRate", "Metric", "Alert", "Dependency"]).meta({ description: "What sort of thing was seen." }),
+  kind: z.enum(EVIDENCE_KINDS).meta({ description: "What sort of thing was seen." }),
   message: z.string().meta({ description: "It, in a sentence." }),
   values: z
     .record(z.string(), z.union([z.number(), z.string(), z.boolean()]))

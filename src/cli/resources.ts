@@ -33,7 +33,7 @@ export function problemsError(
 }
 
 /** Refuses policies that the platform cannot carry out: now, not at night. Throws the first error, which names the others. */
-export function refuseUnsupported(resources: readonly ParsedResource[], platform: Pick<Platform, "name" | "effects">): void {
+export function refuseUnsupported(resources: readonly ParsedResource[], platform: Pick<Platform, "name" | "effects" | "reports">): void {
   const all = resources.map(({ resource }) => resource);
   const runbook = (namespace: string, name: string): ResourceOf["Runbook"] | undefined =>
     all.find((r): r is ResourceOf["Runbook"] => r.kind === "Runbook" && r.metadata.namespace === namespace && r.metadata.name === name);

@@ -29,3 +29,9 @@ test("blocks when the target replica is gone, or on its way", () => {
   assert.equal(noData.check(contextOf({ replica: replicaOf(0, { phase: "Stopping" }) })).verdict, "Block");
   assert.equal(noData.check(contextOf({ replica: replicaOf(0, { phase: "Starting" }) })).verdict, "Pass");
 });
+
+test("a replica that does not go away is there to be cured of that", () => {
+  const context = contextOf({ replica: replicaOf(0, { phase: "Stopping" }) });
+  const stuck = { ...context, diagnosis: { ...context.diagnosis, cause: "StuckTerminating" as const } };
+  assert.equal(noData.check(stuck).verdict, "Pass");
+});

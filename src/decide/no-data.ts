@@ -18,7 +18,9 @@ export const noData: Gate = {
     if (workload.replicas.length === 0) return block(`${targetKey(diagnosis.workload)} has no replicas that are known`);
     if (!isWorkloadLevel(context)) {
       if (replica === undefined) return block(`${targetKey(diagnosis.remediationTarget)} no longer exists`);
-      if (replica.phase === "Exited" || replica.phase === "Stopping")
+      // One that does not go away is what is to be cured then.
+      const isStuck = replica.phase === "Stopping" && diagnosis.cause === "StuckTerminating";
+      if (!isStuck && (replica.phase === "Exited" || replica.phase === "Stopping"))
         return block(`${targetKey(replica.ref)} is ${replica.phase === "Exited" ? "gone" : "stopping"} already`);
     }
     return pass("everything that was looked for is there");

@@ -1,5 +1,5 @@
 import { targetKey, type TargetRef } from "../api/meta.ts";
-import type { PolicySignal, RemediationPolicy } from "../api/policy.ts";
+import type { PodState, PolicySignal, RemediationPolicy } from "../api/policy.ts";
 import type { Cause, Evidence } from "../api/remediation.ts";
 import type { Alert, Signal, SignalCondition } from "../api/signal.ts";
 import { covers } from "../api/targets.ts";
@@ -27,14 +27,26 @@ export function silencedText({ name }: Signal): string {
   return `the alert of ${name} is silenced or inhibited in Alertmanager: nothing is done about it, and whether it helped is not known`;
 }
 
-/** What a condition means, before anything else is looked at. */
-export const CAUSE_OF: Readonly<Record<SignalCondition, Cause>> = {
+/** What a condition means, before anything else is looked at. Of `podState` it depends on the state. */
+export const CAUSE_OF: Readonly<Record<Exclude<SignalCondition, "podState">, Cause>> = {
   trend: "MemoryLeak",
   probe: "Unresponsive",
   errorRate: "HighErrorRate",
   metric: "MetricThreshold",
   promql: "MetricThreshold",
   alert: "Alert",
+  nodeCondition: "NodeCondition",
+  rollout: "RolloutStuck",
+};
+
+/** What is wrong with a pod in a state. */
+export const CAUSE_OF_STATE: Readonly<Record<PodState, Cause>> = {
+  CrashLoopBackOff: "CrashLoop",
+  OOMKilled: "OutOfMemory",
+  ImagePullBackOff: "ImagePull",
+  CreateContainerConfigError: "ContainerConfig",
+  Terminating: "StuckTerminating",
+  Pending: "Pending",
 };
 
 /** Memory of a process's first seconds is its start, not its trend. */
@@ -112,6 +124,9 @@ function evaluate(context: Context, alerts: readonly Alert[]): Signal[] {
   if (signal.errorRate !== undefined) return errorRateSignals(context, signal.errorRate);
   if (signal.metric !== undefined) return metricSignals(context, signal.metric);
   if (signal.promql !== undefined) return promqlSignals(context, signal.promql);
+  if (signal.podState !== undefined) return podStateSignals(context, signal.podState);
+  if (signal.nodeCondition !== undefined) return nodeConditionSignals(context, signal.nodeCondition);
+  if (signal.rollout !== undefined) return rolloutSignals(context, signal.rollout);
   return signal.alert === undefined ? [] : alertSignals(context, signal.alert, alerts);
 }
 
@@ -130,7 +145,8 @@ function signalOf(
   context: Context,
   condition: SignalCondition,
   target: TargetRef,
-  what: Pick<Signal, "source" | "startsAt" | "seenAt" | "confidence" | "evidence"> & Partial<Pick<Signal, "state" | "receivedAt">>,
+  what: Pick<Signal, "source" | "startsAt" | "seenAt" | "confidence" | "evidence"> &
+    Partial<Pick<Signal, "state" | "receivedAt" | "cause">>,
 ): Signal {
   return {
     name: context.signal.name,
@@ -139,7 +155,7 @@ function signalOf(
     target,
     receivedAt: context.now,
     fingerprint: fingerprintOf(context.policy, context.signal.name, target),
-    cause: CAUSE_OF[condition],
+    cause: condition === "podState" ? "Unresponsive" : CAUSE_OF[condition],
     ...what,
   };
 }
@@ -316,6 +332,121 @@ function metricSignals(context: Context, condition: NonNullable<PolicySignal["me
     );
   }
   return found;
+}
+
+/** How long a state of a pod must last, where its signal says nothing (ms). */
+const STATE_FOR_MS = 60_000;
+/** How long ago a container was ended for its memory, at most, where its signal says nothing (ms). */
+const KILLED_WITHIN_MS = 600_000;
+
+function podStateSignals(context: Context, condition: NonNullable<PolicySignal["podState"]>): Signal[] {
+  const { now } = context;
+  const { state, minRestarts, reason, container } = condition;
+  const span = condition.for === undefined ? STATE_FOR_MS : durationMs(condition.for);
+  const within = condition.within === undefined ? KILLED_WITHIN_MS : durationMs(condition.within);
+  const found: Signal[] = [];
+  for (const replica of context.replicas) {
+    if (replica.restarts < minRestarts) continue;
+    const lasts = (since: number): boolean => (state === "OOMKilled" ? now - since <= within : now - since >= span);
+    const seen = replica.states?.find(
+      (each) =>
+        each.state === state &&
+        lasts(each.since) &&
+        !(each.until !== undefined && now >= each.until) &&
+        (reason === undefined || each.reason === reason) &&
+        (container === undefined || each.container === container),
+    );
+    if (seen === undefined) continue;
+    const lastsMs = Math.max(0, now - seen.since);
+    const of = seen.container === undefined ? "" : `container ${seen.container} of `;
+    const when = state === "OOMKilled" ? `${seconds(lastsMs / 1000)} ago` : `for ${seconds(lastsMs / 1000)}`;
+    const what = seen.reason === undefined || seen.reason === state ? state : `${state} (${seen.reason})`;
+    const times = replica.restarts === 0 ? "" : `, started again ${replica.restarts} times`;
+    found.push(
+      signalOf(context, "podState", replica.ref, {
+        source: "Kubernetes",
+        cause: CAUSE_OF_STATE[state],
+        startsAt: seen.since,
+        seenAt: now,
+        confidence: 1,
+        evidence: [
+          {
+            kind: "PodState",
+            message: `${of}${replica.ref.name} is ${what} ${when}${times}${seen.message === "" ? "" : `: ${seen.message.slice(0, MAX_MESSAGE)}`}`,
+            values: {
+              replica: replica.ref.name,
+              state,
+              since: seen.since,
+              restarts: replica.restarts,
+              ...(seen.container === undefined ? {} : { container: seen.container }),
+              ...(seen.reason === undefined ? {} : { reason: seen.reason }),
+            },
+          },
+        ],
+      }),
+    );
+  }
+  return found;
+}
+
+/** Most that is kept of what the cluster says about a state: an image's name and a registry's answer can be long. */
+const MAX_MESSAGE = 512;
+
+function nodeConditionSignals(context: Context, condition: NonNullable<PolicySignal["nodeCondition"]>): Signal[] {
+  const { now, missing } = context;
+  const notReady = condition.type === "NotReady";
+  const type = notReady ? "Ready" : condition.type;
+  const found: Signal[] = [];
+  for (const replica of context.replicas) {
+    const seen = replica.conditions?.find((each) => each.type === type);
+    if (seen === undefined || (!notReady && seen.status === "Unknown")) {
+      missing.push(`the condition ${type} of node ${replica.ref.name} is ${seen === undefined ? "not there" : "Unknown"}`);
+      continue;
+    }
+    const holds = notReady ? seen.status !== "True" : seen.status === condition.status;
+    const lasts = now - seen.since;
+    // A node that was never ready joins.
+    if (!holds || lasts < durationMs(condition.for) || (notReady && !replica.everReady)) continue;
+    found.push(
+      signalOf(context, "nodeCondition", replica.ref, {
+        source: "Kubernetes",
+        startsAt: seen.since,
+        seenAt: now,
+        confidence: 1,
+        evidence: [
+          {
+            kind: "NodeCondition",
+            message: `${type} of node ${replica.ref.name} is ${seen.status} for ${seconds(lasts / 1000)}${seen.message === "" ? "" : `: ${seen.message.slice(0, MAX_MESSAGE)}`}`,
+            values: { node: replica.ref.name, type, status: seen.status, since: seen.since },
+          },
+        ],
+      }),
+    );
+  }
+  return found;
+}
+
+function rolloutSignals(context: Context, condition: NonNullable<PolicySignal["rollout"]>): Signal[] {
+  const { now, workload } = context;
+  const { rollout } = workload;
+  if (!context.whole || rollout === undefined) return [];
+  const stuckAt = rollout.deadline ?? rollout.progressAt + durationMs(condition.stuckFor);
+  if (now < stuckAt) return [];
+  return [
+    signalOf(context, "rollout", workload.ref, {
+      source: "Kubernetes",
+      startsAt: stuckAt,
+      seenAt: now,
+      confidence: 1,
+      evidence: [
+        {
+          kind: "Rollout",
+          message: `the rollout of ${workload.ref.name} makes no progress for ${seconds((now - rollout.progressAt) / 1000)}: ${rollout.message.slice(0, MAX_MESSAGE)}`,
+          values: { workload: workload.ref.name, progressAt: rollout.progressAt, stuckAt, replicas: workload.replicas.length },
+        },
+      ],
+    }),
+  ];
 }
 
 function promqlSignals(context: Context, condition: NonNullable<PolicySignal["promql"]>): Signal[] {

@@ -2,7 +2,7 @@ import type { ServiceDependency } from "../api/dependency.ts";
 import { sameTarget, targetKey, type TargetRef } from "../api/meta.ts";
 import type { RemediationPolicy, Strategy } from "../api/policy.ts";
 import type { Cause, Evidence } from "../api/remediation.ts";
-import type { Diagnosis, Signal } from "../api/signal.ts";
+import type { Diagnosis, Signal, SignalCondition } from "../api/signal.ts";
 import { covers } from "../api/targets.ts";
 import { durationMs } from "../api/units.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
@@ -14,6 +14,11 @@ import { percentText, rate, seconds } from "./trend.ts";
 
 /** Strategies that act on one replica, and so need to know which. */
 const NEEDS_REPLICA: ReadonlySet<Strategy> = new Set(["RestartPod", "EvictPod", "CordonAndDrainNode"]);
+
+/** Signals of something that may not run, and so sends no metrics. */
+const STOPS_TELEMETRY: ReadonlySet<SignalCondition> = new Set(["probe", "podState", "nodeCondition", "rollout"]);
+/** Signals that are never another service's fault. */
+const OWN_FAULT: ReadonlySet<SignalCondition> = new Set(["trend", "nodeCondition", "rollout"]);
 
 /** The same for every episode with the same root cause: two ill replicas of one workload are one. */
 export function rootCauseKeyOf(cause: Cause, workload: TargetRef): string {
@@ -28,8 +33,9 @@ export function rootCauseKeyOf(cause: Cause, workload: TargetRef): string {
  *   unresponsive replica among healthy siblings, which have the same dependencies, is not either.
  * - Where a signal names a workload only, but the ladder begins with an action on one replica, the replica is chosen on
  *   evidence; without evidence `missing` says so.
- * - `missing` also lists a target that is not there, and telemetry that the policy looks at and that has ceased. A probe's
- *   signal is exempt from the latter: a process that hangs sends no metrics, and that is part of its symptom.
+ * - `missing` also lists a target that is not there, and telemetry that the policy looks at and that has ceased. Signals of a
+ *   process that may not run (a probe, what the cluster says of its objects) are exempt from the latter: what hangs or ends
+ *   again and again sends no metrics, and that is part of its symptom.
  */
 export function diagnose(
   signal: Signal,
@@ -95,7 +101,7 @@ export function diagnose(
       chosen = `; ${choice.evidence.message}`;
     }
   }
-  if (signal.condition !== "probe") missing.push(...vanished(policy, workload, replica, telemetry, now));
+  if (!STOPS_TELEMETRY.has(signal.condition)) missing.push(...vanished(policy, workload, replica, telemetry, now));
 
   return {
     signalTarget: signal.target,
@@ -122,7 +128,12 @@ function locate(target: TargetRef, workloads: readonly Workload[]): { workload: 
 
 /** Whether another service could be the cause. */
 function looksDownstream(signal: Signal, workload: Workload): boolean {
-  if (signal.condition === "trend") return false;
+  if (OWN_FAULT.has(signal.condition)) return false;
+  // Most of a workload may crash for want of another; an image, a limit and a missing ConfigMap are one's own.
+  if (signal.condition === "podState") {
+    const crashing = workload.replicas.filter((r) => r.states?.some(({ state }) => state === "CrashLoopBackOff"));
+    return signal.cause === "CrashLoop" && crashing.length > workload.replicas.length / 2;
+  }
   if (signal.condition !== "probe") return true;
   const running = workload.replicas.filter((r) => r.phase === "Running" && r.everReady);
   return running.length > 1 && running.filter((r) => !r.ready).length > running.length / 2;

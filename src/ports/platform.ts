@@ -1,5 +1,5 @@
 import type { TargetRef } from "../api/meta.ts";
-import type { Capture } from "../api/policy.ts";
+import type { Capture, ObjectCondition, PodState } from "../api/policy.ts";
 import type { Artifact } from "../api/remediation.ts";
 
 /** Something that can carry a do-not-remediate mark. */
@@ -12,6 +12,30 @@ export interface Markable {
 /** Something that somebody else is doing to a workload or a replica now, with the fields that show it. */
 export interface Busy {
   readonly reason: "RolloutInProgress" | "Cordoned";
+  readonly message: string;
+}
+
+/** What the platform says of a replica that does not run as it should. */
+export interface ReplicaState {
+  readonly state: PodState;
+  /** When it began (ms); of `Terminating`, when the grace period ended; of `OOMKilled`, when it happened. */
+  readonly since: number;
+  /** When it is over unless it is told of again (ms); absent where only being told ends it. */
+  readonly until?: number;
+  /** The container that it is said of; absent where it is said of the replica. */
+  readonly container?: string;
+  /** The platform's own word for why. */
+  readonly reason?: string;
+  /** What the platform says about it, for people; empty where it says nothing. */
+  readonly message: string;
+}
+
+/** A condition that the platform keeps of a node. */
+export interface NodeCondition {
+  readonly type: string;
+  readonly status: "True" | "False" | "Unknown";
+  /** Since when its status is that (ms). */
+  readonly since: number;
   readonly message: string;
 }
 
@@ -52,6 +76,10 @@ export interface Replica {
   readonly zone?: string;
   /** What somebody else does to it now. */
   readonly busy?: Busy;
+  /** What is wrong with it by the platform's own account; absent where nothing is. */
+  readonly states?: readonly ReplicaState[];
+  /** Of a node: its conditions. */
+  readonly conditions?: readonly NodeCondition[];
   /** Whose do-not-remediate mark holds for it too: the node and the ReplicaSet of a pod; the pods on a node that carry one. */
   readonly around?: readonly Markable[];
 }
@@ -77,6 +105,11 @@ export interface Workload {
   readonly rollsOut?: true;
   /** What somebody else does to it now. */
   readonly busy?: Busy;
+  /**
+   * A rollout that is under way: when it last got further (ms), and, where the platform has a deadline for that, when it
+   * passes or has passed. Absent where none is under way.
+   */
+  readonly rollout?: { readonly progressAt: number; readonly deadline?: number; readonly message: string };
   /** Identity of what its replicas are made from. Another one during an episode means that somebody rolled it out. */
   readonly revision?: string;
   /** The newest earlier revision that was healthy, where one is known; `why` says how that is known. */
@@ -155,6 +188,8 @@ export interface Platform {
   readonly name: string;
   /** Effects that it can carry out. A policy that needs another is refused when it is loaded. */
   readonly effects: ReadonlySet<EffectType>;
+  /** Conditions of signals that it reports, of those that not every platform does. A policy that has another is refused when it is loaded. Default: none. */
+  readonly reports?: ReadonlySet<ObjectCondition>;
   /** A snapshot of every workload, from memory: never waits on the network. After a change it is another array. */
   workloads(): readonly Workload[];
   /** Calls back after any change of any workload, until the returned function is called. May coalesce. */

@@ -81,9 +81,32 @@ const condition = fc.oneof(
     .map(([metric, threshold]) => ({ metric: { ...metric, ...threshold } })),
   fc.record({ alertname: words, matchLabels: labels }, { requiredKeys: ["alertname"] }).map((alert) => ({ alert })),
 );
-const signals = fc
-  .uniqueArray(name, { minLength: 1, maxLength: 4 })
-  .chain((names) => fc.tuple(...names.map((n) => condition.map((c) => ({ name: n, ...c })))));
+const objectCondition = fc.oneof(
+  fc
+    .record(
+      { state: fc.constantFrom("CrashLoopBackOff", "ImagePullBackOff"), for: duration, minRestarts: fc.nat(9), container: name },
+      { requiredKeys: ["state"] },
+    )
+    .map((podState) => ({ podState })),
+  fc
+    .record({ state: fc.constant("OOMKilled"), within: positiveDuration, minRestarts: fc.nat(9) }, { requiredKeys: ["state"] })
+    .map((podState) => ({ podState })),
+  fc.record({ state: fc.constant("Pending"), for: duration, reason: words }, { requiredKeys: ["state"] }).map((podState) => ({ podState })),
+  fc.record({ stuckFor: positiveDuration }, some).map((rollout) => ({ rollout })),
+);
+const nodeCondition = fc
+  .oneof(
+    fc.record(
+      { type: fc.constantFrom("DiskPressure", "Ready"), status: fc.constantFrom("True", "False"), for: duration },
+      { requiredKeys: ["type"] },
+    ),
+    fc.record({ type: fc.constant("NotReady"), for: duration }, { requiredKeys: ["type"] }),
+  )
+  .map((what) => ({ nodeCondition: what }));
+const signalsOf = (conditions: fc.Arbitrary<object>): fc.Arbitrary<object[]> =>
+  fc
+    .uniqueArray(name, { minLength: 1, maxLength: 4 })
+    .chain((names) => fc.tuple(...names.map((n) => conditions.map((c) => ({ name: n, ...c })))));
 
 const timed = <T extends object>(what: fc.Arbitrary<T>): fc.Arbitrary<object> =>
   fc.tuple(fc.record({ timeout: positiveDuration }, some), what).map(([timeout, w]) => ({ ...timeout, ...w }));
@@ -112,10 +135,18 @@ const nodeRung = timed(
     ),
   ),
 );
-/** What a policy is about, and what it does to that: nodes are treated otherwise. */
+/** What a policy is about, what it looks at, and what it does to that: nodes are treated otherwise. */
 const treatment = fc.oneof(
-  fc.record({ targets: fc.array(target, { minLength: 1, maxLength: 3 }), ladder: fc.array(rung, { minLength: 1, maxLength: 4 }) }),
-  fc.record({ targets: fc.array(nodeTarget, { minLength: 1, maxLength: 3 }), ladder: fc.array(nodeRung, { minLength: 1, maxLength: 4 }) }),
+  fc.record({
+    targets: fc.array(target, { minLength: 1, maxLength: 3 }),
+    signals: signalsOf(fc.oneof(condition, objectCondition)),
+    ladder: fc.array(rung, { minLength: 1, maxLength: 4 }),
+  }),
+  fc.record({
+    targets: fc.array(nodeTarget, { minLength: 1, maxLength: 3 }),
+    signals: signalsOf(fc.oneof(condition, nodeCondition)),
+    ladder: fc.array(nodeRung, { minLength: 1, maxLength: 4 }),
+  }),
 );
 
 const recurrence = fc.record({ schedule, timeZone, duration: positiveDuration }, { requiredKeys: ["schedule", "duration"] });
@@ -139,7 +170,6 @@ export const policySpec = fc
       {
         mode: fc.constantFrom(...MODES),
         paused: pause,
-        signals,
         maxSignalAge: positiveDuration,
         verify: fc.oneof(
           fc.record({ maxErrorRate: percent }, some),
@@ -152,7 +182,7 @@ export const policySpec = fc
         approval: fc.record({ timeout: positiveDuration }, some),
         escalation: fc.record({ receivers: fc.array(name, { maxLength: 2 }), blockedFor: positiveDuration }, some),
       },
-      { requiredKeys: ["signals"] },
+      some,
     ),
   )
   .map(([what, rest]) => ({ ...what, ...rest }));

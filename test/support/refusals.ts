@@ -30,6 +30,51 @@ const CASES: readonly (readonly [string, Kind, unknown, RegExp])[] = [
   ],
   ["an error rate above all", "RemediationPolicy", { ...policy, signals: [{ name: "s", errorRate: { above: "100%" } }] }, /no share/],
   [
+    "how long for what is a moment",
+    "RemediationPolicy",
+    { ...policy, signals: [{ name: "s", podState: { state: "OOMKilled", for: "1m" } }] },
+    /OOMKilled (has|is a moment)/,
+  ],
+  [
+    "how long ago for what lasts",
+    "RemediationPolicy",
+    { ...policy, signals: [{ name: "s", podState: { state: "Pending", within: "1m" } }] },
+    /OOMKilled (has|only)/,
+  ],
+  [
+    "why of a crash",
+    "RemediationPolicy",
+    { ...policy, signals: [{ name: "s", podState: { state: "CrashLoopBackOff", reason: "r" } }] },
+    /Pending only/,
+  ],
+  [
+    "a container of what is said of the pod",
+    "RemediationPolicy",
+    { ...policy, signals: [{ name: "s", podState: { state: "Pending", container: "c" } }] },
+    /not of a container/,
+  ],
+  ["a node's condition of pods", "RemediationPolicy", { ...policy, signals: [{ name: "s", nodeCondition: { type: "A" } }] }, /about nodes/],
+  [
+    "a pod's state of nodes",
+    "RemediationPolicy",
+    {
+      targets: [{ kind: "Node", name: "n" }],
+      signals: [{ name: "s", podState: { state: "Pending" } }],
+      ladder: [{ strategy: "CordonAndDrainNode" }],
+    },
+    /not about nodes/,
+  ],
+  [
+    "NotReady with a status",
+    "RemediationPolicy",
+    {
+      targets: [{ kind: "Node", name: "n" }],
+      signals: [{ name: "s", nodeCondition: { type: "NotReady", status: "False" } }],
+      ladder: [{ strategy: "CordonAndDrainNode" }],
+    },
+    /NotReady has no status/,
+  ],
+  [
     "two signals of a name",
     "RemediationPolicy",
     {

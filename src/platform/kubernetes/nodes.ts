@@ -81,6 +81,7 @@ function nodeReplica(workload: TargetRef, node: NodeRecord, marked: readonly Mar
     restarts: 0,
     labels: node.labels,
     annotations: node.annotations,
+    conditions: node.conditions,
     node: node.name,
     ...(zone === undefined ? {} : { zone }),
     ...(node.unschedulable && node.annotations[MARKS.cordonedBy] === undefined

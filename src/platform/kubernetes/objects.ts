@@ -12,6 +12,8 @@ export interface ManagedFields {
   readonly manager?: string;
   readonly operation?: string;
   readonly subresource?: string;
+  /** When its manager last changed a value of it. */
+  readonly time?: string;
   readonly fieldsV1?: Readonly<Record<string, unknown>>;
 }
 
@@ -26,6 +28,7 @@ export interface ObjectMeta {
   readonly labels?: Readonly<Record<string, string>>;
   readonly annotations?: Readonly<Record<string, string>>;
   readonly ownerReferences?: readonly OwnerReference[];
+  readonly finalizers?: readonly string[];
   readonly managedFields?: readonly ManagedFields[];
 }
 
@@ -71,6 +74,7 @@ export interface PodSpec {
   readonly imagePullSecrets?: readonly unknown[];
   readonly securityContext?: Readonly<Record<string, unknown>>;
   readonly terminationGracePeriodSeconds?: number;
+  readonly restartPolicy?: string;
   readonly tolerations?: readonly {
     readonly key?: string;
     readonly operator?: string;
@@ -80,16 +84,27 @@ export interface PodSpec {
   readonly [other: string]: unknown;
 }
 
+/** How a run of a container ended. */
+export interface ContainerEnd {
+  readonly exitCode?: number;
+  readonly reason?: string;
+  readonly startedAt?: string;
+  readonly finishedAt?: string;
+}
+
 export interface ContainerStatus {
   readonly name: string;
   readonly restartCount?: number;
+  readonly ready?: boolean;
   readonly resources?: Resources;
   readonly allocatedResources?: ResourceList;
   readonly state?: {
     readonly running?: { readonly startedAt?: string };
     readonly waiting?: { readonly reason?: string; readonly message?: string };
-    readonly terminated?: { readonly exitCode?: number; readonly reason?: string };
+    readonly terminated?: ContainerEnd;
   };
+  /** Of its last run that has ended. */
+  readonly lastState?: { readonly terminated?: ContainerEnd };
 }
 
 export interface Pod extends KubeObject {
@@ -100,6 +115,7 @@ export interface Pod extends KubeObject {
     readonly qosClass?: string;
     readonly conditions?: readonly Condition[];
     readonly containerStatuses?: readonly ContainerStatus[];
+    readonly initContainerStatuses?: readonly ContainerStatus[];
   };
 }
 

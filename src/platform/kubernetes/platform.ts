@@ -1,6 +1,7 @@
 import type { Logger } from "pino";
 import { messageOf, NightshiftError } from "../../api/errors.ts";
 import type { TargetRef } from "../../api/meta.ts";
+import { OBJECT_CONDITIONS, type ObjectCondition } from "../../api/policy.ts";
 import type { Matchable } from "../../api/targets.ts";
 import { timestamp } from "../../api/time.ts";
 import { sleep, type Clock } from "../../ports/clock.ts";
@@ -53,6 +54,7 @@ export interface KubernetesOptions {
 export class KubernetesPlatform implements Platform {
   readonly name = "kubernetes";
   readonly effects: ReadonlySet<EffectType> = new Set(Object.keys(HANDLERS) as EffectType[]);
+  readonly reports: ReadonlySet<ObjectCondition> = new Set(OBJECT_CONDITIONS);
   readonly #o: KubernetesOptions;
   readonly #caches: Caches;
   readonly #view: ClusterView;

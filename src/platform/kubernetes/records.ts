@@ -1,6 +1,7 @@
 import { createHash } from "node:crypto";
 import { DO_NOT_REMEDIATE } from "../../api/meta.ts";
 import { timeMs } from "../../api/time.ts";
+import type { NodeCondition } from "../../ports/platform.ts";
 import { ownedFields, type OwnedField } from "./gitops.ts";
 import { DEFAULT_CONTAINER, DELETION_COST, DEPLOYMENT_REVISION, MIRROR, POD_TEMPLATE_HASH, PREFIX, SERVICE_NAME } from "./marks.ts";
 import type {
@@ -19,6 +20,7 @@ import type {
   PodDisruptionBudget,
   Service,
 } from "./objects.ts";
+import { podStates, type PodStateRecord } from "./pod-states.ts";
 import { quantityNumber } from "./quantity.ts";
 
 // The few fields of each object that the loop reads. Times are milliseconds since the epoch, by the API server's clock.
@@ -60,6 +62,8 @@ export interface PodRecord extends BaseRecord {
   /** Memory limit of its main container (bytes), as the kubelet has carried it out. */
   readonly limitBytes?: number;
   readonly container: string;
+  /** What is wrong with it; absent where nothing is, which is most of the time. */
+  readonly states?: readonly PodStateRecord[];
   /** Run by a kubelet from a file. */
   readonly mirror: boolean;
 }
@@ -84,6 +88,12 @@ export interface OwnerRecord extends BaseRecord {
   readonly paused: boolean;
   /** Message of the condition that says that its rollout makes no progress. */
   readonly stalled?: string;
+  /** Since when that condition says so. */
+  readonly stalledAt?: number;
+  /** Of a StatefulSet or DaemonSet: when its status last said that its rollout got further. */
+  readonly progressAt?: number;
+  /** Of a DaemonSet: its present template has not been on every node, and available there, yet. Absent where that is not known. */
+  readonly unfinished?: true;
   /** Labels of the pods that it makes. */
   readonly templateLabels: Texts;
   /** The same for the same pod template. */
@@ -143,6 +153,8 @@ export interface NodeRecord extends BaseRecord {
   readonly ready: "True" | "False" | "Unknown";
   readonly readyChangedAt: number;
   readonly readyMessage: string;
+  /** Its other conditions, `Ready` among them. Heartbeats are left out. */
+  readonly conditions: readonly NodeCondition[];
   readonly createdAt: number;
 }
 
@@ -260,6 +272,7 @@ export function projectPod(pod: Pod, before?: PodRecord): PodRecord {
   const resources = state?.resources ?? spec.containers.find((c) => c.name === container)?.resources;
   const limitBytes = quantityNumber(resources?.limits?.["memory"]);
   const deletedAt = time(metadata.deletionTimestamp);
+  const states = podStates(pod, before?.uid === metadata.uid ? before.states : undefined);
   return {
     ...base(metadata),
     labels: metadata.labels ?? EMPTY,
@@ -276,6 +289,7 @@ export function projectPod(pod: Pod, before?: PodRecord): PodRecord {
     restarts: (status?.containerStatuses ?? []).reduce((sum, c) => sum + (c.restartCount ?? 0), 0),
     ...(limitBytes === undefined ? {} : { limitBytes }),
     container,
+    ...(states.length === 0 ? {} : { states }),
     mirror: metadata.annotations?.[MIRROR] !== undefined,
   };
 }
@@ -287,17 +301,33 @@ export function mainContainer(pod: Pick<Pod, "spec"> & { readonly metadata?: Pic
   return containers.find((c) => c.name === named)?.name ?? containers[0]?.name ?? "";
 }
 
-function owner(kind: OwnerKind): (object: Owner) => OwnerRecord {
-  return (object) => projectOwner(kind, object);
+function owner(kind: OwnerKind): (object: Owner, before: OwnerRecord | undefined) => OwnerRecord {
+  return (object, before) => projectOwner(kind, object, before);
 }
 
-/** What is kept of a Deployment, ReplicaSet, StatefulSet or DaemonSet. */
-export function projectOwner(kind: OwnerKind, object: Owner): OwnerRecord {
+/**
+ * When a StatefulSet or DaemonSet got further: as long as no more pods are updated or available than before, it stays. There
+ * is no condition that says it; before the first change that was seen, the last change of the status is the latest that it can be.
+ */
+function progressOf(record: OwnerRecord, object: Owner, before: OwnerRecord | undefined): number {
+  const isSame =
+    before !== undefined &&
+    before.generation === record.generation &&
+    before.updateRevision === record.updateRevision &&
+    record.updated <= before.updated &&
+    record.available <= before.available;
+  if (isSame && before?.progressAt !== undefined) return before.progressAt;
+  const times = (object.metadata.managedFields ?? []).filter((f) => f.subresource === "status").map((f) => time(f.time) ?? 0);
+  return Math.max(record.createdAt, ...times);
+}
+
+/** What is kept of a Deployment, ReplicaSet, StatefulSet or DaemonSet. `before`: what was kept of it. */
+export function projectOwner(kind: OwnerKind, object: Owner, before?: OwnerRecord): OwnerRecord {
   const { metadata, spec, status = {} } = object;
   const progressing = conditionOf(status.conditions, "Progressing");
   const podTemplateHash = kind === "ReplicaSet" ? spec.selector?.matchLabels?.[POD_TEMPLATE_HASH] : undefined;
   const daemon = kind === "DaemonSet";
-  return {
+  const record: OwnerRecord = {
     ...base(metadata),
     kind,
     labels: metadata.labels ?? EMPTY,
@@ -311,7 +341,12 @@ export function projectOwner(kind: OwnerKind, object: Owner): OwnerRecord {
     available: (daemon ? status.numberAvailable : status.availableReplicas) ?? 0,
     updated: (daemon ? status.updatedNumberScheduled : status.updatedReplicas) ?? 0,
     paused: spec.paused ?? false,
-    ...(progressing?.status === "False" ? { stalled: progressing.message ?? progressing.reason ?? "no progress" } : {}),
+    ...(progressing?.status === "False"
+      ? {
+          stalled: progressing.message ?? progressing.reason ?? "no progress",
+          stalledAt: time(progressing.lastTransitionTime) ?? time(metadata.creationTimestamp) ?? 0,
+        }
+      : {}),
     templateLabels: spec.template?.metadata?.labels ?? EMPTY,
     // A ReplicaSet's is its Deployment's: not asked for, and there are many.
     templateHash: kind === "ReplicaSet" ? "" : templateHash(spec.template),
@@ -322,6 +357,16 @@ export function projectOwner(kind: OwnerKind, object: Owner): OwnerRecord {
     rolls: spec.updateStrategy?.type !== "OnDelete",
     partition: spec.updateStrategy?.rollingUpdate?.partition ?? 0,
     gitOps: ownedFields(object),
+  };
+  if (kind !== "StatefulSet" && !daemon) return record;
+  const known = before?.uid === record.uid ? before : undefined;
+  const begun = record.updated < record.desired || known?.unfinished === true;
+  const changed = known !== undefined && known.templateHash !== record.templateHash;
+  const done = record.updated >= record.desired && record.available >= record.desired && !changed;
+  return {
+    ...record,
+    progressAt: progressOf(record, object, known),
+    ...(daemon && (begun || changed) && !done ? { unfinished: true as const } : {}),
   };
 }
 
@@ -404,6 +449,12 @@ function projectNode({ metadata, spec, status }: Node): NodeRecord {
     ready: condition?.status ?? "Unknown",
     readyChangedAt: time(condition?.lastTransitionTime) ?? createdAt,
     readyMessage: condition?.message ?? condition?.reason ?? "it has no Ready condition",
+    conditions: (status?.conditions ?? []).map(({ type, status: value, lastTransitionTime, message, reason }) => ({
+      type,
+      status: value,
+      since: time(lastTransitionTime) ?? createdAt,
+      message: message ?? reason ?? "",
+    })),
     createdAt,
   };
 }

@@ -1,4 +1,4 @@
-import type { Busy } from "../../ports/platform.ts";
+import type { Busy, Workload } from "../../ports/platform.ts";
 import type { OwnerRecord } from "./records.ts";
 
 /** A Deployment's ReplicaSets, newest revision first. */
@@ -37,4 +37,24 @@ export function rolloutOf(owner: OwnerRecord, replicaSets: readonly OwnerRecord[
     case "ReplicaSet":
       return undefined;
   }
+}
+
+/**
+ * How far the rollout of a workload is, where that can be known. Of a Deployment only that it is stuck, which its controller
+ * says (`Progressing` is `False`). A StatefulSet's is under way until all pods of it are available, a DaemonSet's too. Nothing
+ * is said of what its controller has not looked at yet.
+ */
+export function progressOf(owner: OwnerRecord): Workload["rollout"] {
+  if (owner.observedGeneration < owner.generation || !owner.rolls) return undefined;
+  const name = `${owner.kind} ${owner.namespace}/${owner.name}`;
+  if (owner.kind === "Deployment") {
+    const { stalled, stalledAt } = owner;
+    if (stalled === undefined || stalledAt === undefined) return undefined;
+    return { progressAt: stalledAt, deadline: stalledAt, message: `${name}: ${stalled}` };
+  }
+  const wanted = owner.kind === "StatefulSet" ? Math.max(0, owner.desired - owner.partition) : owner.desired;
+  const isUnderWay = owner.kind === "StatefulSet" ? owner.currentRevision !== owner.updateRevision : owner.unfinished === true;
+  if (owner.progressAt === undefined || !isUnderWay || (owner.updated >= wanted && owner.available >= owner.desired)) return undefined;
+  const message = `${name}: ${owner.updated} of ${wanted} updated, ${owner.available} of ${owner.desired} available`;
+  return { progressAt: owner.progressAt, message };
 }

@@ -24,7 +24,7 @@ import {
   type RevisionRecord,
   type SliceRecord,
 } from "./records.ts";
-import { byRevision, rolloutOf } from "./rollout.ts";
+import { byRevision, progressOf, rolloutOf } from "./rollout.ts";
 import { selects } from "./selector.ts";
 import type { Tables } from "./table.ts";
 
@@ -436,6 +436,7 @@ export class ClusterView {
     const replicas = this.#replicas(ref, pods);
     const hpa = [...this.#hpas.get(targetOf(owner.namespace, owner.kind, owner.name))][0];
     const busy = rolloutOf(owner, replicaSets);
+    const rollout = progressOf(owner);
     const available = replicas.filter((replica) => replica.ready && replica.phase === "Running").length;
     const pdbs = [...this.#pdbs.get(owner.namespace)].filter((pdb) => selects(pdb.selector, owner.templateLabels));
     // Where an autoscaler has the replicas, its floor is what is changed.
@@ -453,6 +454,7 @@ export class ClusterView {
       renewedBy: newest?.podTemplateHash === undefined ? "Eviction" : "Replacement",
       ...(owner.kind !== "ReplicaSet" && owner.rolls && !owner.paused ? { rollsOut: true as const } : {}),
       ...(busy === undefined ? {} : { busy }),
+      ...(rollout === undefined ? {} : { rollout }),
       revision: owner.templateHash,
       ...(lastHealthy === undefined ? {} : { lastHealthy }),
       ...(hpa === undefined
@@ -508,6 +510,7 @@ export class ClusterView {
   /** @param served whether Services reach the workload at all. */
   #replica(workload: TargetRef, pod: PodRecord, served: boolean): Replica {
     const { annotations } = pod;
+    const states = pod.states?.filter((state) => state.paused !== true) ?? [];
     const node = pod.node === undefined ? undefined : this.#tables.Node.get("", pod.node);
     const startedBy = annotations[MARKS.startedBy];
     const replaces = annotations[MARKS.replaces];
@@ -539,6 +542,7 @@ export class ClusterView {
             },
           }
         : {}),
+      ...(states.length === 0 ? {} : { states }),
       ...(around.length === 0 ? {} : { around }),
     };
   }
@@ -627,11 +631,14 @@ export class ClusterView {
   }
 }
 
-/** Whether nothing but the resourceVersion is different: what the loop does not read has changed. Nested values of a cache are shared. */
+/** Whether nothing but the resourceVersion is different: what the loop does not read has changed. */
 function isUnchanged<R extends BaseRecord>(before: R | undefined, after: R | undefined): boolean {
   if (before === undefined || after === undefined) return false;
   const keys = Object.keys(after) as (keyof R)[];
-  return keys.length === Object.keys(before).length && keys.every((key) => key === "resourceVersion" || before[key] === after[key]);
+  // Long values are not shared, such as a node's conditions.
+  const isEqual = (a: unknown, b: unknown): boolean =>
+    a === b || (typeof a === "object" && typeof b === "object" && JSON.stringify(a) === JSON.stringify(b));
+  return keys.length === Object.keys(before).length && keys.every((key) => key === "resourceVersion" || isEqual(before[key], after[key]));
 }
 
 /** What a change takes away and what it adds. */

@@ -1,13 +1,18 @@
 import { NightshiftError } from "../../api/errors.ts";
 import type { TargetRef } from "../../api/meta.ts";
+import type { ObjectCondition } from "../../api/policy.ts";
 import type { Effect, EffectResult, EffectState, EffectType, Platform, Workload } from "../../ports/platform.ts";
 import { SIM_EFFECTS, SimEffects, type EffectDeps } from "./effects.ts";
 import type { OperatorView } from "./view.ts";
+
+/** The conditions of objects that it reports: nodes are no targets in it. */
+export const SIM_REPORTS: ReadonlySet<ObjectCondition> = new Set(["podState", "rollout"]);
 
 /** The simulated cluster as one operator sees it and acts on it. */
 export class SimPlatform implements Platform {
   readonly name = "sim";
   readonly effects: ReadonlySet<EffectType> = SIM_EFFECTS;
+  readonly reports = SIM_REPORTS;
   readonly #view: OperatorView;
   readonly #effects: SimEffects;
 

@@ -1,5 +1,5 @@
 import { DO_NOT_REMEDIATE, type TargetRef } from "../../api/meta.ts";
-import type { Busy, Markable, Replica, Workload } from "../../ports/platform.ts";
+import type { Busy, Markable, Replica, ReplicaState, Workload } from "../../ports/platform.ts";
 import { type Ending, type NodeSpec, type Symptom, workloadKey, type WorkloadSpec } from "./scenario.ts";
 import type { SimRandom } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
@@ -62,6 +62,8 @@ export interface Pod {
   everReady: boolean;
   readyChangedAt: number;
   restarts: number;
+  /** When its container was ended for its memory, where that was its last end (ms since the epoch). */
+  killedForMemoryAt: number | undefined;
   illness: Illness | undefined;
   /** Its ReplicaSet has it: false for a pod that was let go. */
   owned: boolean;
@@ -247,6 +249,7 @@ export class SimWorld {
   restartContainer(pod: Pod): void {
     if (pod.phase !== "Running" || !pod.node.up) return;
     pod.restarts += 1;
+    pod.killedForMemoryAt = pod.illness?.kind === "Leak" ? this.#simulation.now : undefined;
     pod.startedAt = this.#simulation.now;
     // What is in the image, and on a disk, is there again.
     if (pod.illness?.kind !== "CrashLoop" && pod.illness?.kind !== "DiskFull") pod.illness = undefined;
@@ -370,6 +373,7 @@ export class SimWorld {
       everReady: false,
       readyChangedAt: now,
       restarts: 0,
+      killedForMemoryAt: undefined,
       illness: undefined,
       owned: true,
       removed: false,
@@ -580,6 +584,15 @@ export class SimWorld {
       renewedBy: spec.kind === "StatefulSet" ? "Eviction" : "Replacement",
       rollsOut: true,
       ...(busy === undefined ? {} : { busy }),
+      ...(isUnfinished(workload)
+        ? {
+            rollout: {
+              progressAt: workload.rolledOutAt,
+              deadline: workload.rolledOutAt + STUCK_MS,
+              message: `${spec.kind} ${spec.name}: pods of revision ${workload.revision} do not become ready`,
+            },
+          }
+        : {}),
       revision: String(workload.revision),
       ...(healthy === undefined ? {} : { lastHealthy: { revision: String(healthy), why: `revision ${healthy} was wholly available` } }),
       ...(spec.autoscaler === undefined
@@ -598,6 +611,7 @@ export class SimWorld {
 
   #replica(pod: Pod): Replica {
     const startedBy = pod.effects.get("claimed");
+    const states = statesOf(pod);
     return {
       ref: { kind: "Pod", namespace: pod.workload.ref.namespace, name: pod.name, uid: pod.uid },
       workload: pod.workload.ref,
@@ -613,6 +627,7 @@ export class SimWorld {
       ...(startedBy === undefined ? {} : { startedBy }),
       ...(pod.replaces === undefined ? {} : { replaces: pod.replaces }),
       detached: !pod.owned,
+      ...(states.length === 0 ? {} : { states }),
       ...(pod.node.known ? { node: pod.node.name } : {}),
       ...(pod.node.zone === undefined ? {} : { zone: pod.node.zone }),
       ...(pod.node.marked ? { around: [{ ref: { kind: "Node", namespace: "", name: pod.node.name }, ...marksOf(true) }] } : {}),
@@ -630,9 +645,26 @@ export function limitOf({ workload }: Pod): number {
   return workload.spec.limitBytes ?? LIMIT_BYTES;
 }
 
+/** What its kubelet says is wrong with a pod. */
+export function statesOf(pod: Pod): ReplicaState[] {
+  const { illness, restarts, killedForMemoryAt, phase, createdAt } = pod;
+  const states: ReplicaState[] = [];
+  if (illness?.kind === "CrashLoop" && restarts > 0)
+    states.push({ state: "CrashLoopBackOff", since: illness.since, container: "main", message: "it ended with exit code 1 (Error)" });
+  if (killedForMemoryAt !== undefined)
+    states.push({ state: "OOMKilled", since: killedForMemoryAt, container: "main", message: "it ended with exit code 137 (OOMKilled)" });
+  if (phase === "Pending") states.push({ state: "Pending", since: createdAt, reason: "ContainerCreating", message: "" });
+  return states;
+}
+
+/** Whether a rollout is under way whose pods do not become ready. */
+function isUnfinished({ rollingOut, pods, revision }: SimWorkload): boolean {
+  return rollingOut && pods.some((pod) => pod.revision === revision && !pod.everReady);
+}
+
 /** Whether a rollout of a workload makes no progress, `now` in ms since the epoch. */
-function isStuck({ rollingOut, rolledOutAt, pods, revision }: SimWorkload, now: number): boolean {
-  return rollingOut && now - rolledOutAt > STUCK_MS && pods.some((pod) => pod.revision === revision && !pod.everReady);
+function isStuck(workload: SimWorkload, now: number): boolean {
+  return isUnfinished(workload) && now - workload.rolledOutAt > STUCK_MS;
 }
 
 /** Whether a workload still suffers from something, seen from what ends it. */

@@ -59,6 +59,40 @@ function play(file: ScenarioFile, resources: Resources, namings: readonly Naming
 
 const resultOf = ({ faults }: RehearsalReport): Result | undefined => faults.find(({ workload }) => workload === TARGET)?.result;
 
+describe("signals from what the cluster says of its objects", () => {
+  const of = (signal: object, rung: object): Resources => ({
+    ...examples,
+    policies: [policy("objects", { signals: [{ name: "seen", ...signal }], ladder: [rung] })],
+  });
+  const restart = { strategy: "EvictPod" };
+  const rollback = { strategy: "RollbackRollout" };
+
+  it("are played: a crash loop, and a rollout that is stuck", async () => {
+    const crashes = await play(scenario("crash-loop"), of({ podState: { state: "CrashLoopBackOff", for: "30s" } }, restart));
+    assert.equal(resultOf(crashes), "Healed");
+    const rolls = await play(scenario("bad-rollout"), of({ rollout: {} }, rollback));
+    assert.equal(resultOf(rolls), "Healed");
+  });
+
+  it("do nothing where the state is another", async () => {
+    const report = await play(scenario("hang"), of({ podState: { state: "CrashLoopBackOff" } }, restart));
+    assert.notEqual(resultOf(report), "Healed");
+    assert.deepEqual(report.violations, []);
+  });
+
+  it("that are not played are named as such", () => {
+    const told = remarks({ cluster, resources: of({ podState: { state: "ImagePullBackOff" } }, restart), namings: [] }).join();
+    assert.match(told, /pods that are ImagePullBackOff \(signal seen\), which the simulator does not play/);
+    const nodes = policy("nodes", {
+      targets: [{ kind: "Node", name: "n1" }],
+      signals: [{ name: "full", nodeCondition: { type: "DiskPressure" } }],
+      ladder: [{ strategy: "Notify" }],
+    });
+    const refused = remarks({ cluster, resources: { ...examples, policies: [nodes] }, namings: [] }).join();
+    assert.match(refused, /the condition nodeCondition of signal full is not reported on platform sim/);
+  });
+});
+
 /** What comes of each scenario that is shipped, on its target. */
 const OUTCOMES: Readonly<Record<string, Result>> = {
   "alert-storm": "Escalated",

@@ -5,6 +5,7 @@ import type { Attempt, Remediation } from "../../../api/remediation.ts";
 import { timeMs } from "../../../api/time.ts";
 import { percentShare } from "../../../api/units.ts";
 import { SIM_EFFECTS } from "../effects.ts";
+import { SIM_REPORTS } from "../platform.ts";
 import { RULES } from "../rules/index.ts";
 import type { Truth } from "../rules/rule.ts";
 import { runScenario } from "../run.ts";
@@ -128,15 +129,18 @@ export function remarks({
     runbooks.find(({ metadata }) => metadata.namespace === namespace && metadata.name === name);
   for (const policy of policies) {
     const key = policyKey(policy);
-    for (const error of unsupported(policy, runbook, { name: "sim", effects: SIM_EFFECTS }))
+    for (const error of unsupported(policy, runbook, { name: "sim", effects: SIM_EFFECTS, reports: SIM_REPORTS }))
       found.push(`${key} takes no part: ${error.message}, which the simulator does not play`);
     if (!cluster.workloads.some((workload) => policiesOf(workload, [policy]).length > 0))
       found.push(`${key} covers no workload of the cluster`);
-    for (const signal of policy.spec.signals)
-      if (heardBy(signal, namings) === undefined)
-        found.push(
-          `${key} listens to ${listensTo(signal)} (signal ${signal.name}), and nothing says what that stands for: --map SYMPTOM=${signal.alert?.alertname ?? signal.metric?.name ?? signal.trend?.metric ?? signal.name}`,
-        );
+    for (const signal of policy.spec.signals) {
+      if (heardBy(signal, namings) !== undefined || signal.nodeCondition !== undefined) continue;
+      const unheard =
+        signal.podState === undefined
+          ? `and nothing says what that stands for: --map SYMPTOM=${signal.alert?.alertname ?? signal.metric?.name ?? signal.trend?.metric ?? signal.name}`
+          : "which the simulator does not play";
+      found.push(`${key} listens to ${listensTo(signal)} (signal ${signal.name}), ${unheard}`);
+    }
   }
   return found;
 }

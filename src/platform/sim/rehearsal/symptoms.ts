@@ -1,4 +1,4 @@
-import type { PolicySignal, RemediationPolicy } from "../../../api/policy.ts";
+import type { PodState, PolicySignal, RemediationPolicy } from "../../../api/policy.ts";
 import type { AlertRule, FaultKind, Symptom, SymptomMetric, SYMPTOMS } from "../scenario.ts";
 
 /** A symptom that is known, and not named by a fault. */
@@ -66,6 +66,9 @@ export interface SeenFault {
 const isCondition = (kind: FaultKind): kind is "PodCondition" | "WorkloadCondition" =>
   kind === "PodCondition" || kind === "WorkloadCondition";
 
+/** What a state of a pod is a symptom of, of those that simulated pods can be in. */
+const SYMPTOM_OF_STATE: Readonly<Partial<Record<PodState, Symptom>>> = { CrashLoopBackOff: "CrashLooping", OOMKilled: "Memory" };
+
 /** Whether a kind of fault is something to be healed, and not a circumstance of others. */
 export function befallsSomebody(kind: FaultKind): boolean {
   return kind in SYMPTOMS_OF || kind === "AlertFlapping" || isCondition(kind);
@@ -106,6 +109,8 @@ function symptomOf(name: string, sort: "alerts" | "metrics", namings: readonly N
 export function heardBy(signal: PolicySignal, namings: readonly Naming[]): Symptom | undefined {
   if (signal.probe !== undefined) return "NotReady";
   if (signal.errorRate !== undefined) return "Errors";
+  if (signal.rollout !== undefined) return "RolloutStuck";
+  if (signal.podState !== undefined) return SYMPTOM_OF_STATE[signal.podState.state];
   if (signal.trend !== undefined) return symptomOf(signal.trend.metric, "metrics", namings);
   if (signal.metric !== undefined) return symptomOf(signal.metric.name, "metrics", namings);
   // A query says nothing that could be known: its signal's name stands for it.
@@ -117,6 +122,9 @@ export function heardBy(signal: PolicySignal, namings: readonly Naming[]): Sympt
 export function listensTo(signal: PolicySignal): string {
   if (signal.probe !== undefined) return "the readiness probe";
   if (signal.errorRate !== undefined) return "the error rate";
+  if (signal.rollout !== undefined) return "rollouts without progress";
+  if (signal.podState !== undefined) return `pods that are ${signal.podState.state}`;
+  if (signal.nodeCondition !== undefined) return `the node condition ${signal.nodeCondition.type}`;
   if (signal.trend !== undefined) return `the trend of ${signal.trend.metric}`;
   if (signal.metric !== undefined) return `the metric ${signal.metric.name}`;
   if (signal.promql !== undefined) return `the query of ${signal.name}`;
@@ -128,7 +136,13 @@ const isKnown = (symptom: Symptom): symptom is KnownSymptom => symptom in KNOWN;
 /** What could hear a symptom, in a few words: for whoever has nothing that does. */
 export function couldHear(symptom: Symptom): string {
   if (!isKnown(symptom)) return `${symptom.slice(symptom.indexOf("/") + 1)} (an alert, a metric or the signal of a query of this name)`;
-  const own: Partial<Record<Symptom, string>> = { NotReady: "a probe", Errors: "an errorRate", Memory: "a trend" };
+  const own: Partial<Record<Symptom, string>> = {
+    NotReady: "a probe",
+    Errors: "an errorRate",
+    Memory: "a trend",
+    CrashLooping: "a podState",
+    RolloutStuck: "a rollout",
+  };
   const alert = `an alert such as ${KNOWN[symptom].alerts[0] ?? symptom}`;
   return `${symptom} (${[own[symptom], alert].filter((part) => part !== undefined).join(", or ")})`;
 }

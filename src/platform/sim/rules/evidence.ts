@@ -1,6 +1,7 @@
 import { targetKey } from "../../../api/meta.ts";
 import type { RemediationPolicy } from "../../../api/policy.ts";
 import type { Remediation } from "../../../api/remediation.ts";
+import { statesOf } from "../world.ts";
 import type { Truth } from "./rule.ts";
 
 /** When what signals are about was last truly so, by the condition and its target. Looked at after every event. */
@@ -23,7 +24,10 @@ export class Evidence {
       for (const name of names) holding.add(`alert/${alertname}/${name}`);
     }
     for (const workload of world.workloads) {
-      for (const pod of workload.pods) if (pod.everReady && !pod.ready) holding.add(`unready/${pod.uid}`);
+      for (const pod of workload.pods) {
+        if (pod.everReady && !pod.ready) holding.add(`unready/${pod.uid}`);
+        for (const { state } of statesOf(pod)) holding.add(`${state}/${pod.uid}`);
+      }
       if (traffic.errorRate(workload) > 0) holding.add(`errors/${workload.spec.name}`);
     }
     for (const key of this.#holding) if (!holding.has(key)) this.#ended.set(key, now);
@@ -40,6 +44,7 @@ export class Evidence {
     const { signalTarget } = spec;
     if (signal?.alert !== undefined) return this.#last(`alert/${signal.alert.alertname}/${signalTarget.name}`);
     if (signal?.probe !== undefined) return this.#last(`unready/${signalTarget.uid ?? targetKey(signalTarget)}`);
+    if (signal?.podState !== undefined) return this.#last(`${signal.podState.state}/${signalTarget.uid ?? targetKey(signalTarget)}`);
     if (signal?.errorRate !== undefined) return this.#last(`errors/${signalTarget.name}`);
     return undefined;
   }
