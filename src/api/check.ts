@@ -18,6 +18,7 @@ const CAUSES_OF: Readonly<Record<string, readonly Cause[]>> = {
   errorRate: ["HighErrorRate", "DependencyFailure"],
   metric: ["MetricThreshold"],
   promql: ["MetricThreshold"],
+  hint: ["RequestedByApplication", "DependencyFailure"],
   alert: ["Alert"],
   podState: ["CrashLoop", "OutOfMemory", "ImagePull", "ContainerConfig", "StuckTerminating", "Pending", "DependencyFailure"],
   nodeCondition: ["NodeCondition"],

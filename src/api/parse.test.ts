@@ -316,3 +316,14 @@ test("property: any text gives problems with a place inside it and a known code,
     { numRuns: 1_000 },
   );
 });
+
+test("a hint names an action, and a number stands for three of them only", () => {
+  const hint = (fields: string): string => swap("      trend:\n        horizon: 10m\n", `      hint: {${fields}}\n`);
+  assert.deepEqual(errorsOf(hint("action: pool-reset")), []);
+  assert.deepEqual(errorsOf(hint("action: my-own-0, saturationType: connections, activeFor: 30s")), []);
+  assert.deepEqual(errorsOf(hint("action: cache-flush, bareValue: SingleAddition")), []);
+  assert.match(only(hint("action: my-own, bareValue: SingleAddition")), /bareValue/);
+  for (const name of ["", "Pool", "pool reset", "-a", "a-", "a".repeat(64)])
+    assert.match(only(hint(`action: ${JSON.stringify(name)}`)), /action/);
+  assert.match(only(hint("saturationType: connections")), /action/);
+});

@@ -176,6 +176,7 @@ export const SIGNAL_CONDITIONS = [
   "errorRate",
   "metric",
   "promql",
+  "hint",
   "alert",
   "podState",
   "nodeCondition",
@@ -195,6 +196,13 @@ export const POD_STATES = [
   "Pending",
 ] as const;
 export type PodState = (typeof POD_STATES)[number];
+
+/** What the name of an action is made of. */
+const ACTION_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+/** Actions that a number can stand for. */
+const NUMBERED_ACTIONS: readonly string[] = ["pool-reset", "cache-flush", "restart"];
+const BARE_MESSAGE = `a number without remediation.action can only mean ${NUMBERED_ACTIONS.join(", ")}: leave bareValue out`;
+const BARE_RULE = `self.bareValue == 'Inconclusive' || self.action in [${NUMBERED_ACTIONS.map((action) => `'${action}'`).join(", ")}]`;
 
 const policySignalSchema = z
   .strictObject({
@@ -277,6 +285,33 @@ const policySignalSchema = z
       })
       .optional()
       .meta({ description: "A query of Prometheus, or of what speaks its API (Mimir, Thanos), crosses a threshold." }),
+    hint: z
+      .strictObject({
+        action: z.string().regex(ACTION_NAME, { error: "expected a name of an action, such as pool-reset: a to z, 0 to 9 and -" }).meta({
+          description: "The `remediation.action` that is asked for: `pool-reset`, `cache-flush`, `restart`, or a name of your own.",
+        }),
+        saturationType: z
+          .string()
+          .min(1)
+          .max(128)
+          .optional()
+          .meta({ description: "And the `saturation.type` that goes with it. Default: any." }),
+        activeFor: positiveDuration.default("2m").meta({
+          description:
+            "How long a hint stands that is not repeated; then it is over. At most `maxSignalAge` counts. Longer than the sender's export interval, which is 1m unless it says otherwise. Default `2m`.",
+        }),
+        bareValue: z.enum(["Inconclusive", "SingleAddition"]).default("Inconclusive").meta({
+          description:
+            "What a number stands for that comes without `remediation.action` (1 `pool-reset`, 2 `cache-flush`, 3 `restart`) and may be a sum: nothing (`Inconclusive`, default), or one addition (`SingleAddition`), where the sender exports differences (delta temporality) and adds at most once an export.",
+        }),
+      })
+      .register(kubernetes, { rules: [{ rule: BARE_RULE, message: BARE_MESSAGE }] })
+      .refine(({ action, bareValue }) => bareValue === "Inconclusive" || NUMBERED_ACTIONS.includes(action), {
+        path: ["bareValue"],
+        error: BARE_MESSAGE,
+      })
+      .optional()
+      .meta({ description: "A replica asks for an action itself, by the counter `service.remediation.hint` over OTLP." }),
     alert: z
       .strictObject({
         alertname: z.string().min(1).meta({ description: "The alert's name in Alertmanager." }),

@@ -43,6 +43,8 @@ export interface Signal {
   readonly cause: Cause;
   readonly confidence: number;
   readonly evidence: readonly Evidence[];
+  /** What the signal itself leaves open. Non-empty means: no action (design rule S4). Default: nothing. */
+  readonly missing?: readonly string[];
 }
 
 /** What is really wrong. */

@@ -55,6 +55,8 @@ export class Loop {
   readonly #changed = new Map<string, TargetRef>();
   #ticking: Promise<void> = Promise.resolve();
   #changeScheduled = false;
+  /** Uids of replicas that sent a hint which is yet to be looked at. */
+  readonly #hinting = new Set<string>();
   /** What existed has been read: from here on changes are news. */
   #watching = false;
 
@@ -135,6 +137,8 @@ export class Loop {
     this.#options.metrics.phases(() => this.#phases());
     this.#world.alerts.put(alerts.alerts());
     this.#unsubscribe.push(alerts.onChange((changed) => this.#onAlerts(changed)));
+    const ofHints = this.#options.telemetry.onHint?.((uid) => this.#onHint(uid));
+    if (ofHints !== undefined) this.#unsubscribe.push(ofHints);
     this.#unsubscribe.push(platform.onChange((workload) => this.#onWorkload(workload)));
     const incidents = this.#world.remediations.list().filter((r) => isTerminal(r) && isOpenIncident(r.status));
     for (const remediation of [...unfinished, ...incidents]) {
@@ -258,6 +262,22 @@ export class Loop {
       }
     }
     this.#options.metrics.room("observe", (this.#options.clock.monotonic() - begin) / 1000);
+  }
+
+  /** A replica asks for something: it is looked at when that arrives, together with what others ask for in the same burst. */
+  #onHint(replicaUid: string): void {
+    this.#hinting.add(replicaUid);
+    if (this.#hinting.size > 1) return;
+    this.#options.clock.after(0, () => {
+      const uids = new Set(this.#hinting);
+      this.#hinting.clear();
+      if (this.#stopping.signal.aborted) return;
+      for (const policy of this.#world.policies.list()) {
+        if (!policy.spec.signals.some(({ hint }) => hint !== undefined)) continue;
+        for (const workload of this.#world.targets(policy))
+          if (workload.replicas.some(({ ref }) => uids.has(ref.uid))) void this.#evaluateOne(policy, workload);
+      }
+    });
   }
 
   /** A change of a workload: its policies are evaluated once the burst that it came in is over, and its episodes are woken. */

@@ -5,9 +5,10 @@ import type { Attempt, Remediation, StepRecord } from "../api/remediation.ts";
 import type { Runbook } from "../api/runbook.ts";
 import type { Alert, Diagnosis, Signal } from "../api/signal.ts";
 import { timeMs } from "../api/time.ts";
+import { durationMs } from "../api/units.ts";
 import { decide } from "../decide/decide.ts";
 import type { Decision, GateContext } from "../decide/gate.ts";
-import { detectSignals, targetsOf, type Detection } from "../orient/detect.ts";
+import { detectSignals, targetsOf, unclearHint, type Detection } from "../orient/detect.ts";
 import { diagnose } from "../orient/diagnose.ts";
 import { failureDomains } from "../orient/failure-domains.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
@@ -20,6 +21,7 @@ import type { Platform, Workload } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
 import type { LoopMetrics } from "../record/metrics.ts";
 import { AlertIndex } from "./alerts.ts";
+import { AnsweredHints } from "./hints.ts";
 import { refusalOf } from "./policies.ts";
 import { Cache, objectKey } from "./cache.ts";
 
@@ -39,8 +41,9 @@ export class World {
   readonly firing = new Map<string, ReadonlyMap<string, Signal>>();
   readonly #metrics: LoopMetrics;
   readonly #settled: () => { readonly suppressed: readonly Alert[] } | undefined;
-  /** Uids of episodes that were taken up after a start, and whose alert has not been heard of since. */
-  readonly #unheard = new Set<string>();
+  readonly #answeredHints = new AnsweredHints();
+  /** By the uids of episodes that were taken up after a start, and whose alert or hint has not been heard of since: when they were. */
+  readonly #unheard = new Map<string, number>();
 
   /** Workloads by namespace, and what that was made of. */
   #namespaces: { readonly of: readonly Workload[]; readonly workloads: ReadonlyMap<string, readonly Workload[]> } | undefined;
@@ -105,12 +108,18 @@ export class World {
 
   /** The policy's signals on a workload now, and what was looked for and is not there. */
   detect(policy: RemediationPolicy, workload: Workload): Detection {
-    return this.#timed("orient", () => detectSignals(policy, workload, this.telemetry, this.alerts.about(workload), this.clock.now()));
+    const now = this.clock.now();
+    return this.#timed("orient", () =>
+      this.#answeredHints.without(
+        detectSignals(policy, workload, this.telemetry, this.alerts.about(workload), now),
+        this.remediations.list(),
+      ),
+    );
   }
 
   /** An episode of an earlier life of the loop is taken up: what its source said then was heard by another. */
   takeUp(remediation: Remediation): void {
-    if (remediation.metadata.uid !== undefined) this.#unheard.add(remediation.metadata.uid);
+    if (remediation.metadata.uid !== undefined) this.#unheard.set(remediation.metadata.uid, this.clock.monotonic());
   }
 
   /**
@@ -121,6 +130,7 @@ export class World {
   detectFor(remediation: Remediation, policy: RemediationPolicy, workload: Workload): Detection {
     const detection = this.detect(policy, workload);
     const { signal, signalTarget } = remediation.spec;
+    if (signal.condition === "hint") return this.#detectForHint(remediation, policy, workload, detection);
     const uid = remediation.metadata.uid ?? "";
     if (signal.condition !== "alert" || !this.#unheard.has(uid)) return detection;
     if ([...detection.signals, ...detection.silenced].some((seen) => seen.fingerprint === signal.fingerprint)) {
@@ -148,6 +158,25 @@ export class World {
     return detection.silenced.find(
       ({ name, target }) => name === signal.name && (targetKey(target) === targetKey(signalTarget) || sameTarget(target, now)),
     );
+  }
+
+  /**
+   * A hint that cannot be understood leaves its episode without data for as long as a fault may last before a person is asked.
+   * Hints are kept in memory: after a start, whether one was repeated is known once it had the time to be.
+   */
+  #detectForHint(remediation: Remediation, policy: RemediationPolicy, workload: Workload, detection: Detection): Detection {
+    const { signal, signalTarget } = remediation.spec;
+    const hint = policy.spec.signals.find(({ name }) => name === signal.name)?.hint;
+    const replica = workload.replicas.find(({ ref, phase }) => ref.uid === signalTarget.uid && phase !== "Exited");
+    if (hint === undefined || replica === undefined) return detection;
+    const unclear = unclearHint(policy, hint, replica, this.telemetry, this.clock.now());
+    const takenUp = this.#unheard.get(remediation.metadata.uid ?? "");
+    const unheard =
+      takenUp !== undefined && this.clock.monotonic() - takenUp < durationMs(hint.activeFor)
+        ? `whether ${replica.ref.name} repeats its hint is not known since nightshift started`
+        : undefined;
+    const missing = [unclear, unheard].filter((why) => why !== undefined);
+    return missing.length === 0 ? detection : { ...detection, missing: [...new Set([...detection.missing, ...missing])] };
   }
 
   diagnose(signal: Signal, policy: RemediationPolicy): Diagnosis {

@@ -1,5 +1,6 @@
 import type { TargetRef } from "../api/meta.ts";
 import type { Clock } from "../ports/clock.ts";
+import { HintBook, type Hint, type HintRefusal } from "./hints.ts";
 import { LatencyHistogram } from "./latency.ts";
 import type { Answers, RequestStats, Sample, Telemetry } from "./telemetry.ts";
 
@@ -50,6 +51,8 @@ export interface TelemetrySink {
   recordReplica(replicaUid: string, metric: string, attributesKey: string, sample: Sample): Refusal | undefined;
   /** Adds requests to a workload. Of its reference, namespace and name count: OTLP does not know kinds. */
   recordRequests(workload: TargetRef, source: RequestSource, reading: RequestReading): Refusal | undefined;
+  /** Keeps what a replica asked for. */
+  recordHint(replicaUid: string, hint: Hint): HintRefusal | undefined;
   /** Drops everything about a replica that is gone. */
   forgetReplica(replicaUid: string): void;
 }
@@ -230,6 +233,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
   readonly #requests = new Map<string, Record<RequestSource, RequestSpan[]>>();
   /** By replica, least recently heard of first. */
   readonly #answers = new Map<string, Answers>();
+  readonly #hints: HintBook;
   readonly #refused = new Map<Refusal, number>();
   #series = 0;
   #room = 0;
@@ -239,6 +243,19 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
     this.#clock = clock;
     this.limits = { ...DEFAULT_TELEMETRY_LIMITS, ...limits };
     this.#sweptAt = clock.monotonic();
+    this.#hints = new HintBook(clock);
+  }
+
+  recordHint(replicaUid: string, hint: Hint): HintRefusal | undefined {
+    return this.#hints.record(replicaUid, hint);
+  }
+
+  hints(replicaUid: string): readonly Hint[] {
+    return this.#hints.of(replicaUid);
+  }
+
+  onHint(listener: (replicaUid: string) => void): () => void {
+    return this.#hints.onHint(listener);
   }
 
   /** How many series there are. */
@@ -328,6 +345,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
   }
 
   forgetReplica(replicaUid: string): void {
+    this.#hints.forget(replicaUid);
     for (const sets of this.#replicas.get(replicaUid)?.values() ?? []) for (const series of sets.values()) this.#release(series);
     this.#replicas.delete(replicaUid);
     this.#answers.delete(replicaUid);

@@ -1,4 +1,5 @@
 import type { TargetRef } from "../api/meta.ts";
+import type { Hint } from "./hints.ts";
 import type { PromqlAnswer, PromqlProblem, PromqlQuery } from "./promql.ts";
 
 /** One reading. */
@@ -39,6 +40,10 @@ export interface Telemetry {
   requests(workload: TargetRef, since: number): RequestStats | undefined;
   /** What Prometheus answers to a query; undefined where it was not answered yet. No such method where no Prometheus is configured. Never waits. */
   promql?(query: PromqlQuery): PromqlAnswer | PromqlProblem | undefined;
+  /** What a replica asked for, the newest of each kind. No such method where nobody can ask. */
+  hints?(replicaUid: string): readonly Hint[];
+  /** Calls back with the uid of each replica that asked for something; returns what ends it. */
+  onHint?(listener: (replicaUid: string) => void): () => void;
   /** What a replica itself said of the requests that it answered; undefined, or no such method, where nothing is known. */
   answers?(replicaUid: string): Answers | undefined;
 }

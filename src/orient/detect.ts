@@ -4,8 +4,10 @@ import type { Cause, Evidence } from "../api/remediation.ts";
 import type { Alert, Signal, SignalCondition } from "../api/signal.ts";
 import { covers } from "../api/targets.ts";
 import { durationMs, percentShare, quantityBytes } from "../api/units.ts";
+import type { Hint } from "../observe/hints.ts";
 import type { RequestStats, Telemetry } from "../observe/telemetry.ts";
 import type { Replica, Workload } from "../ports/platform.ts";
+import { type HintWish, judgeHint } from "./hint.ts";
 import { readingsOf } from "./samples.ts";
 import { normalCdf } from "./statistics.ts";
 import { analyseTrend, percentText, seconds } from "./trend.ts";
@@ -34,6 +36,7 @@ export const CAUSE_OF: Readonly<Record<Exclude<SignalCondition, "podState">, Cau
   errorRate: "HighErrorRate",
   metric: "MetricThreshold",
   promql: "MetricThreshold",
+  hint: "RequestedByApplication",
   alert: "Alert",
   nodeCondition: "NodeCondition",
   rollout: "RolloutStuck",
@@ -53,6 +56,8 @@ export const CAUSE_OF_STATE: Readonly<Record<PodState, Cause>> = {
 const STARTUP_MS = 5_000;
 /** A share of requests needs a span of time, also where `for` is zero. */
 const MIN_RATE_SPAN_MS = 10_000;
+/** How much longer than a person takes to be asked a hint that was not understood is remembered (ms). */
+const REMEMBERED_MS = 60_000;
 /** Labels of an alert that name a replica. The first two are meant to: what they name and is not there is missing. */
 const REPLICA_LABELS = ["pod", "replica", "node", "instance", "service_instance_id"] as const;
 const STRICT_REPLICA_LABELS: ReadonlySet<string> = new Set(["pod", "replica"]);
@@ -124,6 +129,7 @@ function evaluate(context: Context, alerts: readonly Alert[]): Signal[] {
   if (signal.errorRate !== undefined) return errorRateSignals(context, signal.errorRate);
   if (signal.metric !== undefined) return metricSignals(context, signal.metric);
   if (signal.promql !== undefined) return promqlSignals(context, signal.promql);
+  if (signal.hint !== undefined) return hintSignals(context, signal.hint);
   if (signal.podState !== undefined) return podStateSignals(context, signal.podState);
   if (signal.nodeCondition !== undefined) return nodeConditionSignals(context, signal.nodeCondition);
   if (signal.rollout !== undefined) return rolloutSignals(context, signal.rollout);
@@ -146,7 +152,7 @@ function signalOf(
   condition: SignalCondition,
   target: TargetRef,
   what: Pick<Signal, "source" | "startsAt" | "seenAt" | "confidence" | "evidence"> &
-    Partial<Pick<Signal, "state" | "receivedAt" | "cause">>,
+    Partial<Pick<Signal, "state" | "receivedAt" | "cause" | "missing">>,
 ): Signal {
   return {
     name: context.signal.name,
@@ -512,6 +518,93 @@ function promqlSignals(context: Context, condition: NonNullable<PolicySignal["pr
 /** Whether a target is the workload, or a replica of it that there is. */
 function isThere(target: TargetRef, workload: Workload): boolean {
   return target === workload.ref || workload.replicas.some((replica) => replica.ref === target && replica.phase !== "Exited");
+}
+
+type HintCondition = NonNullable<PolicySignal["hint"]>;
+
+function wishOf(policy: RemediationPolicy, { action, saturationType, activeFor, bareValue }: HintCondition): HintWish {
+  return { action, saturationType, activeForMs: durationMs(activeFor), bareValue, maxAgeMs: durationMs(policy.spec.maxSignalAge) };
+}
+
+/** The newest hint of a replica that asks for what is wished, and the newest that may. */
+function newestHints(
+  hints: readonly Hint[],
+  wish: HintWish,
+  now: number,
+): { readonly asks: Hint | undefined; readonly unclear: { readonly hint: Hint; readonly why: string } | undefined } {
+  let asks: Hint | undefined;
+  let unclear: { readonly hint: Hint; readonly why: string } | undefined;
+  for (const hint of hints) {
+    const verdict = judgeHint(hint, wish, now);
+    if (verdict.state === "Asks" && (asks === undefined || hint.t > asks.t)) asks = hint;
+    if (verdict.state === "Unclear" && (unclear === undefined || hint.t > unclear.hint.t)) unclear = { hint, why: verdict.why };
+  }
+  return { asks, unclear };
+}
+
+const unclearText = (replica: Replica, why: string): string => `a hint of ${replica.ref.name} is not clear: ${why}`;
+
+/**
+ * Why a hint of a replica could not be understood, also when it is over, for as long as a fault may last before a person is
+ * asked (`escalation.blockedFor`); undefined where there was none.
+ */
+export function unclearHint(
+  policy: RemediationPolicy,
+  condition: HintCondition,
+  replica: Replica,
+  telemetry: Telemetry,
+  now: number,
+): string | undefined {
+  const wish = wishOf(policy, condition);
+  for (const hint of telemetry.hints?.(replica.ref.uid) ?? []) {
+    // As it was judged when it came.
+    const verdict = judgeHint(hint, wish, hint.receivedAt);
+    const remembered = wish.activeForMs + durationMs(policy.spec.escalation.blockedFor);
+    // A moment more, so that who waits for so long finds it still there.
+    if (verdict.state === "Unclear" && now - hint.receivedAt <= remembered + REMEMBERED_MS) return unclearText(replica, verdict.why);
+  }
+  return undefined;
+}
+
+/** What replicas ask for themselves. A hint is about its sender alone: nothing else in it names a target. */
+function hintSignals(context: Context, condition: HintCondition): Signal[] {
+  const { now, telemetry, missing, policy } = context;
+  const wish = wishOf(policy, condition);
+  const found: Signal[] = [];
+  for (const replica of context.replicas) {
+    const { asks, unclear } = newestHints(telemetry.hints?.(replica.ref.uid) ?? [], wish, now);
+    const hint = asks ?? unclear?.hint;
+    if (hint === undefined) continue;
+    const open = asks === undefined && unclear !== undefined ? unclearText(replica, unclear.why) : undefined;
+    if (open !== undefined) missing.push(open);
+    const of = hint.saturationType === undefined ? "" : ` for its ${hint.saturationType}`;
+    const what = open === undefined ? `asks for ${condition.action}${of}` : `sent a hint that may ask for ${condition.action}`;
+    found.push(
+      signalOf(context, "hint", replica.ref, {
+        source: "OpenTelemetry",
+        startsAt: hint.t,
+        seenAt: hint.t,
+        receivedAt: hint.receivedAt,
+        confidence: 1,
+        evidence: [
+          {
+            kind: "Hint",
+            message: `${replica.ref.name} ${what}`,
+            values: {
+              replica: replica.ref.name,
+              ...(hint.action === undefined ? {} : { action: hint.action }),
+              ...(hint.saturationType === undefined ? {} : { saturationType: hint.saturationType }),
+              added: hint.added,
+              temporality: hint.delta ? "Delta" : "Cumulative",
+              ...(hint.traceIds.length === 0 ? {} : { traceIds: hint.traceIds.join(",") }),
+            },
+          },
+        ],
+        ...(open === undefined ? {} : { missing: [open] }),
+      }),
+    );
+  }
+  return found;
 }
 
 function alertSignals(context: Context, condition: NonNullable<PolicySignal["alert"]>, alerts: readonly Alert[]): Signal[] {

@@ -45,7 +45,7 @@ export function diagnose(
   telemetry: Telemetry,
   now: number,
 ): Diagnosis {
-  const missing: string[] = [];
+  const missing: string[] = [...(signal.missing ?? [])];
   const evidence: Evidence[] = [...signal.evidence];
   const place = locate(signal.target, workloads);
   if (place === undefined) {

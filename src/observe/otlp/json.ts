@@ -16,9 +16,11 @@ import {
 } from "./json-values.ts";
 import {
   AttributeSet,
+  type Exemplar,
   type ExponentialHistogramPoint,
   type HistogramPoint,
   malformed,
+  MAX_EXEMPLARS,
   type Metric,
   type MetricsRequest,
   type NumberPoint,
@@ -92,10 +94,22 @@ function decodeMetric(metric: Json, tally: Tally, wants: (metric: string) => boo
 }
 
 function numberPoint(point: Json, limits: OtlpLimits): NumberPoint {
+  const exemplars = list(point["exemplars"], "exemplars").slice(0, MAX_EXEMPLARS);
+  return { ...common(point, limits), value: valueOf(point), exemplars: exemplars.map((item) => exemplarOf(object(item, "exemplars[]"))) };
+}
+
+function valueOf(point: Json): number | undefined {
   const double = optional(point["asDouble"]);
   const integer = optional(point["asInt"]);
-  const value = double !== undefined ? number(double, "asDouble") : integer !== undefined ? Number(int64(integer, "asInt")) : undefined;
-  return { ...common(point, limits), value };
+  return double !== undefined ? number(double, "asDouble") : integer !== undefined ? Number(int64(integer, "asInt")) : undefined;
+}
+
+function exemplarOf(exemplar: Json): Exemplar {
+  return {
+    t: milliseconds(exemplar["timeUnixNano"], "timeUnixNano"),
+    value: valueOf(exemplar) ?? 0,
+    traceId: text(exemplar["traceId"], "traceId").toLowerCase(),
+  };
 }
 
 function histogramPoint(point: Json, limits: OtlpLimits): HistogramPoint {

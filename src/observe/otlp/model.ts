@@ -1,4 +1,8 @@
 import { NightshiftError } from "../../api/errors.ts";
+import { HINT_ACTION, HINT_SATURATION } from "../hints.ts";
+
+/** Most exemplars of a point that are kept: evidence, not data. */
+export const MAX_EXEMPLARS = 4;
 
 /** A value of an attribute. Lists and maps of values are kept as such; integers beyond 2^53 as their digits. */
 export type AttributeValue = string | number | boolean | null | readonly AttributeValue[] | { readonly [key: string]: AttributeValue };
@@ -16,15 +20,28 @@ interface PointBase {
   /** Of the attributes, those that something here reads. */
   readonly statusCode: AttributeValue | undefined;
   readonly errorType: AttributeValue | undefined;
+  readonly hintAction: AttributeValue | undefined;
+  readonly hintSaturation: AttributeValue | undefined;
   /** The sender says that there is no value: a mark that the stream has ended. */
   readonly noValue: boolean;
   /** Its attributes are too many or too long. */
   readonly oversized: boolean;
 }
 
+/** One measurement of those that a point is made of, as the sender's example. */
+export interface Exemplar {
+  /** Milliseconds since the epoch. */
+  readonly t: number;
+  readonly value: number;
+  /** 32 hexadecimal digits; empty where it was measured outside of a trace. */
+  readonly traceId: string;
+}
+
 export interface NumberPoint extends PointBase {
   /** Undefined where the point carries none. */
   readonly value: number | undefined;
+  /** At most `MAX_EXEMPLARS`, in the sender's order. */
+  readonly exemplars: readonly Exemplar[];
 }
 
 export interface HistogramPoint extends PointBase {
@@ -64,6 +81,8 @@ export interface Identity {
   readonly serviceName: string | undefined;
   /** The workload's namespace. */
   readonly serviceNamespace: string | undefined;
+  /** The same for the same process: containers of a pod have one uid, and each its own counters. */
+  readonly process: string;
 }
 
 /** What one process sent. */
@@ -81,7 +100,9 @@ const IDENTITY = {
   serviceName: ["k8s.deployment.name", "k8s.statefulset.name", "k8s.daemonset.name", "service.name"],
   serviceNamespace: ["k8s.namespace.name", "service.namespace"],
 } as const;
-const IDENTITY_KEYS: ReadonlySet<string> = new Set(Object.values(IDENTITY).flat());
+/** Beside the former, what tells two processes of one pod apart. */
+const PROCESS = ["k8s.container.name", "service.name", "service.instance.id"] as const;
+const IDENTITY_KEYS: ReadonlySet<string> = new Set([...Object.values(IDENTITY).flat(), ...PROCESS]);
 
 /** Whether `identityOf` reads this resource attribute. */
 export function isIdentity(key: string): boolean {
@@ -96,6 +117,7 @@ export function identityOf(attributes: ReadonlyMap<string, string>): Identity {
     instanceId: first(IDENTITY.instanceId),
     serviceName: first(IDENTITY.serviceName),
     serviceNamespace: first(IDENTITY.serviceNamespace),
+    process: JSON.stringify([first(IDENTITY.instanceId), ...PROCESS.map((key) => attributes.get(key))]),
   };
 }
 
@@ -179,11 +201,13 @@ const NO_ATTRIBUTES = {
   attributesKey: "",
   statusCode: undefined,
   errorType: undefined,
+  hintAction: undefined,
+  hintSaturation: undefined,
   oversized: false,
 } as const;
 
 /** What is kept of a point's attributes. */
-export type PointAttributes = Pick<PointBase, "attributesKey" | "statusCode" | "errorType" | "oversized">;
+export type PointAttributes = Pick<PointBase, "attributesKey" | "statusCode" | "errorType" | "hintAction" | "hintSaturation" | "oversized">;
 
 /** Gathers the attributes of one point. Of a key that comes twice, the last counts. */
 export class AttributeSet {
@@ -217,13 +241,17 @@ export class AttributeSet {
     let attributesKey = "";
     let statusCode: AttributeValue | undefined;
     let errorType: AttributeValue | undefined;
+    let hintAction: AttributeValue | undefined;
+    let hintSaturation: AttributeValue | undefined;
     for (const [key, value] of entries) {
       attributesKey += `${attributesKey === "" ? "" : ","}${JSON.stringify(key)}:${JSON.stringify(value)}`;
       if (key === "http.response.status_code") statusCode = value;
       else if (key === "error.type") errorType = value;
+      else if (key === HINT_ACTION) hintAction = value;
+      else if (key === HINT_SATURATION) hintSaturation = value;
     }
     const oversized = this.#oversized || attributesKey.length > 8 * this.#limits.maxTextLength;
-    return { attributesKey, statusCode, errorType, oversized };
+    return { attributesKey, statusCode, errorType, hintAction, hintSaturation, oversized };
   }
 }
 

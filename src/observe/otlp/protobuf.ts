@@ -1,9 +1,11 @@
 import { WireType } from "@bufbuild/protobuf/wire";
 import {
   AttributeSet,
+  type Exemplar,
   type ExponentialHistogramPoint,
   type HistogramPoint,
   identityOf,
+  MAX_EXEMPLARS,
   type Metric,
   type MetricsRequest,
   type NumberPoint,
@@ -16,6 +18,7 @@ import { decoding, Wire } from "./wire.ts";
 
 /** Bit of a point's flags that says that it has no value. */
 const NO_RECORDED_VALUE = 1;
+const NO_EXEMPLARS: readonly Exemplar[] = [];
 
 /**
  * Decodes an ExportMetricsServiceRequest from protobuf by hand: only the fields that are read, and nothing of metrics
@@ -151,6 +154,7 @@ class Decoder extends Wire {
     let t = 0;
     let value: number | undefined;
     let flags = 0;
+    let exemplars: Exemplar[] | undefined;
     this.fields(end, (field) => {
       switch (field) {
         case 2:
@@ -165,6 +169,10 @@ class Decoder extends Wire {
         case 6:
           value = this.signed64();
           return true;
+        case 5:
+          if ((exemplars?.length ?? 0) >= MAX_EXEMPLARS) return false;
+          (exemplars ??= []).push(this.#exemplar(this.end()));
+          return true;
         case 7:
           this.attribute(attributes);
           return true;
@@ -175,7 +183,39 @@ class Decoder extends Wire {
           return false;
       }
     });
-    return { start, t, value, noValue: (flags & NO_RECORDED_VALUE) !== 0, ...attributes.finish() };
+    return {
+      start,
+      t,
+      value,
+      exemplars: exemplars ?? NO_EXEMPLARS,
+      noValue: (flags & NO_RECORDED_VALUE) !== 0,
+      ...attributes.finish(),
+    };
+  }
+
+  #exemplar(end: number): Exemplar {
+    let t = 0;
+    let value = 0;
+    let traceId = "";
+    this.fields(end, (field) => {
+      switch (field) {
+        case 2:
+          t = this.milliseconds();
+          return true;
+        case 3:
+          value = this.double();
+          return true;
+        case 5:
+          traceId = this.hex();
+          return true;
+        case 6:
+          value = this.signed64();
+          return true;
+        default:
+          return false;
+      }
+    });
+    return { t, value, traceId };
   }
 
   #histogramPoint(end: number): HistogramPoint {

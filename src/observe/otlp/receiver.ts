@@ -1,10 +1,13 @@
 import type { TargetRef } from "../../api/meta.ts";
 import type { Clock } from "../../ports/clock.ts";
+import { HINT_METRIC, type HintRefusal } from "../hints.ts";
 import { LatencyHistogram } from "../latency.ts";
 import { DEFAULT_TELEMETRY_LIMITS, type Refusal, type TelemetrySink } from "../store.ts";
 import { decodeJson } from "./json.ts";
 import {
+  type AttributeValue,
   DEFAULT_OTLP_LIMITS,
+  type Exemplar,
   type ExponentialHistogramPoint,
   type HistogramPoint,
   type Metric,
@@ -28,6 +31,7 @@ export const ACTIVE_REQUESTS = "http.server.active_requests";
 /** Why a point of a request is not kept; those of the store besides. */
 export type PointRefusal =
   | Refusal
+  | HintRefusal
   /** The resource has no `service.instance.id`, or an overlong one: nobody knows whose reading it is. */
   | "no-instance-id"
   /** Requests without a `service.name`: nobody knows whose they are. */
@@ -78,7 +82,19 @@ interface Increase {
   readonly amount: number;
   /** Over how many ms; 0 where that is not known. */
   readonly over: number;
+  /** No earlier than this did any of it come (ms, by the sender's clock). */
+  readonly since: number;
   readonly before: Buckets | undefined;
+}
+
+/** When a process was heard of. */
+interface Heard {
+  /** Time of its first point. */
+  first: number;
+  /** Time of the newest point of the collection before the present one; undefined in the first. */
+  before: number | undefined;
+  /** Time of the newest point. */
+  newest: number;
 }
 
 /** How many times of a stream of differences are remembered. */
@@ -108,13 +124,14 @@ export interface OtlpReceiverOptions {
  *   and `service.namespace` (`default` where it names none), or what Kubernetes calls them: see `identityOf`.
  * - A gauge, and a non-monotonic cumulative sum, is a reading of the replica, one series an attribute set.
  * - A monotonic sum is kept as its rate per second since the point before.
+ * - The monotonic sum `service.remediation.hint` is what its replica asks for: see `Hint`.
  * - The histogram `http.server.request.duration`, of either kind, is requests to the workload. Failed are those with
  *   `http.response.status_code` of 500 and above, or with `error.type`. Other histograms and summaries are not read.
  *
- * Cumulative streams are turned into differences per replica and attribute set. A stream begins anew when its start time
+ * Cumulative streams are turned into differences per process and attribute set. A stream begins anew when its start time
  * moves forward or its count falls: then the point counts in full, as nothing of the new life was seen before. The first
  * point of a stream counts in full when all of it happened under our eyes: it started after this receiver did, or its
- * replica was heard of in an earlier collection, which would have had the stream. Else it is a baseline and counts
+ * process was heard of in an earlier collection, which would have had the stream. Else it is a baseline and counts
  * nothing: a history of unknown age is not evidence about now. A point at or before the newest of its stream adds
  * nothing that is not known, and is accepted without effect.
  */
@@ -130,8 +147,8 @@ export class OtlpReceiver {
   readonly #refused = new Refusals<PointRefusal>("points");
   /** Least recently written first: what has fallen silent is at the front. */
   readonly #streams = new Map<string, { stream: Stream; seen: number }>();
-  /** Time of the first point of each replica, and when it was last heard of. Same order. */
-  readonly #replicas = new Map<string, { firstPoint: number; seen: number }>();
+  /** The collections of each process, and when it was last heard of. Same order. */
+  readonly #processes = new Map<string, Heard & { seen: number }>();
   #accepted = 0;
 
   constructor(options: OtlpReceiverOptions) {
@@ -194,14 +211,15 @@ export class OtlpReceiver {
       if (point.oversized) yield "attribute-limit";
       else if (point.noValue) yield undefined;
       else {
-        const first = this.#hear(uid, point.t, now);
-        if (metric.kind === "Gauge") yield this.#gauge(uid, name, point as NumberPoint);
+        const heard = this.#hear(resource.process, point.t, now);
+        if (name === HINT_METRIC) yield this.#hint(resource, uid, metric, point as NumberPoint, now, heard);
+        else if (metric.kind === "Gauge") yield this.#gauge(uid, name, point as NumberPoint);
         else if (metric.kind === "Sum") {
-          if (metric.monotonic) yield this.#counter(uid, metric, point as NumberPoint, now, first);
+          if (metric.monotonic) yield this.#counter(resource, uid, metric, point as NumberPoint, now, heard);
           else if (metric.temporality === "Delta") yield "unsupported";
           else yield this.#gauge(uid, name, point as NumberPoint);
         } else if (name === REQUEST_DURATION)
-          yield this.#duration(resource, uid, metric, point as HistogramPoint | ExponentialHistogramPoint, now, first);
+          yield this.#duration(resource, uid, metric, point as HistogramPoint | ExponentialHistogramPoint, now, heard);
         else yield undefined;
       }
     }
@@ -212,15 +230,53 @@ export class OtlpReceiver {
     return this.#sink.recordReplica(uid, metric, point.attributesKey, { t: point.t, v: point.value });
   }
 
-  #counter(uid: string, metric: Metric & { kind: "Sum" }, point: NumberPoint, now: number, first: number): PointRefusal | undefined {
-    if (point.value === undefined) return "invalid";
-    if (!Number.isFinite(point.value)) return "not-finite";
-    if (point.value < 0) return "invalid";
-    const key = JSON.stringify([uid, metric.scope, metric.name, point.attributesKey]);
-    const increase = this.#increase(key, metric.temporality === "Delta", point, point.value, undefined, now, first);
+  #counter(
+    resource: ResourceMetrics,
+    uid: string,
+    metric: Metric & { kind: "Sum" },
+    point: NumberPoint,
+    now: number,
+    heard: Heard,
+  ): PointRefusal | undefined {
+    const increase = this.#sumIncrease(resource, metric, point, now, heard);
     if (typeof increase === "string" || increase === undefined) return increase;
     if (increase.over <= 0) return undefined;
     return this.#sink.recordReplica(uid, metric.name, point.attributesKey, { t: point.t, v: (increase.amount * 1_000) / increase.over });
+  }
+
+  #sumIncrease(
+    resource: ResourceMetrics,
+    metric: Metric & { kind: "Sum" },
+    point: NumberPoint,
+    now: number,
+    heard: Heard,
+  ): Increase | PointRefusal | undefined {
+    if (point.value === undefined) return "invalid";
+    if (!Number.isFinite(point.value)) return "not-finite";
+    if (point.value < 0) return "invalid";
+    const key = JSON.stringify([resource.process, metric.scope, metric.name, point.attributesKey]);
+    return this.#increase(key, metric.temporality === "Delta", point, point.value, undefined, now, heard);
+  }
+
+  /** What a replica asks for. Its target is the replica, whatever its attributes say. */
+  #hint(resource: ResourceMetrics, uid: string, metric: Metric, point: NumberPoint, now: number, heard: Heard): PointRefusal | undefined {
+    if (metric.kind !== "Sum" || !metric.monotonic) return "unsupported";
+    const increase = this.#sumIncrease(resource, metric, point, now, heard);
+    if (typeof increase === "string" || increase === undefined) return increase;
+    if (increase.amount <= 0) return undefined;
+    const { hintAction, hintSaturation, exemplars } = point;
+    const t = Math.min(point.t, now);
+    return this.#sink.recordHint(uid, {
+      action: textOf(hintAction),
+      saturationType: textOf(hintSaturation),
+      added: increase.amount,
+      delta: metric.temporality === "Delta",
+      single: exemplars.some((exemplar) => exemplar.value === increase.amount && exemplar.t >= increase.since && exemplar.t <= point.t),
+      since: Math.min(increase.since, t),
+      t,
+      receivedAt: now,
+      traceIds: traceIdsOf(exemplars),
+    });
   }
 
   #duration(
@@ -229,7 +285,7 @@ export class OtlpReceiver {
     metric: Metric & { kind: "Histogram" | "ExponentialHistogram" },
     point: HistogramPoint | ExponentialHistogramPoint,
     now: number,
-    first: number,
+    heard: Heard,
   ): PointRefusal | undefined {
     const service = resource.serviceName;
     if (service === undefined || service === "") return "no-service-name";
@@ -238,8 +294,8 @@ export class OtlpReceiver {
     const buckets = bucketsOf(point);
     if (buckets === undefined) return "invalid";
     const namespace = resource.serviceNamespace === undefined || resource.serviceNamespace === "" ? "default" : resource.serviceNamespace;
-    const key = JSON.stringify([uid, namespace, service, metric.scope, metric.name, point.attributesKey]);
-    const increase = this.#increase(key, metric.temporality === "Delta", point, point.count, buckets, now, first);
+    const key = JSON.stringify([resource.process, namespace, service, metric.scope, metric.name, point.attributesKey]);
+    const increase = this.#increase(key, metric.temporality === "Delta", point, point.count, buckets, now, heard);
     if (typeof increase === "string" || increase === undefined) return increase;
     const latency = latencyOf(buckets, increase.before, metric.unit === "ms" ? 1 : 1_000, "max" in point ? point.max : undefined);
     const failed = point.errorType !== undefined || Number(point.statusCode ?? 0) >= 500;
@@ -261,7 +317,7 @@ export class OtlpReceiver {
     value: number,
     buckets: Buckets | undefined,
     now: number,
-    firstPointOfReplica: number,
+    heard: Heard,
   ): Increase | PointRefusal | undefined {
     // A time in the future must not become the newest of a stream: it would stand still until then.
     const refusal = this.#untimely(point.t, now);
@@ -278,35 +334,40 @@ export class OtlpReceiver {
       if (next.recent.includes(point.t)) return undefined;
       next.recent.push(point.t);
       if (next.recent.length > RECENT) next.recent.shift();
-      return { amount: value, over: sinceStart, before: undefined };
+      return { amount: value, over: sinceStart, since: sinceStart > 0 ? point.start : (heard.before ?? 0), before: undefined };
     }
     if (stream === undefined) {
-      const ours = point.start >= this.#startedAt || point.t > firstPointOfReplica + SAME_COLLECTION_MS;
-      return ours ? { amount: value, over: sinceStart, before: undefined } : undefined;
+      const ours = point.start >= this.#startedAt || point.t > heard.first + SAME_COLLECTION_MS;
+      const since = Math.max(point.start, heard.before ?? 0);
+      return ours ? { amount: value, over: sinceStart, since, before: undefined } : undefined;
     }
     if (point.t <= stream.t) return undefined;
     const reset = point.start > stream.start || value < stream.value;
     const increase: Increase = reset
-      ? { amount: value, over: sinceStart || point.t - stream.t, before: undefined }
-      : { amount: value - stream.value, over: point.t - stream.t, before: stream.buckets };
+      ? { amount: value, over: sinceStart || point.t - stream.t, since: Math.max(point.start, stream.t), before: undefined }
+      : { amount: value - stream.value, over: point.t - stream.t, since: stream.t, before: stream.buckets };
     Object.assign(stream, { start: point.start, t: point.t, value, buckets });
     return increase;
   }
 
-  /** Notes that a replica was heard of, and returns the time of its first point. */
-  #hear(uid: string, t: number, now: number): number {
-    const known = this.#replicas.get(uid);
+  /** Notes that a process was heard of, and returns since when it is. */
+  #hear(process: string, t: number, now: number): Heard {
+    const known = this.#processes.get(process);
     if (known === undefined) {
-      if (this.#replicas.size >= this.#maxStreams || this.#untimely(t, now) !== undefined) return t;
-      this.#replicas.set(uid, { firstPoint: t, seen: now });
-      return t;
+      const heard = { first: t, before: undefined, newest: t, seen: now };
+      if (this.#processes.size < this.#maxStreams && this.#untimely(t, now) === undefined) this.#processes.set(process, heard);
+      return heard;
+    }
+    if (t > known.newest && this.#untimely(t, now) === undefined) {
+      if (t > known.newest + SAME_COLLECTION_MS) known.before = known.newest;
+      known.newest = t;
     }
     if (known.seen !== now) {
       known.seen = now;
-      this.#replicas.delete(uid);
-      this.#replicas.set(uid, known);
+      this.#processes.delete(process);
+      this.#processes.set(process, known);
     }
-    return known.firstPoint;
+    return known;
   }
 
   #untimely(t: number, now: number): PointRefusal | undefined {
@@ -314,7 +375,7 @@ export class OtlpReceiver {
   }
 
   #expire(now: number): void {
-    for (const map of [this.#streams, this.#replicas])
+    for (const map of [this.#streams, this.#processes])
       for (const [key, { seen }] of map) {
         if (seen >= now - this.#ttl) break;
         map.delete(key);
@@ -334,6 +395,18 @@ export function decodeMetrics(
   wants: (metric: string) => boolean = () => true,
 ): MetricsRequest {
   return encoding === "protobuf" ? decodeProtobuf(body, limits, wants) : decodeJson(body, limits, wants);
+}
+
+/** An attribute as text; undefined where it has no value. */
+function textOf(value: AttributeValue | undefined): string | undefined {
+  return value === undefined || value === null || typeof value === "string" ? (value ?? undefined) : JSON.stringify(value);
+}
+
+/** The traces of a point's exemplars, newest first. */
+function traceIdsOf(exemplars: readonly Exemplar[]): readonly string[] {
+  if (exemplars.length === 0) return [];
+  const ids = exemplars.toSorted((a, b) => b.t - a.t).map(({ traceId }) => traceId);
+  return [...new Set(ids.filter((id) => /^[0-9a-f]{32}$/.test(id)))];
 }
 
 /** The buckets of a point; undefined when its numbers contradict each other. */

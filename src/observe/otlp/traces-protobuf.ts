@@ -1,4 +1,3 @@
-import { WireType } from "@bufbuild/protobuf/wire";
 import { identityOf, type OtlpLimits } from "./model.ts";
 import { PeerAttributes, type RawSpan, SPAN_KINDS, type TracesRequest } from "./traces-model.ts";
 import { decoding, Wire } from "./wire.ts";
@@ -65,13 +64,13 @@ class Decoder extends Wire {
     this.fields(end, (field) => {
       switch (field) {
         case 1:
-          traceId = this.#id();
+          traceId = this.hex();
           return true;
         case 2:
-          spanId = this.#id();
+          spanId = this.hex();
           return true;
         case 4:
-          parentSpanId = this.#id();
+          parentSpanId = this.hex();
           return true;
         case 6:
           kindNumber = this.varint();
@@ -109,11 +108,5 @@ class Decoder extends Wire {
     }
     this.reader.pos = end;
     return { traceId, spanId, parentSpanId, kind, start, stop, failed, peer: peer.finish() };
-  }
-
-  #id(): string {
-    this.expect(WireType.LengthDelimited);
-    const bytes = this.reader.bytes();
-    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
   }
 }

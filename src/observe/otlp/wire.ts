@@ -166,6 +166,13 @@ export abstract class Wire {
     return this.reader.string();
   }
 
+  /** The id of a trace or span. */
+  protected hex(): string {
+    this.expect(WireType.LengthDelimited);
+    const bytes = this.reader.bytes();
+    return Buffer.from(bytes.buffer, bytes.byteOffset, bytes.byteLength).toString("hex");
+  }
+
   protected varint(): number {
     this.expect(WireType.Varint);
     return this.reader.uint32();

@@ -18,6 +18,7 @@ function rig(): { clock: ManualClock; count: (total: number) => void; sample: ()
   const telemetry: TelemetrySink = {
     recordReplica: () => undefined,
     recordRequests: (_workload, _source, reading) => void read.push(reading),
+    recordHint: () => undefined,
     forgetReplica: () => undefined,
   };
   const stats = async (): Promise<RouterStats> => ({
