@@ -24,15 +24,15 @@ check: install ## Types
 	$(NODE) node_modules/.bin/tsc -p tsconfig.json
 
 lint: install ## Lint (purity of api, orient and decide), format, generated files
-	node_modules/.bin/oxlint --type-aware --deny-warnings src agent test bench examples scripts
-	node_modules/.bin/oxfmt --check src agent test bench examples scripts
+	node_modules/.bin/oxlint --type-aware --deny-warnings src agent hints test bench examples scripts
+	node_modules/.bin/oxfmt --check src agent hints test bench examples scripts
 	$(NODE) scripts/generate-docs.ts --check
 	$(NODE) scripts/generate-crds.ts --check
 	$(NODE) scripts/render-install.ts --check-chart
 
 unit: install ## Unit, property, integration and real-process tests
-	scripts/apt-install.sh prometheus prometheus-alertmanager openssl zsh iproute2
-	$(NODE) --test --test-reporter=spec 'src/**/*.test.ts' 'agent/**/*.test.ts' 'test/*.test.ts'
+	scripts/apt-install.sh prometheus prometheus-alertmanager postgresql redis-server openssl zsh iproute2
+	$(NODE) --test --test-reporter=spec 'src/**/*.test.ts' 'agent/**/*.test.ts' 'hints/*.test.ts' 'test/*.test.ts'
 
 # Other seeds each day would find more, and nobody could tell a change that broke a rule from one that did not: the soak does that.
 simulate: install ## The rules S1 to S21 and L1 to L4 in 1,000 simulated clusters with faults

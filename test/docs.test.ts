@@ -13,11 +13,11 @@ import { RULES } from "../src/platform/sim/rules/index.ts";
 const root = new URL("../", import.meta.url);
 const read = (path: string): string => readFileSync(new URL(path, root), "utf8");
 
-/** The fenced YAML of a page that holds resources, each with the line that it begins at. */
+/** The fenced YAML of a page that holds resources of ours, each with the line that it begins at. */
 function blocks(markdown: string): { readonly line: number; readonly text: string }[] {
   return [...markdown.matchAll(/^```ya?ml\n([\s\S]*?)^```$/gm)]
     .map((match) => ({ line: markdown.slice(0, match.index).split("\n").length + 1, text: match[1] ?? "" }))
-    .filter(({ text }) => text.includes("nightshift.dev/"));
+    .filter(({ text }) => /apiVersion: nightshift\.dev\//.test(text));
 }
 
 /** Everything that a person would be told about a text, warnings included: what is shown to learn from is without fault. */

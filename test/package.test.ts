@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { spawnSync } from "node:child_process";
-import { existsSync, mkdtempSync, rmSync, symlinkSync } from "node:fs";
+import { generateKeyPairSync } from "node:crypto";
+import { existsSync, mkdirSync, mkdtempSync, readdirSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join, resolve } from "node:path";
 import { after, before, describe, it } from "node:test";
@@ -79,6 +80,74 @@ describe("the npm package", () => {
       runs: { faults: { result: string }[] }[];
     };
     assert.equal(report.runs[0]?.faults[0]?.result, "Healed");
+  });
+
+  describe("of applications", () => {
+    let app = "";
+
+    before(() => {
+      const [packed] = JSON.parse(run("npm", ["pack", "./hints", "--json", "--pack-destination", dir])) as {
+        filename: string;
+        files: { path: string }[];
+      }[];
+      assert.ok(packed !== undefined);
+      const paths = packed.files.map(({ path }) => path);
+      assert.ok(
+        ["dist/index.js", "dist/index.d.ts", "dist/pg.js", "dist/undici.d.ts"].every((path) => paths.includes(path)),
+        String(paths),
+      );
+      assert.ok(!paths.some((path) => path.includes(".test.")), "the package carries tests");
+      app = join(dir, "app");
+      mkdirSync(app);
+      writeFileSync(join(app, "package.json"), "{}");
+      run("npm", ["install", "--prefer-offline", join(dir, packed.filename)], { env: bare, cwd: app });
+      assert.deepEqual(
+        readdirSync(join(app, "node_modules")).filter((name) => !name.startsWith(".")),
+        ["@nightshift"],
+        "it has no dependencies",
+      );
+    });
+
+    // What applications run on, which need not be what Nightshift runs on.
+    const node = (type: "module" | "commonjs", text: string): string =>
+      run("node", [`--input-type=${type}`], { cwd: app, env: bare, input: text });
+    const say = "process.stdout.write(String(actions.port > 0))";
+    const key = generateKeyPairSync("ed25519").publicKey.export({ type: "spki", format: "pem" }).toString();
+    const options = JSON.stringify({ key, uid: "u", port: 0 });
+
+    it("is imported", () => {
+      const text = `import { serveActions, hints } from "@nightshift/hints";
+        import { resetPgPool } from "@nightshift/hints/pg"; import { resetIoRedis } from "@nightshift/hints/ioredis";
+        const actions = await serveActions(${options}); actions.onPoolReset(resetIoRedis([])); ${say}; await actions.close();`;
+      assert.equal(node("module", text), "true");
+    });
+
+    it("is required", () => {
+      const text = `const { serveActions } = require("@nightshift/hints");
+        serveActions(${options}).then(async (actions) => { ${say}; await actions.close(); });`;
+      assert.equal(node("commonjs", text), "true");
+    });
+
+    it("says what it lacks", () => {
+      const text = `import { hints } from "@nightshift/hints"; try { hints(); } catch (error) { process.stdout.write(error.code); }`;
+      assert.equal(node("module", text), "NO_METER");
+    });
+
+    it("has types that strict TypeScript takes", () => {
+      writeFileSync(
+        join(app, "app.mts"),
+        `import { type ActionHandler, hints, serveActions } from "@nightshift/hints";
+        import { resetPgPool, type PgPool } from "@nightshift/hints/pg";
+        declare const pool: PgPool;
+        const handler: ActionHandler = resetPgPool(pool, { drainMs: 10 });
+        (await serveActions({ port: 1 })).onPoolReset(handler).on("own", async ({ signal }) => String(signal.aborted));
+        // @ts-expect-error a handler says what it did in words
+        (await serveActions()).onCacheFlush(() => 1);
+        hints({ flush: async () => undefined })("pool-reset", "connections");`,
+      );
+      const types = ["--typeRoots", join(root, "node_modules/@types"), "--types", "node"];
+      run(join(root, "node_modules/.bin/tsc"), ["--noEmit", "--strict", "--module", "nodenext", ...types, "app.mts"], { cwd: app });
+    });
   });
 
   it("checks a policy", () => {

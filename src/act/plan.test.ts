@@ -50,6 +50,42 @@ const refused =
     error instanceof NightshiftError && error.code === code && message.test(error.message);
 const captures = [{ type: "HeapSnapshot" }];
 
+describe("ResetConnectionPool and FlushCache", () => {
+  const serving = (i: number): Replica => replicaOf(i, { servesActions: true });
+  const steps = (c: Case) => planned(c).map(({ type, params, target }) => [type, params, target?.name]);
+
+  it("ask the target for the action, and nothing else", () => {
+    const workload = { replicas: [serving(0), serving(1)] };
+    assert.deepEqual(steps({ rung: { strategy: "ResetConnectionPool" }, workload }), [["invoke", { action: "pool-reset" }, undefined]]);
+    assert.deepEqual(steps({ rung: { strategy: "FlushCache" }, workload }), [["invoke", { action: "cache-flush" }, undefined]]);
+  });
+
+  it("ask each replica that serves actions where the target is the workload, and leave it to the step where none does", () => {
+    const rung = { strategy: "FlushCache" };
+    const asked = (...replicas: Replica[]) => steps({ rung, workload: { replicas }, target: WORKLOAD }).map(([, , name]) => name);
+    assert.deepEqual(asked(serving(0), replicaOf(1), serving(2)), ["payments-0", "payments-2"]);
+    assert.deepEqual(asked(replicaOf(0), replicaOf(1)), ["payments-0", "payments-1"]);
+    assert.throws(() => asked(replicaOf(0, { phase: "Exited" })), refused(/no replica that runs/));
+  });
+
+  it("are refused where the platform cannot ask for actions", () => {
+    const policy = {
+      metadata: { namespace: "default", name: "p" },
+      spec: {
+        ladder: [
+          { strategy: "FlushCache", captures: [] },
+          { runbook: "r", captures: [] },
+        ],
+      },
+    } as unknown as RemediationPolicy;
+    const book = runbook({ invoke: { action: "reload" } });
+    const codes = (...effects: EffectType[]): string[] =>
+      unsupported(policy, () => book, { name: "host", effects: new Set(effects) }).map((error) => error.code);
+    assert.deepEqual(codes(), ["STRATEGY_NOT_SUPPORTED", "STEP_NOT_SUPPORTED"]);
+    assert.deepEqual(codes("InvokeAction"), []);
+  });
+});
+
 describe("RestartPod and EvictPod", () => {
   it("bring the replacement first where the owner may have two, and give it time on a cluster", () => {
     const replace = ["startReplacement", "awaitReady", "removeFromTraffic", "awaitInFlight", "capture", "stop"];

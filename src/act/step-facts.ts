@@ -21,6 +21,7 @@ export const EFFECTS_OF: Readonly<Record<StepRecord["type"], readonly EffectType
   drain: ["Drain"],
   awaitHealed: [],
   uncordon: ["Uncordon"],
+  invoke: ["InvokeAction"],
   runJob: ["RunJob"],
   notify: [],
   wait: [],
@@ -43,4 +44,5 @@ export const PER_REPLICA: ReadonlySet<StepRecord["type"]> = new Set([
   "drain",
   "awaitHealed",
   "uncordon",
+  "invoke",
 ]);

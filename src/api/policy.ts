@@ -19,6 +19,8 @@ export const STRATEGIES = [
   "EvictPod",
   "RollbackRollout",
   "ResizeResources",
+  "ResetConnectionPool",
+  "FlushCache",
   "CordonAndDrainNode",
   "RunJob",
   "Notify",

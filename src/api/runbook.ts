@@ -50,6 +50,17 @@ export const STEP_SCHEMAS = {
   }),
   awaitHealed: empty.meta({ description: "Wait until the target, a node, is ready, or is gone." }),
   uncordon: empty.meta({ description: "Use the target, a node that an earlier cordon has closed, again." }),
+  invoke: z
+    .strictObject({
+      action: z
+        .string()
+        .regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, { error: "expected a to z, 0 to 9 and '-', 63 characters at most" })
+        .meta({ description: "Name of the action: `pool-reset`, `cache-flush`, or the application's own." }),
+    })
+    .meta({
+      description:
+        "Ask the target for an action that it serves (see hints), and wait until it has done it. It stays in traffic. Treated as destructive: what it does is not known.",
+    }),
   runJob: z
     .strictObject({ command: z.array(z.string()).min(1).max(100).meta({ description: "Program and arguments; no shell." }) })
     .meta({ description: "Run a command to its end; it must exit with 0. Treated as destructive: what it does is not known." }),
@@ -63,7 +74,7 @@ export type StepType = keyof typeof STEP_SCHEMAS;
 export const STEP_TYPES = Object.keys(STEP_SCHEMAS) as StepType[];
 
 /** Steps after which something cannot be brought back. */
-export const DESTRUCTIVE: ReadonlySet<StepType> = new Set(["stop", "evict", "runJob", "rolloutRestart", "rollback", "drain"]);
+export const DESTRUCTIVE: ReadonlySet<StepType> = new Set(["stop", "evict", "invoke", "runJob", "rolloutRestart", "rollback", "drain"]);
 
 /** Parameters of a step of type `T`. */
 export type StepParams<T extends StepType> = z.output<(typeof STEP_SCHEMAS)[T]>;
@@ -88,6 +99,7 @@ export const DEFAULT_STEP_TIMEOUT_MS: Readonly<Record<StepType, number>> = {
   drain: 600_000,
   awaitHealed: 300_000,
   uncordon: 30_000,
+  invoke: 30_000,
   runJob: 300_000,
   notify: 30_000,
   wait: 3_600_000,
@@ -116,6 +128,7 @@ export const stepSchema = z
     drain: STEP_SCHEMAS.drain.optional(),
     awaitHealed: STEP_SCHEMAS.awaitHealed.optional(),
     uncordon: STEP_SCHEMAS.uncordon.optional(),
+    invoke: STEP_SCHEMAS.invoke.optional(),
     runJob: STEP_SCHEMAS.runJob.optional(),
     notify: STEP_SCHEMAS.notify.optional(),
     wait: STEP_SCHEMAS.wait.optional(),

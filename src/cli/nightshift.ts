@@ -8,6 +8,7 @@ import { Loop } from "../loop/loop.ts";
 import { AlertBook } from "../observe/alertmanager.ts";
 import { TelemetryStore } from "../observe/store.ts";
 import { systemClock } from "../platform/host/clock.ts";
+import { ActionCaller, newActionKey } from "../platform/actions.ts";
 import { HostPlatform } from "../platform/host/platform.ts";
 import { systemRandom } from "../platform/host/random.ts";
 import { SAMPLED_METRICS } from "../platform/host/sampler.ts";
@@ -19,7 +20,7 @@ import { AuditTrail, type AuditRecord } from "../record/audit.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
 import { isOtlpPath } from "../server/otlp.ts";
 import { startServer } from "../server/server.ts";
-import { bearerCheck, derivedToken, readOrCreateToken } from "../server/token.ts";
+import { bearerCheck, derivedToken, readOrCreateSecret, readOrCreateToken } from "../server/token.ts";
 import { receiversOf, slackActionsOf } from "./receivers.ts";
 import { applyResources, problemsError, readResources, refuseUnsupported } from "./resources.ts";
 import { askAlertmanagers, askPrometheus } from "./sources.ts";
@@ -144,6 +145,7 @@ async function assemble(
   const urlFile = join(stateDir, "url");
   await writeFile(urlFile, `${server.url}\n`, { mode: 0o600 });
   undo.push(() => rm(urlFile, { force: true }));
+  const actionsKey = join(stateDir, "actions.key");
   platform = await HostPlatform.start({
     stack,
     stackDir,
@@ -153,6 +155,7 @@ async function assemble(
     clock,
     random,
     otlp: { endpoint: server.url, token: workloadToken },
+    actions: new ActionCaller(await readOrCreateSecret(actionsKey, newActionKey), clock, actionsKey),
     log,
   });
   const started = platform;

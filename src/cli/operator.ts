@@ -9,6 +9,7 @@ import { covers, type Matchable } from "../api/targets.ts";
 import { Loop } from "../loop/loop.ts";
 import { AlertBook } from "../observe/alertmanager.ts";
 import { TelemetryStore } from "../observe/store.ts";
+import { ActionCaller } from "../platform/actions.ts";
 import { systemClock } from "../platform/host/clock.ts";
 import { systemRandom } from "../platform/host/random.ts";
 import { findAccess, type KubeAccess } from "../platform/kubernetes/access.ts";
@@ -50,6 +51,8 @@ export interface OperatorOptions {
   readonly tokenFile?: string | undefined;
   /** Audience of tokens that the API server reviews. */
   readonly tokenAudience?: string | undefined;
+  /** File with the private key that actions of applications are asked for with. Default: they are not. */
+  readonly actionsKey?: string | undefined;
   readonly tls?: { readonly cert: string; readonly key: string } | undefined;
   readonly stateDir: string;
   readonly config: OperatorConfig;
@@ -182,6 +185,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
     nodeNamespace: namespace,
     ...(options.protect === undefined ? {} : { protectedNamespaces: options.protect }),
     marksHealthy: mayRollBack,
+    actions: options.actionsKey === undefined ? undefined : await readActionsKey(options.actionsKey),
     ...namespaces,
   });
   undo.push(() => platform.stop());
@@ -289,6 +293,16 @@ function authenticatorOf(options: OperatorOptions, client: HttpKubeClient): Auth
   return anyOf(...ways);
 }
 
+async function readActionsKey(path: string): Promise<ActionCaller> {
+  let key: string;
+  try {
+    key = await readFile(path, "utf8");
+  } catch (cause) {
+    throw new NightshiftError("INVALID_ACTIONS_KEY", "the key that actions are signed with cannot be read", { where: path, cause });
+  }
+  return new ActionCaller(key, systemClock, path);
+}
+
 async function readTls(files: { readonly cert: string; readonly key: string }): Promise<{ cert: Buffer; key: Buffer }> {
   try {
     const [cert, key] = await Promise.all([readFile(files.cert), readFile(files.key)]);
@@ -336,6 +350,7 @@ export async function runOperator(options: {
   readonly grpcListen?: { readonly host: string; readonly port: number };
   readonly tokenFile?: string;
   readonly tokenAudience?: string;
+  readonly actionsKey?: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
   readonly stateDir: string;

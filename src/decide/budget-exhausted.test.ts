@@ -52,6 +52,16 @@ test("counts whatever is unavailable, for any reason", () => {
   assert.equal(verdictOf(of(replicas({}, {}))), "Block", "missing");
 });
 
+test("an action that the replica itself does makes it no less available: only a freeze holds it", () => {
+  const down = of(replicas({}, { ready: false }, {}));
+  const invoking = { ...down, effects: new Set(["InvokeAction"] as const) };
+  assert.equal(verdictOf(down), "Block");
+  assert.equal(verdictOf(invoking), "Pass");
+  assert.equal(verdictOf({ ...down, effects: new Set(["InvokeAction", "Stop"] as const) }), "Block");
+  assert.equal(verdictOf({ ...down, effects: new Set<never>() }), "Block", "where nothing is known of it, it counts");
+  assert.equal(verdictOf({ ...invoking, budgets: [budgetOf({ budgets: [{ maxUnavailable: 0 }] })] }), "Block");
+});
+
 test("counts a target that is down once", () => {
   const list = replicas({ ready: false }, {}, {});
   assert.equal(verdictOf(of(list)), "Pass");

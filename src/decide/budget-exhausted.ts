@@ -2,7 +2,7 @@ import type { Budget } from "../api/policy.ts";
 import { openUntil } from "../api/schedule.ts";
 import { percentShare } from "../api/units.ts";
 import { sameTarget } from "../api/meta.ts";
-import type { Replica, Workload } from "../ports/platform.ts";
+import type { EffectType, Replica, Workload } from "../ports/platform.ts";
 import { block, coveringBudgets, episodesOf, isOlder, isWorkloadLevel, NO_POLICY, pass } from "./episode.ts";
 import type { Gate, GateContext } from "./gate.ts";
 
@@ -84,6 +84,17 @@ export function unavailableAfter(context: GateContext, workload: Workload): numb
   return Math.max(0, workload.desired - workload.replicas.filter(stays).length);
 }
 
+/** Effects that leave their replica in service. */
+const KEEP_SERVING: ReadonlySet<EffectType> = new Set(["InvokeAction"]);
+
+/** Whether what would be begun makes no replica unavailable by itself. */
+function takesNoneDown(context: GateContext): boolean {
+  // A workload that is restarted replica by replica has each of them down in turn.
+  if (isWorkloadLevel(context) && context.stepReplica === undefined) return true;
+  const { effects } = context;
+  return effects !== undefined && effects.size > 0 && [...effects].every((effect) => KEEP_SERVING.has(effect));
+}
+
 /** Blocks where more episodes than a RemediationBudget's `maxConcurrent` would be at work. */
 function tooMany(context: GateContext): string | undefined {
   const { self, live } = episodesOf(context);
@@ -125,17 +136,16 @@ export const budgetExhausted: Gate = {
     const full = atMost(context, workload);
     if (full !== undefined) return block(full);
     const limits = limitsOf(context, workload);
-    // A workload that is restarted replica by replica has each of them down in turn.
-    const workloadLevel = isWorkloadLevel(context) && context.stepReplica === undefined;
-    const unavailable = workloadLevel ? 0 : unavailableAfter(context, workload);
+    const noneDown = takesNoneDown(context);
+    const unavailable = noneDown ? 0 : unavailableAfter(context, workload);
     // Zero holds also once a replacement has made the count whole: a freeze that begins during an episode stops it.
     const broken = limits.filter((limit) =>
-      workloadLevel ? limit.freeze : limit.freeze || limit.allowed === 0 || !(unavailable <= limit.allowed),
+      noneDown ? limit.freeze : limit.freeze || limit.allowed === 0 || !(unavailable <= limit.allowed),
     );
     const strictest = [...broken].sort((a, b) => a.allowed - b.allowed)[0];
     if (strictest === undefined) {
       const least = limits.length === 0 ? undefined : Math.min(...limits.map((limit) => limit.allowed));
-      if (workloadLevel) return pass("the action makes no replica unavailable, and nothing is frozen");
+      if (noneDown) return pass("the action makes no replica unavailable, and nothing is frozen");
       return pass(
         `${unavailable} of ${workload.desired} unavailable after this; ${least === undefined ? "no budget applies" : `${least} allowed`}`,
       );

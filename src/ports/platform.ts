@@ -74,6 +74,8 @@ export interface Replica {
   readonly node?: string;
   /** The failure zone of that node. */
   readonly zone?: string;
+  /** It serves actions (docs/hints.md), and the platform can ask it for them. Which ones, only it knows. */
+  readonly servesActions?: true;
   /** What somebody else does to it now. */
   readonly busy?: Busy;
   /** What is wrong with it by the platform's own account; absent where nothing is. */
@@ -157,6 +159,11 @@ export type Effect = { readonly id: string } & (
   | { readonly type: "Uncordon"; readonly replica: TargetRef; readonly of: string }
   /** Moves everything that can be moved away from a node, one after the other. */
   | { readonly type: "Drain"; readonly replica: TargetRef }
+  /**
+   * Asks the replica itself for an action that it serves, such as `pool-reset`. `intendedAt`: when it was decided (ms since
+   * the epoch), so that a process that began later does not take itself for the one that was asked.
+   */
+  | { readonly type: "InvokeAction"; readonly replica: TargetRef; readonly action: string; readonly intendedAt: number }
   | { readonly type: "RunJob"; readonly workload: TargetRef; readonly command: readonly string[] }
 );
 export type EffectType = Effect["type"];

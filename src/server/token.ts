@@ -9,15 +9,28 @@ import type { Clock } from "../ports/clock.ts";
 export const MIN_TOKEN_LENGTH = 16;
 
 /**
- * The bearer token in a file; where there is no file, a new random one, written so that only its owner may read it.
- * Several processes may call it at once: all get the same token, and none ever reads half of one.
+ * The bearer token in a file; where there is no file, a new random one. See `readOrCreateSecret`.
  *
- * @throws NightshiftError `TOKEN_EXPOSED` when others may read the file, `TOKEN_WEAK` when it is too short,
- * `TOKEN_UNREADABLE` when it cannot be read or made.
+ * @throws NightshiftError `TOKEN_EXPOSED`, `TOKEN_UNREADABLE`, or `TOKEN_WEAK` when it is too short.
  */
 export async function readOrCreateToken(path: string): Promise<string> {
+  const token = await readOrCreateSecret(path, () => randomBytes(32).toString("base64url"));
+  if (token.length >= MIN_TOKEN_LENGTH && !/\s/.test(token)) return token;
+  throw new NightshiftError("TOKEN_WEAK", `the token has fewer than ${MIN_TOKEN_LENGTH} characters, or blanks in it`, {
+    where: path,
+    fix: "Delete the file, so that a new token is made.",
+  });
+}
+
+/**
+ * The secret in a file; where there is no file, what `make` makes, written so that only its owner may read it. Several
+ * processes may call it at once: all get the same one, and none ever reads half of one.
+ *
+ * @throws NightshiftError `TOKEN_EXPOSED` when others may read the file, `TOKEN_UNREADABLE` when it cannot be read or made.
+ */
+export async function readOrCreateSecret(path: string, make: () => string): Promise<string> {
   try {
-    return await readToken(path);
+    return await readSecret(path);
   } catch (error) {
     if ((error as NodeJS.ErrnoException).code !== "ENOENT") throw unreadable(path, error);
   }
@@ -26,7 +39,7 @@ export async function readOrCreateToken(path: string): Promise<string> {
     await mkdir(dirname(path), { recursive: true, mode: 0o700 });
     const file = await open(temporary, constants.O_WRONLY | constants.O_CREAT | constants.O_EXCL | constants.O_NOFOLLOW, 0o600);
     try {
-      await file.writeFile(`${randomBytes(32).toString("base64url")}\n`);
+      await file.writeFile(`${make().trim()}\n`);
       await file.sync();
       await file.close();
       // A link fails where there is a file already, and shows it with its whole content: O_EXCL alone would not.
@@ -37,13 +50,13 @@ export async function readOrCreateToken(path: string): Promise<string> {
       await file.close().catch(() => {});
       await unlink(temporary);
     }
-    return await readToken(path);
+    return await readSecret(path);
   } catch (error) {
     throw unreadable(path, error);
   }
 }
 
-async function readToken(path: string): Promise<string> {
+async function readSecret(path: string): Promise<string> {
   const file = await open(path, constants.O_RDONLY | constants.O_NOFOLLOW);
   try {
     const stat = await file.stat();
@@ -53,13 +66,7 @@ async function readToken(path: string): Promise<string> {
         where: path,
         fix: "Delete the file, so that a new token is made; or, if nobody has read it, chmod it to 600.",
       });
-    const token = (await file.readFile("utf8")).trim();
-    if (token.length < MIN_TOKEN_LENGTH || /\s/.test(token))
-      throw new NightshiftError("TOKEN_WEAK", `the token has fewer than ${MIN_TOKEN_LENGTH} characters, or blanks in it`, {
-        where: path,
-        fix: "Delete the file, so that a new token is made.",
-      });
-    return token;
+    return (await file.readFile("utf8")).trim();
   } finally {
     await file.close();
   }

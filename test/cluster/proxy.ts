@@ -19,6 +19,8 @@ export class Proxy implements AsyncDisposable {
   readonly #server: Server;
   /** Both ends of each connection. */
   readonly #pairs = new Set<readonly [Socket, Socket]>();
+  /** Ends that nothing comes through any more. */
+  readonly #lost = new WeakSet<Socket>();
 
   private constructor(server: Server, port: number, target: number) {
     this.#server = server;
@@ -59,7 +61,18 @@ export class Proxy implements AsyncDisposable {
     if (mode === "cut") return this.reset();
     for (const socket of [...this.#pairs].flat()) {
       if (mode === "frozen") socket.pause();
-      else socket.resume();
+      else if (!this.#lost.has(socket)) socket.resume();
+    }
+  }
+
+  /**
+   * Loses the connections that are open now, as a firewall does that has forgotten them: nothing passes and nobody is told.
+   * New ones are not concerned.
+   */
+  lose(): void {
+    for (const socket of [...this.#pairs].flat()) {
+      this.#lost.add(socket);
+      socket.pause();
     }
   }
 
@@ -95,7 +108,7 @@ export class Proxy implements AsyncDisposable {
         if (!to.write(chunk)) from.pause();
       });
       to.on("drain", () => {
-        if (this.#mode === "open") from.resume();
+        if (this.#mode === "open" && !this.#lost.has(from)) from.resume();
       });
       from.once("end", () => to.end());
       from.on("error", () => to.resetAndDestroy());

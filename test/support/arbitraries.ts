@@ -200,7 +200,12 @@ const inOrder = (...steps: object[]): fc.Arbitrary<object[]> =>
 /** Any step at all, so that a list of them is seldom in a good order. */
 export const anyStep = fc.oneof(
   fc.constantFrom({ startReplacement: {} }, { awaitReady: {} }, { removeFromTraffic: {} }, { awaitInFlight: {} }),
-  fc.constantFrom<object>({ stop: {} }, { stop: { allowCapacityDrop: true } }, { runJob: { command: ["true"] } }),
+  fc.constantFrom<object>(
+    { stop: {} },
+    { stop: { allowCapacityDrop: true } },
+    { runJob: { command: ["true"] } },
+    { invoke: { action: "a" } },
+  ),
   fc.constantFrom<object>({ evict: {} }, { rolloutRestart: {} }, { rollback: {} }, { drain: {} }),
   fc.constantFrom<object>({ cordon: {} }, { uncordon: {} }, { scaleBack: {} }),
   fc.constant({ capture: { type: "HeapSnapshot" } }),
@@ -228,6 +233,7 @@ export const runbookSpec = fc.record(
       inOrder({ cordon: {} }, { drain: {} }, { uncordon: {} }),
       inOrder({ scale: { max: 3 } }, { scaleBack: {} }, { rollback: {} }),
       inOrder({ name: "clean", runJob: { command: ["/bin/true"] } }),
+      inOrder({ invoke: { action: "pool-reset" }, timeout: "5s" }),
       fc.array(harmless, { minLength: 1, maxLength: 4 }),
     ),
   },

@@ -1,4 +1,5 @@
 import type { TargetRef } from "../../src/api/meta.ts";
+import type { ActionCaller } from "../../src/platform/actions.ts";
 import type { Pod } from "../../src/platform/kubernetes/objects.ts";
 import { Effects } from "../../src/platform/kubernetes/effects/index.ts";
 import { PROTECTED_NAMESPACES } from "../../src/platform/kubernetes/protected.ts";
@@ -17,6 +18,8 @@ export class KubeWorld {
   readonly clock = new ManualClock(START);
   readonly kube = new FakeKube(this.clock);
   epoch: number | Error = 7;
+  /** What effects that are made from now on ask for actions with. */
+  actions: ActionCaller | undefined;
   readonly effects = this.restarted();
 
   constructor() {
@@ -31,7 +34,8 @@ export class KubeWorld {
       return this.epoch;
     };
     const protectedNamespaces = new Set(PROTECTED_NAMESPACES);
-    return new Effects({ client: this.kube, view: this.kube.view, clock: this.clock, epoch, protectedNamespaces }, seededRandom());
+    const { kube, clock, actions } = this;
+    return new Effects({ client: kube, view: kube.view, clock, epoch, protectedNamespaces, actions }, seededRandom());
   }
 
   node(name: string, extra: Partial<Draft> = {}): void {

@@ -6,6 +6,7 @@ import { awaitReady } from "./await-ready.ts";
 import { capture } from "./capture.ts";
 import { evict } from "./evict.ts";
 import { awaitHealed, cordon, drain, uncordon } from "./node.ts";
+import { invoke } from "./invoke.ts";
 import { notify } from "./notify.ts";
 import { removeFromTraffic } from "./remove-from-traffic.ts";
 import { resize, resizeBack } from "./resize.ts";
@@ -36,6 +37,7 @@ export const STEPS: Readonly<Record<StepRecord["type"], StepDefinition>> = {
   drain,
   awaitHealed,
   uncordon,
+  invoke,
   runJob,
   notify,
   wait,

@@ -1,6 +1,7 @@
 import type { Strategy } from "../../api/policy.ts";
 import { cordonAndDrainNode } from "./cordon-and-drain-node.ts";
 import { evictPod } from "./evict-pod.ts";
+import { flushCache, resetConnectionPool } from "./invoke-action.ts";
 import { notifyStrategy } from "./notify.ts";
 import { resizeResources } from "./resize-resources.ts";
 import { restartPod } from "./restart-pod.ts";
@@ -18,6 +19,8 @@ export const STRATEGY_DEFINITIONS: Readonly<Record<Strategy, StrategyDefinition>
   EvictPod: evictPod,
   RollbackRollout: rollbackRollout,
   ResizeResources: resizeResources,
+  ResetConnectionPool: resetConnectionPool,
+  FlushCache: flushCache,
   CordonAndDrainNode: cordonAndDrainNode,
   RunJob: runJobStrategy,
   Notify: notifyStrategy,

@@ -15,6 +15,7 @@ interface Options {
   readonly grpcListen?: { readonly host: string; readonly port: number };
   readonly tokenFile?: string;
   readonly tokenAudience?: string;
+  readonly actionsKey?: string;
   readonly logLevel: string;
   readonly tlsCert?: string;
   readonly tlsKey?: string;
@@ -38,6 +39,7 @@ export function register(program: Command): void {
     .option("--grpc-listen <host:port>", "address for OTLP over gRPC, such as 0.0.0.0:4317 (default: over HTTP alone)", address)
     .option("--token-file <file>", "bearer token of senders, mounted and rotated by others")
     .option("--token-audience <audience>", "let in senders whose token for this audience the API server knows, and RBAC allows")
+    .option("--actions-key <file>", "private Ed25519 key (PEM) that actions of applications are asked for with")
     .option("--tls-cert <file>", "certificate (PEM) for HTTPS; read again when it changes")
     .option("--tls-key <file>", "its key (PEM)")
     .option("--state <dir>", "directory of the audit trail", ".nightshift")

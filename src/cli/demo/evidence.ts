@@ -12,6 +12,7 @@ const EFFECTS: ReadonlySet<string> = new Set([
   "capture",
   "stop",
   "scale",
+  "invoke",
   "runJob",
   "restoreTraffic",
   "removeReplacement",

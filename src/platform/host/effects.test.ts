@@ -4,6 +4,8 @@ import { join } from "node:path";
 import { test } from "node:test";
 import { unusedPort } from "../../../test/support/ports.ts";
 import type { Effect } from "../../ports/platform.ts";
+import { ActionCaller, newActionKey } from "../actions.ts";
+import { systemClock } from "./clock.ts";
 import { Bench, killChild, stackOf, superviseElsewhere, until } from "./fixtures/harness.ts";
 import { findByEnvironment } from "../linux/proc.ts";
 
@@ -189,6 +191,59 @@ test("a job runs once, without a shell, and must exit with 0", async () => {
     message: /its time was up/,
   });
   assert.deepEqual(findByEnvironment("NIGHTSHIFT_EFFECT_ID", "e3"), []);
+});
+
+test("an action is done by the replica itself, once, and it is asked what became of it", async () => {
+  await using bench = new Bench();
+  const key = newActionKey();
+  const actions = new ActionCaller(key, systemClock);
+  let platform = await bench.start(stackOf([{ name: "web", actions: true }, { name: "mute" }]), { actions });
+  assert.ok(platform.effects.has("InvokeAction"));
+  const [replica] = await bench.ready("web", 1);
+  const [mute] = await bench.ready("mute", 1);
+  assert.ok(replica !== undefined && mute !== undefined);
+  assert.deepEqual([replica.servesActions, mute.servesActions], [true, undefined]);
+  const ask = (id: string, action: string, of = replica): Effect => ({
+    id,
+    type: "InvokeAction",
+    replica: of.ref,
+    action,
+    intendedAt: Date.now(),
+  });
+  const reset = ask("e1", "pool-reset");
+  assert.deepEqual(await platform.observe(reset), { state: "NotApplied" });
+  assert.match((await platform.apply(reset, never)).message, /^pool-reset: reset 1/);
+  assert.match((await platform.apply(reset, never)).message, /^pool-reset: reset 1/);
+  assert.equal((await platform.observe(reset)).state, "Applied");
+  await assert.rejects(platform.apply(ask("e2", "fail"), never), { code: "ACTION_FAILED", message: /the database is down/ });
+  await assert.rejects(platform.apply(ask("e3", "unheard-of"), never), { code: "ACTION_REFUSED", message: /not served here: pool-reset/ });
+  await assert.rejects(platform.apply(ask("e4", "pool-reset", mute), never), { code: "NO_ACTIONS" });
+  for (const id of ["e2", "e3", "e4"])
+    assert.deepEqual(await platform.observe(ask(id, "fail", id === "e4" ? mute : replica)), { state: "NotApplied" });
+
+  // What a Nightshift that has died had asked for is found with the replica that it left.
+  bench.store?.database.prepare("UPDATE host_effects SET ended_at = NULL, json = NULL WHERE id = 'e1'").run();
+  await bench.leave();
+  platform = await bench.start(stackOf([{ name: "web", actions: true }, { name: "mute" }]), {
+    actions: new ActionCaller(key, systemClock),
+  });
+  assert.match((await platform.apply(reset, never)).message, /reset 1/);
+  assert.match((await platform.apply(ask("e5", "pool-reset"), never)).message, /reset 2/);
+
+  // One that dies of it: nobody knows how far it came, and it is gone with the process.
+  const death = ask("e6", "die");
+  await assert.rejects(platform.apply(death, never), { code: "EFFECT_UNKNOWN" });
+});
+
+test("a replica that should serve actions and does not is known not to have been asked", async () => {
+  await using bench = new Bench();
+  const actions = new ActionCaller(newActionKey(), systemClock);
+  const platform = await bench.start(stackOf([{ name: "web", actions: true, env: { SERVE_ACTIONS: "no" } }]), { actions });
+  const [replica] = await bench.ready("web", 1);
+  assert.ok(replica !== undefined);
+  const reset: Effect = { id: "e1", type: "InvokeAction", replica: replica.ref, action: "pool-reset", intendedAt: Date.now() };
+  await assert.rejects(platform.apply(reset, never), { code: "ACTION_UNREACHABLE", message: /ECONNREFUSED/ });
+  assert.deepEqual(await platform.observe(reset), { state: "NotApplied" });
 });
 
 test("what is not there is refused", async () => {

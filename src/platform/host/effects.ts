@@ -5,6 +5,7 @@ import { NightshiftError, messageOf } from "../../api/errors.ts";
 import type { TargetRef } from "../../api/meta.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Effect, EffectResult, EffectState } from "../../ports/platform.ts";
+import type { ActionAddress, ActionCaller } from "../actions.ts";
 import type { Capturer } from "./capture.ts";
 import type { MemoryCgroups } from "./cgroup.ts";
 import type { Instance } from "./instance.ts";
@@ -28,6 +29,8 @@ export interface EffectsOptions {
   readonly log: Logger;
   readonly stackDir: string;
   readonly stateDir: string;
+  /** Asks replicas for actions. */
+  readonly actions: ActionCaller | undefined;
   /** Resolves when the router has confirmed the traffic flags as they are now, and the counts of requests in flight are newer than that. */
   readonly syncTraffic: () => Promise<void>;
   /** Renews the counts of requests in flight. */
@@ -158,6 +161,12 @@ export class Effects {
         return supervisor.desired(effect.workload) === effect.replicas
           ? applied({ message: `${effect.workload.name} should have ${effect.replicas} replicas` })
           : { state: "NotApplied" };
+      case "InvokeAction": {
+        const address = this.#actionAddress(effect.replica);
+        // What there was to be done was in a process that is gone.
+        if (address === undefined || this.#o.actions === undefined) return { state: "NotApplied" };
+        return this.#o.actions.observe(effect, address);
+      }
       default:
         throw notSupported(effect);
     }
@@ -205,6 +214,15 @@ export class Effects {
       case "Scale":
         supervisor.scale(effect.workload, effect.replicas);
         return { message: `${effect.workload.name} should have ${effect.replicas} replicas` };
+      case "InvokeAction": {
+        const instance = this.#replica(effect.replica);
+        const address = this.#actionAddress(effect.replica);
+        if (address === undefined || this.#o.actions === undefined)
+          throw new NightshiftError("NO_ACTIONS", `${instance.row.name} serves no actions`, {
+            fix: "Set actions: true on its workload in the stack file, and serve them (docs/hints.md).",
+          });
+        return this.#o.actions.invoke(effect, address, signal);
+      }
       case "RunJob": {
         log.info({ workload: effect.workload.name, command: effect.command }, `running a job of ${effect.workload.name}`);
         return this.#runJob(effect, signal);
@@ -212,6 +230,13 @@ export class Effects {
       default:
         throw notSupported(effect);
     }
+  }
+
+  /** Where a replica serves its actions; undefined where it is gone, or serves none. */
+  #actionAddress(ref: TargetRef): ActionAddress | undefined {
+    const instance = this.#o.supervisor.find(ref);
+    if (instance?.running !== true || instance.row.actionsPort === undefined) return undefined;
+    return { host: "127.0.0.1", port: instance.row.actionsPort, uid: instance.row.uid };
   }
 
   #replica(ref: TargetRef): Instance {

@@ -8,6 +8,7 @@ import type { TelemetrySink } from "../../observe/store.ts";
 import { sleep, type Clock } from "../../ports/clock.ts";
 import type { Effect, EffectResult, EffectState, EffectType, Platform, Workload } from "../../ports/platform.ts";
 import type { Random } from "../../ports/random.ts";
+import type { ActionCaller } from "../actions.ts";
 import { Capturer } from "./capture.ts";
 import { MemoryCgroups, type CgroupPaths } from "./cgroup.ts";
 import { Effects } from "./effects.ts";
@@ -35,6 +36,8 @@ export interface HostOptions {
   readonly random: Random;
   /** Where the workloads send their telemetry, unless they say otherwise themselves. */
   readonly otlp?: { readonly endpoint: string; readonly token?: string };
+  /** Asks replicas for actions. Default: they cannot be asked. */
+  readonly actions?: ActionCaller;
   readonly log: Logger;
   /** Where the kernel's cgroups are; `none` does without. For tests. */
   readonly cgroups?: CgroupPaths | "none";
@@ -57,7 +60,7 @@ const ROUTER_END_MS = 15_000;
 /** Plain processes on one machine: the supervisor, the router, and what can be done with them. */
 export class HostPlatform implements Platform {
   readonly name = "host";
-  readonly effects = ALL_EFFECTS;
+  readonly effects: ReadonlySet<EffectType>;
   readonly #lock: StateLock;
   readonly #log: Logger;
   readonly #supervisor: Supervisor;
@@ -72,6 +75,7 @@ export class HostPlatform implements Platform {
 
   private constructor(options: HostOptions, lock: StateLock) {
     const { stack, stackDir, stateDir, store, clock, random, log } = options;
+    this.effects = options.actions === undefined ? ALL_EFFECTS : new Set([...ALL_EFFECTS, "InvokeAction"]);
     this.#lock = lock;
     this.#log = log;
     this.#clock = clock;
@@ -94,6 +98,7 @@ export class HostPlatform implements Platform {
       random,
       log,
       ...(options.otlp === undefined ? {} : { otlp: options.otlp }),
+      ...(options.actions === undefined ? {} : { actionsKey: options.actions.publicKey }),
       syncTraffic: () => this.#routed(() => this.#traffic.sync()),
       onGone: (instance) => options.telemetry.forgetReplica(instance.row.uid),
     });
@@ -120,6 +125,7 @@ export class HostPlatform implements Platform {
       log,
       stackDir,
       stateDir,
+      actions: options.actions,
       syncTraffic: () =>
         this.#routed(async () => {
           await this.#traffic.sync();

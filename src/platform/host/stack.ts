@@ -61,6 +61,10 @@ const workloadSchema = z.strictObject({
   port: port.optional().meta({
     description: "Port on 127.0.0.1 where the router takes requests and spreads them over the ready replicas. Default: no router.",
   }),
+  actions: z.boolean().default(false).meta({
+    description:
+      "Its replicas serve actions such as `pool-reset` (see hints): each is given `NIGHTSHIFT_ACTIONS_PORT` and `NIGHTSHIFT_ACTIONS_KEY`. Default false.",
+  }),
   requestTimeout: positiveDuration
     .default("30s")
     .meta({ description: "The router answers 504 when a replica has not answered in this time. Default `30s`." }),

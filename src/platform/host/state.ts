@@ -36,6 +36,8 @@ export interface InstanceRow {
   readonly replaces?: string;
   readonly port: number;
   readonly inspectPort?: number;
+  /** Where it serves its actions, where its workload does. */
+  readonly actionsPort?: number;
   readonly cgroup?: string;
   /** Changes when the stack file asks for another process. */
   readonly specHash: string;

@@ -31,6 +31,8 @@ export interface SupervisorOptions {
   readonly log: Logger;
   /** Where what it starts sends its telemetry. */
   readonly otlp?: { readonly endpoint: string; readonly token?: string };
+  /** What the replicas verify by who asks them for actions, in PEM. */
+  readonly actionsKey?: string;
   /** Called when the set of replicas that get traffic may have changed; resolves when the router has confirmed it. */
   readonly syncTraffic: () => Promise<void>;
   /** Called with a replica that is gone. */
@@ -353,11 +355,13 @@ export class Supervisor {
     const uid = random.uuid();
     const name = this.#newName(spec.name);
     const limit = spec.memory.limit === undefined ? undefined : quantityBytes(spec.memory.limit);
-    const taken = new Set([...this.#instances.values()].flatMap(({ row }) => [row.port, row.inspectPort ?? 0]));
+    const taken = new Set([...this.#instances.values()].flatMap(({ row }) => [row.port, row.inspectPort ?? 0, row.actionsPort ?? 0]));
     for (const other of this.#o.stack.workloads) if (other.port !== undefined) taken.add(other.port);
     const port = freePort(taken, random);
     taken.add(port);
     const inspectPort = isNode(spec) ? freePort(taken, random) : undefined;
+    if (inspectPort !== undefined) taken.add(inspectPort);
+    const actionsPort = spec.actions ? freePort(taken, random) : undefined;
     let row: InstanceRow = {
       uid,
       namespace: spec.namespace,
@@ -375,6 +379,7 @@ export class Supervisor {
       ...(how.effectId === undefined ? {} : { effectId: how.effectId }),
       ...(how.replaces === undefined ? {} : { replaces: how.replaces }),
       ...(inspectPort === undefined ? {} : { inspectPort }),
+      ...(actionsPort === undefined ? {} : { actionsPort }),
       ...(cgroups === undefined ? {} : { cgroup: join(cgroups.base, uid) }),
     };
     // The intent first: a process that nobody knows of must not exist (design rule S9). Where it cannot be stored, this throws.
@@ -445,6 +450,8 @@ export class Supervisor {
       PORT: String(row.port),
       NIGHTSHIFT_REPLICA_UID: row.uid,
       // Undefined keeps that of an enclosing Nightshift out.
+      NIGHTSHIFT_ACTIONS_PORT: row.actionsPort === undefined ? undefined : String(row.actionsPort),
+      NIGHTSHIFT_ACTIONS_KEY: row.actionsPort === undefined ? undefined : this.#o.actionsKey,
       NIGHTSHIFT_EFFECT_ID: row.effectId,
     };
   }
@@ -729,6 +736,7 @@ function toReplica(instance: Instance, workload: TargetRef, spec: WorkloadSpec):
     annotations: spec.annotations,
     ...(row.effectId === undefined ? {} : { startedBy: row.effectId }),
     ...(row.replaces === undefined ? {} : { replaces: row.replaces }),
+    ...(row.actionsPort === undefined ? {} : { servesActions: true }),
   });
 }
 
@@ -747,9 +755,9 @@ function describeExit(exit: Exit): string {
 }
 
 function specHash(spec: WorkloadSpec): string {
-  const { command, cwd, env, memory } = spec;
+  const { command, cwd, env, memory, actions } = spec;
   return createHash("sha256")
-    .update(JSON.stringify([command, cwd, env, memory]))
+    .update(JSON.stringify([command, cwd, env, memory, ...(actions ? ["actions"] : [])]))
     .digest("hex")
     .slice(0, 16);
 }

@@ -40,6 +40,11 @@ export const MARKS = {
   /** On a pod that is about to be stopped or evicted: the effect that does it. */
   stoppedBy: "nightshift.dev/stopped-by",
 
+  /** On a pod, by its owner: the port on which it serves actions. */
+  actionsPort: "nightshift.dev/actions-port",
+  /** On a pod: the effect that asked it for an action last. */
+  invokedBy: "nightshift.dev/invoked-by",
+
   /** On a workload or a HorizontalPodAutoscaler: the effect that raised its replicas or its floor. */
   scaledBy: "nightshift.dev/scaled-by",
   /** What that effect set. */
@@ -72,6 +77,13 @@ export const MARKS = {
   /** On a node: the effect that had cordoned it, and was taken back. */
   uncordoned: "nightshift.dev/uncordoned",
 } as const;
+
+/** The port on which a pod with these annotations serves actions; undefined where it serves none. */
+export function actionsPort(annotations: Readonly<Record<string, string>>): number | undefined {
+  const text = annotations[MARKS.actionsPort] ?? "";
+  const port = /^\d{1,5}$/.test(text) ? Number(text) : 0;
+  return port >= 1 && port <= 65_535 ? port : undefined;
+}
 
 /** Prefix of everything that is Nightshift's. */
 export const PREFIX = "nightshift.dev/";

@@ -111,6 +111,7 @@ export interface Pod extends KubeObject {
   readonly spec: PodSpec;
   readonly status?: {
     readonly phase?: string;
+    readonly podIP?: string;
     readonly startTime?: string;
     readonly qosClass?: string;
     readonly conditions?: readonly Condition[];

@@ -7,6 +7,7 @@ import { timestamp } from "../../api/time.ts";
 import { sleep, type Clock } from "../../ports/clock.ts";
 import type { Effect, EffectResult, EffectState, EffectType, Platform, Workload } from "../../ports/platform.ts";
 import type { Random } from "../../ports/random.ts";
+import type { ActionCaller } from "../actions.ts";
 import { applyStatement } from "./apply.ts";
 import type { BackoffOptions } from "./backoff.ts";
 import { Caches } from "./caches.ts";
@@ -47,14 +48,16 @@ export interface KubernetesOptions {
    * knows them too. That is a write, so it is for workloads that a policy may roll back. Default: none.
    */
   readonly marksHealthy?: (workload: Matchable) => boolean;
+  /** Asks pods for actions. Default: they cannot be asked. */
+  readonly actions?: ActionCaller | undefined;
   readonly backoff?: BackoffOptions;
 }
 
 /** A Kubernetes cluster: its workloads and nodes as the caches have them, and what can be done with them. */
 export class KubernetesPlatform implements Platform {
   readonly name = "kubernetes";
-  readonly effects: ReadonlySet<EffectType> = new Set(Object.keys(HANDLERS) as EffectType[]);
   readonly reports: ReadonlySet<ObjectCondition> = new Set(OBJECT_CONDITIONS);
+  readonly effects: ReadonlySet<EffectType>;
   readonly #o: KubernetesOptions;
   readonly #caches: Caches;
   readonly #view: ClusterView;
@@ -68,6 +71,8 @@ export class KubernetesPlatform implements Platform {
     const { client, clock, random, log, epoch, nodeNamespace = "nightshift-system", backoff } = options;
     const protectedNamespaces = new Set(options.protectedNamespaces ?? PROTECTED_NAMESPACES);
     this.#o = options;
+    const types = Object.keys(HANDLERS) as EffectType[];
+    this.effects = new Set(options.actions === undefined ? types.filter((type) => type !== "InvokeAction") : types);
     this.#caches = new Caches({
       client,
       clock,
@@ -77,7 +82,7 @@ export class KubernetesPlatform implements Platform {
       ...(backoff === undefined ? {} : { backoff }),
     });
     this.#view = new ClusterView({ tables: this.#caches.tables, clock, nodeNamespace });
-    this.#carryOut = new Effects({ client, view: this.#view, clock, epoch, protectedNamespaces }, random);
+    this.#carryOut = new Effects({ client, view: this.#view, clock, epoch, protectedNamespaces, actions: options.actions }, random);
   }
 
   /** Begins to follow the cluster; resolves when everything that exists has been read. Rejects when `signal` aborts first. */

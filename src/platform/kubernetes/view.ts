@@ -5,7 +5,7 @@ import type { Clock } from "../../ports/clock.ts";
 import type { Markable, Replica, Workload } from "../../ports/platform.ts";
 import { minAvailableOf } from "./budgets.ts";
 import { HealthHistory } from "./health-history.ts";
-import { MARKS } from "./marks.ts";
+import { actionsPort, MARKS } from "./marks.ts";
 import { isMarked, nodePool, poolOf, zoneOf } from "./nodes.ts";
 import {
   type BaseRecord,
@@ -534,6 +534,7 @@ export class ClusterView {
       detached: annotations[MARKS.detachedFrom] !== undefined,
       ...(pod.node === undefined ? {} : { node: pod.node }),
       ...(zone === undefined ? {} : { zone }),
+      ...(actionsPort(annotations) === undefined ? {} : { servesActions: true }),
       ...(node?.unschedulable === true
         ? {
             busy: {

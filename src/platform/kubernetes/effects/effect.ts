@@ -1,5 +1,6 @@
 import type { Clock } from "../../../ports/clock.ts";
 import type { Effect, EffectResult, EffectState, EffectType } from "../../../ports/platform.ts";
+import type { ActionCaller } from "../../actions.ts";
 import type { KubeClient } from "../client.ts";
 
 /** What the carrying out of an effect needs. */
@@ -15,6 +16,8 @@ export interface EffectDeps<View> {
   readonly epoch: () => number;
   /** Namespaces in which nothing is touched. */
   readonly protectedNamespaces: ReadonlySet<string>;
+  /** Asks pods for actions; undefined where there is no key to sign with. */
+  readonly actions?: ActionCaller | undefined;
 }
 
 /** One kind of effect on Kubernetes. One file each. */

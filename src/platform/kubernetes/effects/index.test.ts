@@ -30,6 +30,7 @@ const EFFECTS: { readonly [T in EffectType]: Omit<Extract<Effect, { type: T }>, 
   Cordon: { replica },
   Uncordon: { replica, of },
   Drain: { replica },
+  InvokeAction: { replica, action: "pool-reset", intendedAt: 0 },
   RunJob: { workload, command: ["true"] },
 };
 const TYPES = Object.keys(EFFECTS) as EffectType[];

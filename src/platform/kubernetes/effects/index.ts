@@ -7,6 +7,7 @@ import { capture } from "./capture.ts";
 import { cordon, uncordon } from "./cordon.ts";
 import { drain } from "./drain.ts";
 import { evict } from "./evict.ts";
+import { invokeAction } from "./invoke-action.ts";
 import { removeFromTraffic } from "./remove-from-traffic.ts";
 import { removeReplacement } from "./remove-replacement.ts";
 import { resizeBack } from "./resize-back.ts";
@@ -39,6 +40,7 @@ export const HANDLERS = {
   Cordon: cordon,
   Uncordon: uncordon,
   Drain: drain,
+  InvokeAction: invokeAction,
   RunJob: runJob,
 } satisfies { readonly [T in EffectType]: Handler<T> };
 
