@@ -72,6 +72,7 @@ describe("ResetConnectionPool and FlushCache", () => {
     const policy = {
       metadata: { namespace: "default", name: "p" },
       spec: {
+        signals: [],
         ladder: [
           { strategy: "FlushCache", captures: [] },
           { runbook: "r", captures: [] },
@@ -267,6 +268,21 @@ describe("what a platform cannot do is refused when a policy is loaded", () => {
         [],
       );
     }
+  });
+
+  it("an expression that is not right, and says where in it", () => {
+    const base = policy({ strategy: "ScaleUp", scale: { max: 3 } });
+    const of = (when: string): RemediationPolicy => ({
+      ...base,
+      spec: { ...base.spec, signals: policySpecSchema.shape.signals.parse([{ name: "s", probe: {}, when }]) },
+    });
+    const [error] = unsupported(of("true &&\n  target.restart > 3"), () => undefined, host);
+    assert.equal(error?.code, "INVALID_EXPRESSION");
+    assert.match(String(error), /spec.signals\[0\].when: at 2:9 of the expression: target has no field restart; did you mean restarts\?/);
+    assert.deepEqual(
+      unsupported(of("target.restarts > 3"), () => undefined, host),
+      [],
+    );
   });
 
   it("replicas for good are not", () => {

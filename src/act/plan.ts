@@ -4,6 +4,7 @@ import { OBJECT_CONDITIONS, SIGNAL_CONDITIONS, type ObjectCondition, type Remedi
 import type { Remediation, StepRecord } from "../api/remediation.ts";
 import { DEFAULT_STEP_TIMEOUT_MS, type Runbook, type Step, type StepType, stepType } from "../api/runbook.ts";
 import { timeMs } from "../api/time.ts";
+import { signalExpression } from "../orient/signal-values.ts";
 import { durationMs, quantityBytes } from "../api/units.ts";
 import type { EffectType, GitOpsField, Platform, Replica, Workload } from "../ports/platform.ts";
 import { EFFECTS_OF, PER_REPLICA } from "./step-facts.ts";
@@ -47,7 +48,8 @@ export function effectsOf(rung: Rung, namespace: string, runbooks: RunbookLookup
 
 /**
  * What a policy needs and the platform cannot do or tell, one error each: asked when a policy is loaded, so that nobody
- * learns it at night. Codes: `SIGNAL_NOT_SUPPORTED`, `STRATEGY_NOT_SUPPORTED`, `STEP_NOT_SUPPORTED`, `UNKNOWN_RUNBOOK`.
+ * learns it at night. Codes: `SIGNAL_NOT_SUPPORTED`,
+ * `INVALID_EXPRESSION`, `STRATEGY_NOT_SUPPORTED`, `STEP_NOT_SUPPORTED`, `UNKNOWN_RUNBOOK`.
  */
 export function unsupported(
   policy: RemediationPolicy,
@@ -56,6 +58,11 @@ export function unsupported(
 ): NightshiftError[] {
   const errors: NightshiftError[] = [];
   policy.spec.signals.forEach((signal, index) => {
+    const where = `RemediationPolicy ${policy.metadata.namespace}/${policy.metadata.name} spec.signals[${index}]`;
+    for (const { line, column, message } of signal.when === undefined ? [] : signalExpression(signal.when).problems)
+      errors.push(
+        new NightshiftError("INVALID_EXPRESSION", `at ${line}:${column} of the expression: ${message}`, { where: `${where}.when` }),
+      );
     const unknown = OBJECT_CONDITIONS.find((condition) => signal[condition] !== undefined && platform.reports?.has(condition) !== true);
     if (unknown === undefined) return;
     const offered = SIGNAL_CONDITIONS.filter(
@@ -66,7 +73,7 @@ export function unsupported(
         "SIGNAL_NOT_SUPPORTED",
         `the condition ${unknown} of signal ${signal.name} is not reported on platform ${platform.name}`,
         {
-          where: `RemediationPolicy ${policy.metadata.namespace}/${policy.metadata.name} spec.signals[${index}]`,
+          where,
           fix: `Use one of ${offered.join(", ")}.`,
         },
       ),

@@ -167,6 +167,14 @@ describe("numbers that cannot hold together", () => {
       "warning CANNOT_FIRE spec.signals[0].trend.horizon",
     ]);
   });
+  test("expressions of signals, with where they are wrong", () => {
+    const when = (text: string): string => policy(`  signals: [{ name: l, trend: {}, when: "${text}" }]\n`);
+    assert.deepEqual(check(when("target.restarts > 3")), []);
+    assert.deepEqual(check(when("target.restart > 3 && targt.name == 'a'")), [
+      "error INVALID_EXPRESSION spec.signals[0].when",
+      "error INVALID_EXPRESSION spec.signals[0].when",
+    ]);
+  });
   test("rest and strikes", () => {
     assert.deepEqual(check(policy("  cooldown: 0s\n")), ["warning NO_REST spec.cooldown"]);
     assert.deepEqual(check(policy("  attempts: { reset: 10m }\n")), ["warning NO_REST spec.attempts.reset"]);

@@ -34,6 +34,7 @@ export const PROBLEM_CODES = {
   MISSING_FIELD: "A field that must be there is not.",
   WRONG_TYPE: "Text where a number belongs, or the like.",
   INVALID_VALUE: "The type is right, the value is not.",
+  INVALID_EXPRESSION: "A CEL expression that is not well-formed, reads what there is none of, or may cost too much.",
   UNKNOWN_STRATEGY: "A strategy that does not exist.",
   IMPOSSIBLE_STEP_ORDER: "Steps in an order that can only do harm.",
   IMPOSSIBLE_BUDGET: "A budget under which the policy can never act.",

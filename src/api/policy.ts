@@ -209,6 +209,10 @@ const BARE_RULE = `self.bareValue == 'Inconclusive' || self.action in [${NUMBERE
 const policySignalSchema = z
   .strictObject({
     name: objectName.meta({ description: "Name of the signal, unique in the policy; it appears in every record." }),
+    when: z.string().min(1).max(2_048).optional().meta({
+      description:
+        "CEL: the condition counts only where this is true of `signal`, `target`, `metrics`, `kernel`, `graph` and `changes`. What it reads and is not there is missing data, whatever the rest of it says of it. Default: always.",
+    }),
     trend: z
       .strictObject({
         metric: z.string().min(1).default("memory").meta({

@@ -73,6 +73,7 @@ export const EVIDENCE_KINDS = [
   "PodState",
   "NodeCondition",
   "Rollout",
+  "Expression",
 ] as const;
 
 /** One thing that speaks for a diagnosis. */

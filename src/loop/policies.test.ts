@@ -33,6 +33,33 @@ describe("a policy's status", () => {
     await h.stop();
   });
 
+  it("says where an expression is wrong, and nothing begins; and that one without a value is blind, and nothing begins", async () => {
+    const h = new Harness();
+    h.platform.addWorkload("payments", 2);
+    const of = (when: string): object[] => [{ name: "ill", alert: { alertname: "Ill" }, when }];
+    await h.policy({ signals: of("target.restart > 3") });
+    await h.start();
+    h.fire("Ill", { workload: "payments" });
+    await h.pass(5_000);
+    const refused = await accepted(h);
+    assert.partialDeepStrictEqual(refused, { status: "False", reason: "InvalidExpression" });
+    assert.match(refused.message, /signals\[0\].when: at 1:7 of the expression: target has no field restart; did you mean restarts\?/);
+    assert.deepEqual(h.remediations(), []);
+    const known = (await h.store.get("RemediationPolicy", "default", "payments")) as RemediationPolicy;
+    await h.store.update({ ...known, spec: { ...known.spec, signals: of("kernel.stalled == true") as never } });
+    await h.pass(5_000);
+    assert.equal((await accepted(h)).status, "True");
+    const blind = (await h.store.get("RemediationPolicy", "default", "payments")) as RemediationPolicy;
+    assert.partialDeepStrictEqual(
+      blind.status?.conditions.find((c) => c.type === "Ready"),
+      { status: "False", reason: "NoData" },
+    );
+    assert.deepEqual(h.remediations(), []);
+    await h.store.update({ ...blind, spec: { ...blind.spec, signals: of("target.workload.desired == 2") as never } });
+    await h.until(() => h.remediations().length > 0);
+    await h.stop();
+  });
+
   it("says why it is refused; a refused policy begins nothing, and one whose runbook arrives is taken up", async () => {
     const h = new Harness();
     h.platform.addWorkload("payments", 2);

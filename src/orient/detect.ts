@@ -1,4 +1,4 @@
-import { targetKey, type TargetRef } from "../api/meta.ts";
+import { sameTarget, targetKey, type TargetRef } from "../api/meta.ts";
 import type { PodState, PolicySignal, RemediationPolicy } from "../api/policy.ts";
 import type { Cause, Evidence } from "../api/remediation.ts";
 import type { Alert, Signal, SignalCondition } from "../api/signal.ts";
@@ -9,6 +9,7 @@ import type { RequestStats, Telemetry } from "../observe/telemetry.ts";
 import type { Replica, Workload } from "../ports/platform.ts";
 import { type HintWish, judgeHint } from "./hint.ts";
 import { readingsOf } from "./samples.ts";
+import { askSignal, missingFor, signalExpression, type Surroundings } from "./signal-values.ts";
 import { normalCdf } from "./statistics.ts";
 import { analyseTrend, percentText, seconds } from "./trend.ts";
 
@@ -76,7 +77,8 @@ export function targetsOf(policy: RemediationPolicy, workloads: readonly Workloa
 
 /**
  * Evaluates each of a policy's signals on one workload, `now` in ms. Pure: the same arguments give the same signals.
- * Missing data is never a signal: it is listed.
+ * Missing data is never a signal: it is listed. So is what an expression (`when`) reads and is not there, also while nothing
+ * fires. Without `surroundings` an expression knows of no graph.
  */
 export function detectSignals(
   policy: RemediationPolicy,
@@ -84,6 +86,7 @@ export function detectSignals(
   telemetry: Telemetry,
   alerts: readonly Alert[],
   now: number,
+  surroundings?: Surroundings,
 ): Detection {
   const whole = covers(policy, workload);
   const replicas = workload.replicas.filter((replica) => replica.phase !== "Exited" && (whole || covers(policy, workload, replica)));
@@ -94,7 +97,10 @@ export function detectSignals(
   for (const signal of policy.spec.signals) {
     const before = missing.length;
     const context: Context = { policy, signal, workload, whole, replicas, telemetry, now, missing, silenced };
-    for (const found of evaluate(context, alerts)) {
+    const holds = conditionOf(context, surroundings);
+    for (const each of evaluate(context, alerts)) {
+      const found = each.state === "Firing" ? holds(each) : each;
+      if (found === undefined) continue;
       const known = signals.get(found.fingerprint);
       if (known === undefined || outranks(found, known)) signals.set(found.fingerprint, found);
     }
@@ -105,6 +111,24 @@ export function detectSignals(
     silenced: silenced.filter(({ fingerprint }) => signals.get(fingerprint)?.state !== "Firing"),
     missing: [...new Set(missing)],
     blind,
+  };
+}
+
+/** What a signal is where its policy's expression is true of it; undefined where it is not, or where that is not known. */
+function conditionOf(context: Context, surroundings: Surroundings | undefined): (signal: Signal) => Signal | undefined {
+  const { signal, workload, telemetry, now, missing } = context;
+  if (signal.when === undefined) return (found) => found;
+  const { when } = signal;
+  const expression = signalExpression(when);
+  missing.push(...missingFor(expression, context.replicas.filter(established), telemetry, now));
+  return (found) => {
+    const replica = workload.replicas.find((each) => sameTarget(each.ref, found.target));
+    const verdict = askSignal(expression, found, workload, replica, telemetry, surroundings, now);
+    if (verdict.state === "Missing")
+      missing.push(`the expression of signal ${signal.name} has no value for ${found.target.name}: ${verdict.why}`);
+    if (verdict.state !== "True") return undefined;
+    const evidence: Evidence = { kind: "Expression", message: `it is true that ${when.trim()}`, values: { expression: when } };
+    return { ...found, evidence: [...found.evidence, evidence] };
   };
 }
 

@@ -103,10 +103,13 @@ const nodeCondition = fc
     fc.record({ type: fc.constant("NotReady"), for: duration }, { requiredKeys: ["type"] }),
   )
   .map((what) => ({ nodeCondition: what }));
+const when = fc.constantFrom("target.restarts > 3", 'metrics["queue.length"] > 1.5 || target.ready', "signal.age > duration('5m')");
 const signalsOf = (conditions: fc.Arbitrary<object>): fc.Arbitrary<object[]> =>
   fc
     .uniqueArray(name, { minLength: 1, maxLength: 4 })
-    .chain((names) => fc.tuple(...names.map((n) => conditions.map((c) => ({ name: n, ...c })))));
+    .chain((names) =>
+      fc.tuple(...names.map((n) => fc.tuple(conditions, fc.record({ when }, some)).map(([c, asked]) => ({ name: n, ...asked, ...c })))),
+    );
 
 const timed = <T extends object>(what: fc.Arbitrary<T>): fc.Arbitrary<object> =>
   fc.tuple(fc.record({ timeout: positiveDuration }, some), what).map(([timeout, w]) => ({ ...timeout, ...w }));

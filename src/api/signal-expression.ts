@@ -1,0 +1,63 @@
+import {
+  checkExpression,
+  type CheckedExpression,
+  DOUBLE,
+  DURATION,
+  DYN,
+  INT,
+  listOf,
+  mapOf,
+  namedOf,
+  objectOf,
+  STRING,
+  TIMESTAMP,
+  BOOL,
+  type Variables,
+} from "./expression.ts";
+
+const workload = objectOf("workload", {
+  kind: STRING,
+  name: STRING,
+  labels: mapOf(STRING),
+  desired: INT,
+  ready: INT,
+  rollingOut: BOOL,
+});
+
+const service = objectOf("service", { name: STRING, namespace: STRING, desired: INT, ready: INT });
+
+/** What an expression of a policy's signal (`when`) can read. What is not there when it is asked is missing data. */
+export const SIGNAL_VARIABLES: Variables = {
+  signal: objectOf("signal", {
+    name: STRING,
+    condition: STRING,
+    source: STRING,
+    cause: STRING,
+    confidence: DOUBLE,
+    startsAt: TIMESTAMP,
+    age: DURATION,
+    values: mapOf(DYN),
+  }),
+  target: objectOf("target", {
+    kind: STRING,
+    name: STRING,
+    namespace: STRING,
+    labels: mapOf(STRING),
+    workload,
+    ready: BOOL,
+    phase: STRING,
+    restarts: INT,
+    age: DURATION,
+    node: STRING,
+    zone: STRING,
+  }),
+  metrics: namedOf(DOUBLE),
+  kernel: namedOf(DYN),
+  graph: objectOf("graph", { dependencies: listOf(service), callers: listOf(service) }),
+  changes: listOf(objectOf("change", { kind: STRING, name: STRING, namespace: STRING, what: STRING, age: DURATION })),
+};
+
+/** See `checkExpression`. */
+export function checkSignalExpression(text: string): CheckedExpression {
+  return checkExpression(text, SIGNAL_VARIABLES);
+}

@@ -1,0 +1,129 @@
+import type { ServiceDependency } from "../api/dependency.ts";
+import { SIGNAL_VARIABLES } from "../api/signal-expression.ts";
+import type { Signal } from "../api/signal.ts";
+import type { Telemetry } from "../observe/telemetry.ts";
+import type { Replica, Workload } from "../ports/platform.ts";
+import { celDuration, celMap, celTime, evaluable, type Evaluable, type ExpressionValue, type Verdict } from "./expression.ts";
+import { readingsOf } from "./samples.ts";
+
+/** What stands around a workload, as far as it is known. */
+export interface Surroundings {
+  readonly dependencies: readonly ServiceDependency[];
+  readonly workloads: readonly Workload[];
+}
+
+/** How far back the newest reading of a metric is looked for (ms). */
+const NEWEST_MS = 60_000;
+
+/** A policy's expression, planned once. */
+export function signalExpression(text: string): Evaluable {
+  return evaluable(text, SIGNAL_VARIABLES);
+}
+
+/**
+ * Whether a signal's expression is true of it. `replica` is what the signal is about, where that is one; metrics are those of
+ * that replica, and of a workload as a whole none.
+ */
+export function askSignal(
+  expression: Evaluable,
+  signal: Signal,
+  workload: Workload,
+  replica: Replica | undefined,
+  telemetry: Telemetry,
+  surroundings: Surroundings | undefined,
+  now: number,
+): Verdict {
+  const { variables, names } = expression;
+  const reads = (name: string, value: () => ExpressionValue): Record<string, ExpressionValue> =>
+    variables.has(name) ? { [name]: value() } : {};
+  return expression.evaluate({
+    ...reads("signal", () => signalValue(signal, now)),
+    ...reads("target", () => targetValue(workload, replica, now)),
+    ...reads("metrics", () => metricsValue(names.get("metrics") ?? new Set(), replica, telemetry, now)),
+    ...reads("graph", () => (surroundings === undefined ? undefined : graphValue(workload, surroundings))),
+  });
+}
+
+/**
+ * What of the data that an expression reads is not there for a replica, whether or not its signal fires: so that a policy is
+ * known to be blind before it is needed. What Nightshift does not have at all comes first.
+ */
+export function missingFor({ variables, names }: Evaluable, replicas: readonly Replica[], telemetry: Telemetry, now: number): string[] {
+  const absent = ["kernel", "changes"].filter((name) => variables.has(name)).map((name) => `${name} of an expression is not there`);
+  const metrics = [...(names.get("metrics") ?? [])];
+  return [
+    ...absent,
+    ...replicas.flatMap((r) => metrics.flatMap((metric) => readingsOf(telemetry, r, metric, now - NEWEST_MS, now).missing ?? [])),
+  ];
+}
+
+function signalValue(signal: Signal, now: number): ExpressionValue {
+  const { name, condition, source, cause, confidence, startsAt, evidence } = signal;
+  return celMap({
+    name,
+    condition,
+    source,
+    cause,
+    confidence,
+    startsAt: celTime(startsAt),
+    age: celDuration(Math.max(0, now - startsAt)),
+    values: celMap(evidence[0]?.values ?? {}),
+  });
+}
+
+function targetValue(workload: Workload, replica: Replica | undefined, now: number): ExpressionValue {
+  const { ref, labels } = replica ?? workload;
+  return celMap({
+    kind: ref.kind,
+    name: ref.name,
+    namespace: ref.namespace,
+    labels: celMap(labels),
+    workload: celMap({
+      kind: workload.ref.kind,
+      name: workload.ref.name,
+      labels: celMap(workload.labels),
+      desired: BigInt(workload.desired),
+      ready: BigInt(readyOf(workload)),
+      rollingOut: workload.busy?.reason === "RolloutInProgress",
+    }),
+    ...(replica === undefined
+      ? {}
+      : {
+          ready: replica.ready,
+          phase: replica.phase,
+          restarts: BigInt(replica.restarts),
+          age: celDuration(Math.max(0, now - replica.startedAt)),
+          node: replica.node,
+          zone: replica.zone,
+        }),
+  });
+}
+
+function readyOf({ replicas }: Workload): number {
+  return replicas.filter(({ phase, ready }) => phase === "Running" && ready).length;
+}
+
+function metricsValue(names: ReadonlySet<string>, replica: Replica | undefined, telemetry: Telemetry, now: number): ExpressionValue {
+  if (replica === undefined) return undefined;
+  const newest = [...names].flatMap((name): [string, number][] => {
+    const readings = readingsOf(telemetry, replica, name, now - NEWEST_MS, now);
+    return readings.missing === undefined && readings.newest !== undefined ? [[name, readings.newest.v]] : [];
+  });
+  return celMap(Object.fromEntries(newest));
+}
+
+/** Neighbours by the edges that are known. Where none is known of an end, that end is not there: nobody has said that it has none. */
+function graphValue({ ref }: Workload, { dependencies, workloads }: Surroundings): ExpressionValue {
+  const neighbours = (own: "from" | "to", other: "from" | "to"): ExpressionValue => {
+    const ends = dependencies
+      .filter(({ metadata, spec }) => spec[own].name === ref.name && (spec[own].namespace ?? metadata.namespace) === ref.namespace)
+      .map(({ metadata, spec }) => ({ name: spec[other].name, namespace: spec[other].namespace ?? metadata.namespace }));
+    if (ends.length === 0) return undefined;
+    return ends.map(({ name, namespace }) => {
+      const there = workloads.find((w) => w.ref.name === name && w.ref.namespace === namespace);
+      const counts = there === undefined ? {} : { desired: BigInt(there.desired), ready: BigInt(readyOf(there)) };
+      return celMap({ name, namespace, ...counts });
+    });
+  };
+  return celMap({ dependencies: neighbours("from", "to"), callers: neighbours("to", "from") });
+}
