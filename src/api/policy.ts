@@ -200,7 +200,7 @@ export const POD_STATES = [
 export type PodState = (typeof POD_STATES)[number];
 
 /** What the name of an action is made of. */
-const ACTION_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
+export const ACTION_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 /** Actions that a number can stand for. */
 const NUMBERED_ACTIONS: readonly string[] = ["pool-reset", "cache-flush", "restart"];
 const BARE_MESSAGE = `a number without remediation.action can only mean ${NUMBERED_ACTIONS.join(", ")}: leave bareValue out`;

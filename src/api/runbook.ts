@@ -1,7 +1,7 @@
 import { z } from "zod";
 import { resourceSchema } from "./meta.ts";
 import { exactlyOneRule, kubernetes, type Validation } from "./kubernetes.ts";
-import { captureSchema, resizeSchema, scaleSchema } from "./policy.ts";
+import { ACTION_NAME, captureSchema, resizeSchema, scaleSchema } from "./policy.ts";
 import { positiveDuration } from "./units.ts";
 
 const empty = z.strictObject({});
@@ -54,7 +54,7 @@ export const STEP_SCHEMAS = {
     .strictObject({
       action: z
         .string()
-        .regex(/^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/, { error: "expected a to z, 0 to 9 and '-', 63 characters at most" })
+        .regex(ACTION_NAME, { error: "expected a to z, 0 to 9 and '-', 63 characters at most" })
         .meta({ description: "Name of the action: `pool-reset`, `cache-flush`, or the application's own." }),
     })
     .meta({
