@@ -2,8 +2,12 @@ import { verify, type KeyObject } from "node:crypto";
 import type { IncomingMessage } from "node:http";
 import { ACTION_NAME, ACTIONS_PATH, HEADERS, signedText, type SignedRequest } from "./protocol.ts";
 
-/** How far the two clocks, and the way of a request, may differ (ms). */
-export const TIME_WINDOW_MS = 30_000;
+/**
+ * How long ago by this clock a request may have been signed, and how far ahead it may be (ms). However the clocks differ, none
+ * is taken later than both together after it was signed: less than it takes until another leads in the place of its sender.
+ */
+export const LATE_MS = 3_000;
+export const AHEAD_MS = 2_000;
 /** Longest effect id and uid that are looked at. */
 const MAX_LENGTH = 512;
 const MILLISECONDS = /^\d{1,15}$/;
@@ -33,7 +37,8 @@ export function authenticate({ method, url, headers }: IncomingMessage, keys: re
   const text = Buffer.from(signedText(request));
   if (bytes.length !== 64 || !keys.some((key) => verify(null, text, key, bytes))) return refused;
   if (target !== uid) return { ok: false, status: 403, message: "this request is for another replica" };
-  if (Math.abs(now - request.time) > TIME_WINDOW_MS)
-    return { ok: false, status: 403, message: `the clocks differ by ${now - request.time} ms, and ${TIME_WINDOW_MS} are allowed` };
+  const late = now - request.time;
+  if (late > LATE_MS || -late > AHEAD_MS)
+    return { ok: false, status: 403, message: `it was signed ${late} ms ago by this clock, and -${AHEAD_MS} to ${LATE_MS} are allowed` };
   return { ok: true, request };
 }

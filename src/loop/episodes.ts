@@ -41,7 +41,7 @@ import { policyKey, recordedSignal, type World } from "./world.ts";
 
 /** How often an episode that waits is looked at again by itself (ms); changes wake it earlier. */
 const RECONSIDER_MS = 1_000;
-/** How often the target is looked at while an episode is verified (ms). */
+/** How often the target is looked at while an episode is verified (ms): oftener where it has to be well for less. */
 const VERIFY_MS = 500;
 /** A signal must be gone this long before an episode that waits counts as recovered: one missed evaluation is no recovery (ms). */
 const RESOLVE_GRACE_MS = 10_000;
@@ -877,7 +877,7 @@ export class Episodes {
           verification: { startedAt: verification.startedAt, ...(stableSince === undefined ? {} : { stableSince }), message: seen.message },
         },
       });
-    return { after: VERIFY_MS };
+    return { after: Math.min(VERIFY_MS, stableFor) };
   }
 
   /** An attempt did not help: the next rung, another episode after a rest, or a person. */

@@ -56,10 +56,19 @@ export class ActionCaller {
     this.#clock = clock;
   }
 
-  /** Has it done, and resolves when it has been. Rejects with `ACTION_FAILED`, `ACTION_REFUSED`, or `EFFECT_UNKNOWN`. */
-  async invoke(effect: InvokeAction, address: ActionAddress, signal: AbortSignal): Promise<EffectResult> {
+  /**
+   * Has it done, and resolves when it has been. `mayAct` is called between the signing and the sending, and throws where this
+   * process may no longer act: whoever is frozen after it sends what the replica takes for too old. Rejects with `ACTION_FAILED`,
+   * `ACTION_REFUSED`, `ACTION_UNREACHABLE` (nothing was sent), or `EFFECT_UNKNOWN`.
+   */
+  async invoke(
+    effect: InvokeAction,
+    address: ActionAddress,
+    signal: AbortSignal,
+    mayAct: () => unknown = () => undefined,
+  ): Promise<EffectResult> {
     const what = `${effect.action} of ${effect.replica.name}`;
-    const { state, message, tookMs } = await this.#ask("POST", effect, address, signal);
+    const { state, message, tookMs } = await this.#ask("POST", effect, address, signal, mayAct);
     if (state === "Applied") return { message: `${effect.action}: ${message}${tookMs === undefined ? "" : ` (${tookMs} ms)`}` };
     if (state === "Failed") throw new NightshiftError("ACTION_FAILED", `${what} failed: ${message}`);
     if (state === "NotApplied") throw new NightshiftError("ACTION_REFUSED", `${what} was not done: ${message}`);
@@ -86,7 +95,13 @@ export class ActionCaller {
     }
   }
 
-  #ask(method: "GET" | "POST", effect: InvokeAction, address: ActionAddress, signal: AbortSignal): Promise<ActionAnswer> {
+  async #ask(
+    method: "GET" | "POST",
+    effect: InvokeAction,
+    address: ActionAddress,
+    signal: AbortSignal,
+    mayAct: () => unknown = () => undefined,
+  ): Promise<ActionAnswer> {
     const { action, id, intendedAt } = effect;
     const where = `http://${address.host.includes(":") ? `[${address.host}]` : address.host}:${address.port}${ACTIONS_PATH}${action}`;
     const time = this.#clock.now();
@@ -99,6 +114,7 @@ export class ActionCaller {
       [HEADERS.signature]: sign(null, Buffer.from(text), this.#key).toString("base64"),
       connection: "close",
     };
+    mayAct();
     if (method === "POST" && !this.#sent.has(id)) this.#remember(id, false);
     return new Promise((resolve, reject) => {
       let isConnected = false;

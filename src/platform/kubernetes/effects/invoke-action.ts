@@ -22,9 +22,7 @@ export const invokeAction: Handler<"InvokeAction"> = {
       return patchPod(deps, found, id, { annotations: { [MARKS.invokedBy]: id } });
     });
     await seen(deps, "Pod", pod, signal);
-    // Asked last, as nothing else holds a leader back that was frozen since it wrote.
-    deps.epoch();
-    return caller.invoke(effect, addressOf(pod), signal);
+    return caller.invoke(effect, addressOf(pod), signal, deps.epoch);
   },
 
   async observe(effect, deps) {
