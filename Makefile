@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 NODE := node_modules/.bin/node
 
-.PHONY: help install demo test check lint format unit simulate mutants exhaustive scenarios cluster-test kubernetes bench build docs crds clean
+.PHONY: help install demo test check lint format unit simulate mutants exhaustive scenarios sdks cluster-test kubernetes bench build docs crds clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -47,6 +47,10 @@ exhaustive: install ## Each write, watch event and read of base scenarios, pertu
 scenarios: install ## The demo's scenarios in short form
 	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/demo/*.test.ts'
 
+sdks: install ## Hints sent by the official OpenTelemetry SDKs of Go, Python, Java and Node.js
+	scripts/apt-install.sh python3-venv maven default-jdk-headless
+	$(NODE) --test --test-reporter=spec 'test/sdk/*.test.ts'
+
 cluster-test: build ## Tests on a real Kubernetes, built once from its Go modules
 	@$(NODE) test/cluster/lane.ts
 	$(NODE) --test --test-force-exit --test-reporter=spec --test-concurrency=1 'test/cluster/*.test.ts'
@@ -55,7 +59,7 @@ kubernetes: build ## Nightshift on a real Kubernetes: CRDs, chart, operator
 	@$(NODE) test/cluster/lane.ts
 	$(NODE) --test --test-force-exit --test-reporter=spec --test-concurrency=1 'test/kubernetes/*.test.ts'
 
-test: check lint unit simulate mutants exhaustive scenarios cluster-test kubernetes ## Everything that must pass before a change lands
+test: check lint unit simulate mutants exhaustive scenarios sdks cluster-test kubernetes ## Everything that must pass before a change lands
 
 bench: install ## Costs, as ratios with their method
 	$(NODE) bench/main.ts

@@ -89,6 +89,21 @@ describe("hints over OTLP", () => {
     assert.equal(store.seriesCount, 0, "a hint is no reading");
   });
 
+  it("a sender that exports in the millisecond in which it started says when", () => {
+    const { send, seen } = setup();
+    send({ at: 10, start: 10, value: 1, temporality: "Delta" });
+    assert.deepEqual(seen(), [["pool-reset", 1, true, 10, 10]]);
+  });
+
+  it("of differences without a start nobody knows since when, but by the collection before", () => {
+    const { send, seen, gauge } = setup();
+    send({ at: 10, start: -START / 1_000, value: 1, temporality: "Delta" });
+    assert.deepEqual(seen(), [["pool-reset", 1, true, -START / 1_000, 10]]);
+    gauge(20);
+    send({ at: 30, start: -START / 1_000, value: 1, temporality: "Delta" });
+    assert.deepEqual(seen(), [["pool-reset", 1, true, 20, 30]]);
+  });
+
   it("the same point twice is one hint", () => {
     const { send, store } = setup();
     let heard = 0;

@@ -329,12 +329,14 @@ export class OtlpReceiver {
     const next: Stream = stream ?? { start: point.start, t: point.t, value, buckets, recent: [] };
     this.#streams.delete(key);
     this.#streams.set(key, { stream: next, seen: now });
-    const sinceStart = point.start > 0 && point.start < point.t ? point.t - point.start : 0;
+    // The two may be the same millisecond.
+    const startKnown = point.start > 0 && point.start <= point.t;
+    const sinceStart = startKnown ? point.t - point.start : 0;
     if (delta) {
       if (next.recent.includes(point.t)) return undefined;
       next.recent.push(point.t);
       if (next.recent.length > RECENT) next.recent.shift();
-      return { amount: value, over: sinceStart, since: sinceStart > 0 ? point.start : (heard.before ?? 0), before: undefined };
+      return { amount: value, over: sinceStart, since: startKnown ? point.start : (heard.before ?? 0), before: undefined };
     }
     if (stream === undefined) {
       const ours = point.start >= this.#startedAt || point.t > heard.first + SAME_COLLECTION_MS;
