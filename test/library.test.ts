@@ -19,6 +19,7 @@ import type { RemediationPolicy } from "../src/api/policy.ts";
 import { decodeAlerts } from "../src/observe/alertmanager.ts";
 import { TelemetryStore } from "../src/observe/store.ts";
 import { detectSignals } from "../src/orient/detect.ts";
+import { CallGraph } from "../src/orient/call-graph.ts";
 import { diagnose } from "../src/orient/diagnose.ts";
 import { systemClock } from "../src/platform/host/clock.ts";
 import { policiesOf, type Resources } from "../src/platform/sim/rehearsal/cast.ts";
@@ -262,7 +263,7 @@ describe("what a fixture is to its policy", () => {
           );
           const [signal] = signals;
           assert.ok(signal !== undefined);
-          const diagnosis = diagnose(signal, policy, [workload], [], silence, receivedAt);
+          const diagnosis = diagnose(signal, policy, [workload], new CallGraph([], [], [workload]), silence, receivedAt);
           assert.deepEqual([missing, diagnosis.missing, diagnosis.remediationTarget], [[], [], wanted]);
           const other = { ...workload, ref: { ...workload.ref, namespace: "another" } };
           assert.deepEqual(

@@ -74,11 +74,14 @@ export const EVIDENCE_KINDS = [
   "NodeCondition",
   "Rollout",
   "Expression",
+  "RootCause",
 ] as const;
 
 /** One thing that speaks for a diagnosis. */
 export const evidenceSchema = z.strictObject({
-  kind: z.enum(EVIDENCE_KINDS).meta({ description: "What sort of thing was seen." }),
+  kind: z
+    .enum(EVIDENCE_KINDS)
+    .meta({ description: "What sort of thing was seen. `RootCause`: what statistics along the service graph say, ranked." }),
   message: z.string().meta({ description: "It, in a sentence." }),
   values: z
     .record(z.string(), z.union([z.number(), z.string(), z.boolean()]))

@@ -6,6 +6,7 @@ import { NightshiftError } from "../api/errors.ts";
 import { parseDocument } from "../api/parse.ts";
 import { prometheusSchema } from "../api/prometheus.ts";
 import { receiversSchema } from "../api/receiver.ts";
+import { serviceGraphSchema } from "../api/service-graph.ts";
 import { slackSchema } from "../api/slack.ts";
 import { problemsError } from "./resources.ts";
 
@@ -15,6 +16,7 @@ export const operatorConfigSchema = z.strictObject({
   alertmanagers: alertmanagersSchema,
   slack: slackSchema.optional(),
   prometheus: prometheusSchema,
+  serviceGraph: serviceGraphSchema,
   audit: z
     .strictObject({
       head: z.string().min(1).optional().meta({

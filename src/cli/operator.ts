@@ -6,6 +6,7 @@ import type { Logger } from "pino";
 import { effectsOf } from "../act/plan.ts";
 import { messageOf, NightshiftError } from "../api/errors.ts";
 import { covers, type Matchable } from "../api/targets.ts";
+import { durationMs } from "../api/units.ts";
 import { Loop } from "../loop/loop.ts";
 import { AlertBook } from "../observe/alertmanager.ts";
 import { TelemetryStore } from "../observe/store.ts";
@@ -117,13 +118,13 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   });
   undo.push(() => audit.close());
 
-  const telemetry = new TelemetryStore(clock);
+  const telemetry = new TelemetryStore(clock, {}, { edgeTtlMs: durationMs(config.serviceGraph.edgesAgeOutAfter) });
   const alertBook = new AlertBook(clock);
   const metrics = new NightshiftMetrics({ build: { version: release } });
   const over = new AbortController();
   undo.push(() => over.abort());
   const asking = { dir: configDir, clock, random, onError };
-  askPrometheus(config.prometheus, telemetry, { ...asking, signal: over.signal });
+  askPrometheus(config, telemetry, { ...asking, signal: over.signal });
   let synced = false;
   let loop: Loop | undefined;
   const server = await startServer({

@@ -1,8 +1,10 @@
 import type { AlertmanagerSpec } from "../api/alertmanager.ts";
 import type { PrometheusSpec } from "../api/prometheus.ts";
+import type { ServiceGraphSpec } from "../api/service-graph.ts";
 import type { AlertBook } from "../observe/alertmanager.ts";
 import { AlertmanagerPoll } from "../observe/alertmanager-poll.ts";
 import { PromqlPoll } from "../observe/promql-poll.ts";
+import { ServiceGraphPoll } from "../observe/service-graph-poll.ts";
 import type { TelemetryStore } from "../observe/store.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Random } from "../ports/random.ts";
@@ -18,13 +20,19 @@ interface Asking {
   readonly signal: AbortSignal;
 }
 
-/** Asks the Prometheus of a configuration, where there is one, what policies want to know, from now on. */
-export function askPrometheus(spec: PrometheusSpec | undefined, telemetry: TelemetryStore, { dir, signal, ...rest }: Asking): void {
+/** Asks the Prometheus of a configuration, where there is one, what policies want to know and who calls whom, from now on. */
+export function askPrometheus(
+  { prometheus: spec, serviceGraph }: { readonly prometheus?: PrometheusSpec | undefined; readonly serviceGraph: ServiceGraphSpec },
+  telemetry: TelemetryStore,
+  { dir, signal, ...rest }: Asking,
+): void {
   if (spec === undefined) return;
   const { tokenFile, passwordFile, caFile } = spec;
   const files = { tokenFile: fileOf(tokenFile, dir), passwordFile: fileOf(passwordFile, dir), caFile: fileOf(caFile, dir) };
   const poll = new PromqlPoll({ source: { ...spec, ...files }, ...rest });
   telemetry.promql = (query) => poll.answer(query);
+  if (serviceGraph.fromPrometheus)
+    void new ServiceGraphPoll({ ask: (query) => poll.answer(query), graph: telemetry.graph }).run(rest.clock, signal);
   void poll.run(signal);
 }
 

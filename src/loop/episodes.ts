@@ -26,6 +26,7 @@ import { type Detection, silencedText } from "../orient/detect.ts";
 import { isOthersWork } from "../decide/in-progress.ts";
 import { sameStorm, standsForStorm } from "../decide/storm-brake.ts";
 import { type Clock, sleep } from "../ports/clock.ts";
+import { boundedEvidence } from "../orient/evidence.ts";
 import type { Platform, Workload } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
 import type { AuditRecord } from "../record/audit.ts";
@@ -390,7 +391,7 @@ export class Episodes {
           rootCauseKey: diagnosis.rootCauseKey,
           confidence: diagnosis.confidence,
           summary: diagnosis.summary,
-          evidence: [...diagnosis.evidence],
+          evidence: boundedEvidence(diagnosis.evidence),
         },
         ladder: policy.spec.ladder,
         startedAt,
@@ -524,7 +525,7 @@ export class Episodes {
     if (signal === undefined) return this.#signalGone(key, remediation, workload, policy, detection);
     this.#goneSince.delete(key);
     this.#missingSince.delete(key);
-    const diagnosis = this.#world.diagnose(signal, policy);
+    const diagnosis = this.#world.diagnose(signal, policy, timeMs(remediation.spec.signal.startsAt));
     if (
       targetKey(diagnosis.remediationTarget) !== targetKey(remediation.spec.remediationTarget) ||
       diagnosis.remediationTarget.uid !== remediation.spec.remediationTarget.uid
@@ -1198,6 +1199,7 @@ export class Episodes {
           cause: diagnosis.cause,
           confidence: diagnosis.confidence,
           summary: diagnosis.summary,
+          evidence: diagnosis.evidence,
           ...(diagnosis.dependency === undefined
             ? {}
             : { dependency: targetKey(diagnosis.dependency.workload), why: diagnosis.dependency.message }),

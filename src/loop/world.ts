@@ -22,6 +22,7 @@ import type { Store } from "../ports/store.ts";
 import type { LoopMetrics } from "../record/metrics.ts";
 import { AlertIndex } from "./alerts.ts";
 import { AnsweredHints } from "./hints.ts";
+import { Causes } from "./causes.ts";
 import { refusalOf } from "./policies.ts";
 import { Cache, objectKey } from "./cache.ts";
 
@@ -39,6 +40,7 @@ export class World {
   readonly clock: Clock;
   /** Signals that fire, by policy and workload, as of their last evaluation, and by fingerprint. */
   readonly firing = new Map<string, ReadonlyMap<string, Signal>>();
+  readonly #causes: Causes;
   readonly #metrics: LoopMetrics;
   readonly #settled: () => { readonly suppressed: readonly Alert[] } | undefined;
   readonly #answeredHints = new AnsweredHints();
@@ -60,6 +62,7 @@ export class World {
     this.platform = options.platform;
     this.telemetry = options.telemetry;
     this.clock = options.clock;
+    this.#causes = new Causes(options.telemetry, options.clock);
     this.#metrics = options.metrics;
   }
 
@@ -180,10 +183,18 @@ export class World {
     return missing.length === 0 ? detection : { ...detection, missing: [...new Set([...detection.missing, ...missing])] };
   }
 
-  diagnose(signal: Signal, policy: RemediationPolicy): Diagnosis {
-    return this.#timed("orient", () =>
-      diagnose(signal, policy, this.platform.workloads(), this.dependencies.list(), this.telemetry, this.clock.now()),
-    );
+  /**
+   * What is really wrong. `began`: when the symptom began, where that is on record (ms). `Limits` leaves statistics out: what services
+   * do while they are acted on is not what they usually do.
+   */
+  diagnose(signal: Signal, policy: RemediationPolicy, began = Infinity, by: "Statistics" | "Limits" = "Statistics"): Diagnosis {
+    return this.#timed("orient", () => {
+      const workloads = this.platform.workloads();
+      const graph = this.#causes.graph(this.dependencies.list(), workloads);
+      const onset = this.#causes.onset(`${objectKey(policy)}|${signal.fingerprint}`, Math.min(began, signal.startsAt));
+      const search = (workload: TargetRef) => (by === "Limits" ? undefined : this.#causes.search(workload, graph, onset));
+      return diagnose(signal, policy, workloads, graph, this.telemetry, this.clock.now(), { onset, search });
+    });
   }
 
   /** Asks the gates. */
@@ -237,7 +248,7 @@ export class World {
   standingDiagnosis(remediation: Remediation): Diagnosis {
     const recorded = { ...recordedDiagnosis(remediation), remediationTarget: this.targetNow(remediation) };
     const policy = this.policyOf(remediation);
-    const dependency = policy === undefined ? undefined : this.diagnose(recordedSignal(remediation), policy).dependency;
+    const dependency = policy === undefined ? undefined : this.diagnose(recordedSignal(remediation), policy, Infinity, "Limits").dependency;
     return dependency === undefined ? recorded : { ...recorded, dependency };
   }
 

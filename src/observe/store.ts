@@ -2,6 +2,7 @@ import type { TargetRef } from "../api/meta.ts";
 import type { Clock } from "../ports/clock.ts";
 import { HintBook, type Hint, type HintRefusal } from "./hints.ts";
 import { LatencyHistogram } from "./latency.ts";
+import { type CallPoint, type ServiceGraphLimits, ServiceGraphStore } from "./service-graph.ts";
 import type { Answers, RequestStats, Sample, Telemetry } from "./telemetry.ts";
 
 /** Why something that was observed is not kept. */
@@ -228,6 +229,8 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
   readonly limits: TelemetryLimits;
   /** Set where a Prometheus is configured. */
   promql?: NonNullable<Telemetry["promql"]>;
+  /** Who calls whom. */
+  readonly graph: ServiceGraphStore;
   readonly #clock: Clock;
   readonly #replicas = new Map<string, Map<string, Map<string, Series>>>();
   readonly #requests = new Map<string, Record<RequestSource, RequestSpan[]>>();
@@ -239,9 +242,10 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
   #room = 0;
   #sweptAt: number;
 
-  constructor(clock: Clock, limits: Partial<TelemetryLimits> = {}) {
+  constructor(clock: Clock, limits: Partial<TelemetryLimits> = {}, graph: Partial<ServiceGraphLimits> = {}) {
     this.#clock = clock;
     this.limits = { ...DEFAULT_TELEMETRY_LIMITS, ...limits };
+    this.graph = new ServiceGraphStore(clock, graph);
     this.#sweptAt = clock.monotonic();
     this.#hints = new HintBook(clock);
   }
@@ -378,6 +382,16 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
     return statsSince(sources.Otlp, from) ?? router;
   }
 
+  requestSeries(workload: TargetRef, since: number, stepMs: number): readonly CallPoint[] {
+    const sources = this.#requests.get(workloadKey(workload));
+    if (sources === undefined) return [];
+    const now = this.#clock.now();
+    for (const spans of Object.values(sources)) this.#forgetFutureSpans(spans, now);
+    const isFresh = (sources.Router.at(-1)?.seenAt ?? -Infinity) >= now - this.limits.routerFreshMs;
+    const spans = isFresh || sources.Otlp.length === 0 ? sources.Router : sources.Otlp;
+    return pointsOf(spans, Math.max(since, now - this.limits.retentionMs), stepMs);
+  }
+
   answers(replicaUid: string): Answers | undefined {
     const known = this.#answers.get(replicaUid);
     // As for readings: a time from the future says that our own clock was set back.
@@ -494,6 +508,25 @@ function inner<K, V>(map: Map<string, Map<K, V>>, key: string): Map<K, V> {
     map.set(key, value);
   }
   return value;
+}
+
+function pointsOf(spans: readonly RequestSpan[], since: number, stepMs: number): CallPoint[] {
+  const points: CallPoint[] = [];
+  for (const [span, of] of Map.groupBy(
+    spans.filter(({ start }) => start >= since),
+    ({ start }) => Math.floor(start / stepMs),
+  )) {
+    let requests = 0;
+    let failed = 0;
+    const latencies = new LatencyHistogram();
+    for (const { total, failed: failures, latency } of of) {
+      requests += total;
+      failed += failures;
+      if (latency !== undefined) latencies.merge(latency);
+    }
+    points.push({ t: span * stepMs, requests, failed, latencyMs: latencies.meanMs });
+  }
+  return points;
 }
 
 function statsSince(spans: readonly RequestSpan[], since: number): RequestStats | undefined {

@@ -1,6 +1,7 @@
 import type { TargetRef } from "../api/meta.ts";
 import type { Hint } from "./hints.ts";
 import type { PromqlAnswer, PromqlProblem, PromqlQuery } from "./promql.ts";
+import type { CallPoint, ServiceGraph } from "./service-graph.ts";
 
 /** One reading. */
 export interface Sample {
@@ -38,6 +39,10 @@ export interface Telemetry {
   replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[];
   /** Requests to a workload from `since` (ms) on; undefined when nothing was heard of it since then. */
   requests(workload: TargetRef, since: number): RequestStats | undefined;
+  /** The same in spans of `stepMs`, by time; spans in which nothing was heard are not there. */
+  requestSeries(workload: TargetRef, since: number, stepMs: number): readonly CallPoint[];
+  /** Who was seen to call whom; none where nothing of that kind is listened to. */
+  readonly graph?: ServiceGraph;
   /** What Prometheus answers to a query; undefined where it was not answered yet. No such method where no Prometheus is configured. Never waits. */
   promql?(query: PromqlQuery): PromqlAnswer | PromqlProblem | undefined;
   /** What a replica asked for, the newest of each kind. No such method where nobody can ask. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { ReplicaState, Workload } from "../ports/platform.ts";
+import { CallGraph } from "./call-graph.ts";
 import { detectSignals } from "./detect.ts";
 import { diagnose } from "./diagnose.ts";
 import { dependency, NOW, policy, replica, telemetryAt, workload } from "./testing.ts";
@@ -77,7 +78,7 @@ describe("podState", () => {
     const diagnosisOf = (on: Workload) => {
       const [signal] = detectSignals(own, on, telemetryAt(), [], NOW).signals;
       assert.ok(signal);
-      return diagnose(signal, own, [on, bank], [dependency("payments", "bank")], telemetryAt(), NOW);
+      return diagnose(signal, own, [on, bank], new CallGraph([dependency("payments", "bank")], [], [on, bank]), telemetryAt(), NOW);
     };
     assert.deepEqual([diagnosisOf(crashing(1)).cause, diagnosisOf(crashing(3)).cause], ["CrashLoop", "DependencyFailure"]);
     assert.deepEqual(diagnosisOf(crashing(1)).missing, [], "what crashes sends no metrics");

@@ -4,6 +4,7 @@ import type { RemediationPolicy } from "../api/policy.ts";
 import type { Alert, Signal } from "../api/signal.ts";
 import type { TelemetryStore } from "../observe/store.ts";
 import type { Workload } from "../ports/platform.ts";
+import { CallGraph } from "./call-graph.ts";
 import { detectSignals } from "./detect.ts";
 import { diagnose } from "./diagnose.ts";
 import { alert, dependency, NOW, policy, record, replica, requests, telemetryAt, workload } from "./testing.ts";
@@ -11,7 +12,8 @@ import { alert, dependency, NOW, policy, record, replica, requests, telemetryAt,
 const MB = 1e6;
 const payments = workload("payments");
 const bank = workload("bank");
-const edges = [dependency("payments", "bank")];
+const edges = new CallGraph([dependency("payments", "bank")], [], [payments, bank]);
+const NO_GRAPH = new CallGraph([], [], []);
 
 function only(p: RemediationPolicy, w: Workload, telemetry: TelemetryStore, alerts: readonly Alert[] = []): Signal {
   const { signals } = detectSignals(p, w, telemetry, alerts, NOW);
@@ -41,12 +43,12 @@ describe("a leak", () => {
   });
   test("of a replica that is gone is missing", () => {
     const without = { ...payments, replicas: payments.replicas.filter((r) => r.ref.name !== "payments-2") };
-    assert.deepEqual(diagnose(signal, leak, [without], [], telemetry, NOW).missing, ["Process/default/payments-2 is not there"]);
+    assert.deepEqual(diagnose(signal, leak, [without], NO_GRAPH, telemetry, NOW).missing, ["Process/default/payments-2 is not there"]);
     const exited = {
       ...payments,
       replicas: payments.replicas.map((r) => (r.ref.name === "payments-2" ? { ...r, phase: "Exited" as const } : r)),
     };
-    assert.deepEqual(diagnose(signal, leak, [exited], [], telemetry, NOW).missing, ["payments-2 has exited"]);
+    assert.deepEqual(diagnose(signal, leak, [exited], NO_GRAPH, telemetry, NOW).missing, ["payments-2 has exited"]);
   });
 });
 
@@ -107,7 +109,7 @@ describe("which replica", () => {
       [alert({ deployment: "payments" })],
       NOW,
     ).signals[0];
-    return diagnose(signal as Signal, p, [w], [], telemetry, NOW);
+    return diagnose(signal as Signal, p, [w], NO_GRAPH, telemetry, NOW);
   };
   test("is not known without evidence", () => {
     const d = about(hot(), payments);
@@ -163,7 +165,8 @@ describe("telemetry that ceased", () => {
     if (age !== undefined) record(telemetry, "uid-payments-1", "memory", () => 100 * MB, { age, step });
     record(telemetry, "uid-payments-2", "memory", () => 100 * MB);
     const { signals } = detectSignals(p, hung, telemetry, [alert({ pod: "payments-1" })], NOW);
-    return (condition: string) => diagnose(signals.find((s) => s.condition === condition) as Signal, p, [hung], [], telemetry, NOW).missing;
+    return (condition: string) =>
+      diagnose(signals.find((s) => s.condition === condition) as Signal, p, [hung], NO_GRAPH, telemetry, NOW).missing;
   };
   test("is missing for an alert: an old one, or one that never came", () => {
     assert.deepEqual(at(5)("alert"), []);

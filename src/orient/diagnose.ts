@@ -1,4 +1,3 @@
-import type { ServiceDependency } from "../api/dependency.ts";
 import { sameTarget, targetKey, type TargetRef } from "../api/meta.ts";
 import type { RemediationPolicy, Strategy } from "../api/policy.ts";
 import type { Cause, Evidence } from "../api/remediation.ts";
@@ -7,8 +6,10 @@ import { covers } from "../api/targets.ts";
 import { durationMs } from "../api/units.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
 import type { Replica, Workload } from "../ports/platform.ts";
+import type { CallGraph } from "./call-graph.ts";
 import { detectSignals } from "./detect.ts";
 import { unhealthyDependency } from "./graph.ts";
+import { causeEvidence, culpritMessage, type LiveCause } from "./live-cause.ts";
 import { readingsOf } from "./samples.ts";
 import { percentText, rate, seconds } from "./trend.ts";
 
@@ -31,6 +32,9 @@ export function rootCauseKeyOf(cause: Cause, workload: TargetRef): string {
  * - The cause is what the signal's condition means, unless a service downstream is unhealthy: then that is the cause, and
  *   `dependency` is set. It is not looked for where the symptom is the replica's own: a leak never is another's fault, and one
  *   unresponsive replica among healthy siblings, which have the same dependencies, is not either.
+ * - Unhealthy is first what fails more than its limit (`graph.ts`), and then what the statistics of `search` name before the target
+ *   itself. Where the graph knows nothing downstream, or there is too little data to say, nobody else is the cause:
+ *   what is not known neither excuses nor blames. `search` answers `Later` where it could not look yet: that is missing.
  * - Where a signal names a workload only, but the ladder begins with an action on one replica, the replica is chosen on
  *   evidence; without evidence `missing` says so.
  * - `missing` also lists a target that is not there, and telemetry that the policy looks at and that has ceased. Signals of a
@@ -41,9 +45,17 @@ export function diagnose(
   signal: Signal,
   policy: RemediationPolicy,
   workloads: readonly Workload[],
-  dependencies: readonly ServiceDependency[],
+  graph: CallGraph,
   telemetry: Telemetry,
   now: number,
+  {
+    onset = signal.startsAt,
+    search = () => undefined,
+  }: {
+    /** When the symptom began (ms). Default: as the signal says. */
+    readonly onset?: number;
+    readonly search?: (workload: TargetRef) => LiveCause | "Later" | undefined;
+  } = {},
 ): Diagnosis {
   const missing: string[] = [...(signal.missing ?? [])];
   const evidence: Evidence[] = [...signal.evidence];
@@ -67,26 +79,31 @@ export function diagnose(
   let { replica } = place;
 
   if (looksDownstream(signal, workload)) {
-    const verdict = unhealthyDependency(workload.ref, dependencies, workloads, telemetry, now);
+    const verdict = unhealthyDependency(workload.ref, graph, telemetry, onset, now);
     evidence.push(...verdict.evidence);
+    const found = search(workload.ref);
+    if (found !== undefined && found !== "Later") evidence.push(...causeEvidence(found));
     if (verdict.cause !== undefined) {
       const culprit = verdict.cause.workload;
       const there = workloads.find((w) => sameTarget(w.ref, culprit));
       // Re-targeted only within what the policy covers; otherwise this target stays, blocked by its dependency.
       const within = there !== undefined && covers(policy, there);
       const message = `${verdict.cause.message}${verdict.cause.path.length > 1 ? `, by way of ${verdict.cause.path.slice(0, -1).join(", ")}` : ""}`;
-      return {
-        signalTarget: signal.target,
-        remediationTarget: within ? there.ref : (replica?.ref ?? workload.ref),
-        workload: within ? there.ref : workload.ref,
-        cause: "DependencyFailure",
-        rootCauseKey: rootCauseKeyOf("DependencyFailure", culprit),
-        confidence,
-        summary: `${describe(signal, replica, workload)}; the cause is its dependency: ${message}`,
+      return blamed(signal, within ? there.ref : (replica?.ref ?? workload.ref), within ? there.ref : workload.ref, culprit, message, {
         evidence,
-        dependency: { workload: culprit, message },
         missing,
-      };
+        summary: describe(signal, replica, workload),
+      });
+    }
+    if (found === "Later") missing.push(`whether something that ${workload.ref.name} depends on is the cause has not been looked at yet`);
+    else if (found?.culprit !== undefined) {
+      const { ref } = found.culprit;
+      // What statistics name may be another in a moment: the target stays.
+      return blamed(signal, replica?.ref ?? workload.ref, workload.ref, ref, culpritMessage(found, ref), {
+        evidence,
+        missing,
+        summary: describe(signal, replica, workload),
+      });
     }
   }
 
@@ -113,6 +130,29 @@ export function diagnose(
     summary: `${describe(signal, place.replica, workload)}${chosen}`,
     evidence,
     missing: [...new Set(missing)],
+  };
+}
+
+/** What is to be said where another service is the cause. */
+function blamed(
+  signal: Signal,
+  remediationTarget: TargetRef,
+  workload: TargetRef,
+  culprit: TargetRef,
+  message: string,
+  { evidence, missing, summary }: Pick<Diagnosis, "evidence" | "missing" | "summary">,
+): Diagnosis {
+  return {
+    signalTarget: signal.target,
+    remediationTarget,
+    workload,
+    cause: "DependencyFailure",
+    rootCauseKey: rootCauseKeyOf("DependencyFailure", culprit),
+    confidence: signal.confidence,
+    summary: `${summary}; the cause is its dependency: ${message}`,
+    evidence,
+    dependency: { workload: culprit, message },
+    missing,
   };
 }
 

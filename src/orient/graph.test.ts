@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import * as fc from "fast-check";
+import { CallGraph } from "./call-graph.ts";
 import { unhealthyDependency } from "./graph.ts";
 import { dependency, NOW, replica, requests, telemetryAt, workload } from "./testing.ts";
 
@@ -12,7 +13,7 @@ const storefront = { kind: "Workload", namespace: "default", name: "storefront" 
 function verdict(rates: Record<string, number>, dependencies = chain, of = workloads) {
   const telemetry = telemetryAt();
   for (const [name, rate] of Object.entries(rates)) requests(telemetry, name, () => rate);
-  return unhealthyDependency(storefront, dependencies, of, telemetry, NOW);
+  return unhealthyDependency(storefront, new CallGraph(dependencies, [], of), telemetry, NOW, NOW);
 }
 
 test("the deepest unhealthy one on the path is the cause, with its numbers and the way to it", () => {
@@ -61,7 +62,13 @@ test("of any graph the walk ends, and names only what is unhealthy", () => {
       (edges, rates) => {
         const telemetry = telemetryAt();
         rates.forEach((rate, i) => rate !== undefined && requests(telemetry, `s${i}`, () => rate, { span: 20 }));
-        const { cause } = unhealthyDependency({ kind: "Workload", namespace: "default", name: "s0" }, edges, [], telemetry, NOW);
+        const { cause } = unhealthyDependency(
+          { kind: "Workload", namespace: "default", name: "s0" },
+          new CallGraph(edges, [], []),
+          telemetry,
+          NOW,
+          NOW,
+        );
         if (cause !== undefined) assert.equal(rates[Number(cause.workload.name.slice(1))], 0.5);
       },
     ),

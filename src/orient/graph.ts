@@ -1,15 +1,22 @@
 import { targetKey, type TargetRef } from "../api/meta.ts";
-import type { ServiceDependency } from "../api/dependency.ts";
 import type { Evidence } from "../api/remediation.ts";
-import { durationMs, percentShare } from "../api/units.ts";
+import { CALL_RESOLUTION_MS, type CallPoint } from "../observe/service-graph.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
-import type { Workload } from "../ports/platform.ts";
+import type { CallGraph, ServiceEdge, ServiceNode } from "./call-graph.ts";
+import { median } from "./statistics.ts";
 import { percentText, seconds } from "./trend.ts";
 
 /** Longest path that is walked downstream. */
 const MAX_DEPTH = 16;
+/** Most services that are walked, about. */
+const MAX_SERVICES = 1_000;
 /** Fewer requests in the window are no evidence of health or illness (the default of a policy's `minRequests`). */
 const MIN_REQUESTS = 10;
+/** Shortest span that calls which were seen are counted over (ms): Prometheus and collectors tell of them once a minute at worst. */
+const CALLS_WINDOW_MS = 90_000;
+/** Fewest spans with requests that tell what is usual, and how far back the first of them must lie (ms): what is new must not look usual. */
+const MIN_USUAL = 5;
+const MIN_USUAL_MS = 600_000;
 
 /** How well one service is. `Unknown` is what there is no data about: never taken for health, and never for illness. */
 export interface ServiceHealth {
@@ -35,50 +42,40 @@ export interface DependencyVerdict {
  * Walks downstream from a workload, and names the deepest unhealthy service: what fails at the bottom makes everything above
  * it fail. The walk does not pass a healthy service, for its callers cannot be ill of what lies behind it; it does pass one
  * that nothing is known of. Cycles end where they close. Of equally deep ones the worst is named, then the first by name.
+ *
+ * A declared limit holds whatever is usual. A service that calls were only seen to is unhealthy by the default limit, if it fails
+ * at least twice as often as it did before `since` (ms), when the symptom began; what it did before is not known right after a start,
+ * and then the limit decides.
  */
 export function unhealthyDependency(
   workload: TargetRef,
-  dependencies: readonly ServiceDependency[],
-  workloads: readonly Workload[],
+  graph: CallGraph,
   telemetry: Telemetry,
+  since: number,
   now: number,
 ): DependencyVerdict {
-  const key = (ref: Pick<TargetRef, "namespace" | "name">): string => `${ref.namespace}/${ref.name}`;
-  const edges = new Map<string, { to: TargetRef; unhealthyAbove: number; windowMs: number }[]>();
-  for (const { metadata, spec } of dependencies) {
-    const from = key({ namespace: spec.from.namespace ?? metadata.namespace, name: spec.from.name });
-    const namespace = spec.to.namespace ?? metadata.namespace;
-    const known = workloads.find((w) => w.ref.name === spec.to.name && w.ref.namespace === namespace);
-    const edge = {
-      to: known?.ref ?? { kind: "Workload", namespace, name: spec.to.name },
-      unhealthyAbove: percentShare(spec.unhealthyAbove),
-      windowMs: durationMs(spec.window),
-    };
-    const list = edges.get(from);
-    if (list === undefined) edges.set(from, [edge]);
-    else list.push(edge);
-  }
-
-  const visited = new Set([key(workload)]);
+  const root = graph.of(workload);
+  if (root === undefined) return { state: "Healthy", evidence: [] };
+  const visited = new Set([root.key]);
   const evidence: Evidence[] = [];
   let unknown = false;
   let cause: DependencyVerdict["cause"];
   // Breadth first: each service is judged once, and those found later are as deep or deeper.
-  let level: { ref: TargetRef; path: readonly string[] }[] = [{ ref: workload, path: [] }];
-  for (let depth = 1; depth <= MAX_DEPTH && level.length > 0; depth++) {
+  let level: { node: ServiceNode; path: readonly string[] }[] = [{ node: root, path: [] }];
+  for (let depth = 1; depth <= MAX_DEPTH && level.length > 0 && visited.size <= MAX_SERVICES; depth++) {
     const next: typeof level = [];
     const ill: NonNullable<DependencyVerdict["cause"]>[] = [];
-    for (const { ref, path } of level) {
-      for (const edge of edges.get(key(ref)) ?? []) {
-        if (visited.has(key(edge.to))) continue;
-        visited.add(key(edge.to));
-        const health = healthOf(edge.to, edge.unhealthyAbove, edge.windowMs, workloads, telemetry, now);
+    for (const { node, path } of level) {
+      for (const edge of graph.callees(node)) {
+        if (visited.has(edge.to.key)) continue;
+        visited.add(edge.to.key);
+        const health = healthOf(edge, graph, telemetry, since, now);
         evidence.push({ kind: "Dependency", message: health.message, values: health.values });
         if (health.state === "Unknown") unknown = true;
         if (health.state === "Healthy") continue;
-        const way = [...path, edge.to.name];
+        const way = [...path, edge.to.ref.name];
         if (health.state === "Unhealthy") ill.push({ ...health, path: way });
-        next.push({ ref: edge.to, path: way });
+        next.push({ node: edge.to, path: way });
       }
     }
     ill.sort((a, b) => (b.errorRate ?? 1) - (a.errorRate ?? 1) || targetKey(a.workload).localeCompare(targetKey(b.workload)));
@@ -92,16 +89,12 @@ export function unhealthyDependency(
   };
 }
 
-function healthOf(
-  ref: TargetRef,
-  unhealthyAbove: number,
-  windowMs: number,
-  workloads: readonly Workload[],
-  telemetry: Telemetry,
-  now: number,
-): ServiceHealth {
-  const workload = workloads.find((w) => w.ref.name === ref.name && w.ref.namespace === ref.namespace);
-  const requests = telemetry.requests(ref, now - windowMs);
+function healthOf(edge: ServiceEdge, graph: CallGraph, telemetry: Telemetry, since: number, now: number): ServiceHealth {
+  const { to, unhealthyAbove, declared } = edge;
+  const { ref, workload } = to;
+  const own = telemetry.requests(ref, now - edge.windowMs);
+  const windowMs = own === undefined ? Math.max(edge.windowMs, CALLS_WINDOW_MS) : edge.windowMs;
+  const requests = own ?? sumOf(callsTo(to, graph, now - windowMs));
   const replicas = workload?.replicas ?? [];
   const ready = replicas.filter((replica) => replica.phase === "Running" && replica.ready).length;
   const span = seconds(windowMs / 1000);
@@ -109,15 +102,21 @@ function healthOf(
     workload: targetKey(ref),
     windowSeconds: windowMs / 1000,
     unhealthyAbove,
+    declared,
     ...(requests === undefined ? {} : { total: requests.total, failed: requests.failed }),
     ...(workload === undefined ? {} : { ready, desired: workload.desired }),
   };
-  const is = (state: ServiceHealth["state"], errorRate: number | undefined, message: string): ServiceHealth => ({
+  const is = (
+    state: ServiceHealth["state"],
+    errorRate: number | undefined,
+    message: string,
+    more: Evidence["values"] = {},
+  ): ServiceHealth => ({
     workload: ref,
     state,
     errorRate,
     message,
-    values: { ...values, state, ...(errorRate === undefined ? {} : { errorRate }) },
+    values: { ...values, ...more, state, ...(errorRate === undefined ? {} : { errorRate }) },
   });
   // What runs nowhere, though it should and once did, is ill whether or not anyone asks it.
   if (workload !== undefined && workload.desired > 0 && ready === 0 && replicas.some((replica) => replica.everReady))
@@ -129,8 +128,52 @@ function healthOf(
       `${ref.name} is unknown: ${requests?.total ?? "no"} requests to it were seen in ${span}, too few to tell`,
     );
   const errorRate = requests.failed / requests.total;
-  const numbers = `${requests.failed} of ${requests.total} requests to it failed in ${span} (${percentText(errorRate)}, at most ${percentText(unhealthyAbove)} is well)`;
-  return errorRate > unhealthyAbove
-    ? is("Unhealthy", errorRate, `${ref.name} is unhealthy: ${numbers}`)
-    : is("Healthy", errorRate, `${ref.name} is healthy: ${numbers}`);
+  const numbers = `${rounded(requests.failed)} of ${rounded(requests.total)} requests to it failed in ${span} (${percentText(errorRate)}, at most ${percentText(unhealthyAbove)} is well)`;
+  if (errorRate <= unhealthyAbove) return is("Healthy", errorRate, `${ref.name} is healthy: ${numbers}`);
+  const usual = declared ? undefined : usualErrorRate(to, graph, telemetry, since);
+  if (usual !== undefined && errorRate < 2 * usual)
+    return is("Healthy", errorRate, `${ref.name} is as it usually is: ${numbers}, ${percentText(usual)} before`, { usual });
+  return is("Unhealthy", errorRate, `${ref.name} is unhealthy: ${numbers}`, usual === undefined ? {} : { usual });
+}
+
+const rounded = (count: number): number => Math.round(count * 10) / 10;
+
+/** All calls to a service that were seen from `since` (ms) on and that somebody waited for. Every caller counts once. */
+export function callsTo(node: ServiceNode, graph: CallGraph, since: number): CallPoint[] {
+  const spans = new Map<number, { t: number; requests: number; failed: number; sumMs: number; timed: number }>();
+  for (const { kind, observed } of graph.callers(node)) {
+    if (kind === "Queue") continue;
+    for (const call of observed)
+      for (const { t, requests, failed, latencyMs } of call.points(since)) {
+        const span = spans.get(t) ?? { t, requests: 0, failed: 0, sumMs: 0, timed: 0 };
+        spans.set(t, span);
+        span.requests += requests;
+        span.failed += failed;
+        if (latencyMs === undefined) continue;
+        // Weighed by the requests, so that a caller that hardly calls does not count as much as one that does all the time.
+        span.sumMs += latencyMs * requests;
+        span.timed += requests;
+      }
+  }
+  return [...spans.values()]
+    .sort((a, b) => a.t - b.t)
+    .map(({ t, requests, failed, sumMs, timed }) => ({ t, requests, failed, latencyMs: timed > 0 ? sumMs / timed : undefined }));
+}
+
+function sumOf(points: readonly CallPoint[]): { readonly total: number; readonly failed: number } | undefined {
+  if (points.length === 0) return undefined;
+  return {
+    total: points.reduce((sum, { requests }) => sum + requests, 0),
+    failed: points.reduce((sum, { failed }) => sum + failed, 0),
+  };
+}
+
+/** The error rate that was usual for a service before `since` (ms); undefined where too little is known of that time. */
+function usualErrorRate(node: ServiceNode, graph: CallGraph, telemetry: Telemetry, since: number): number | undefined {
+  const own = telemetry.requestSeries(node.ref, 0, CALL_RESOLUTION_MS);
+  const before = (own.length > 0 ? own : callsTo(node, graph, 0)).filter(({ t, requests }) => t < since && requests > 0);
+  const first = before[0]?.t ?? since;
+  return before.length < MIN_USUAL || since - first < MIN_USUAL_MS
+    ? undefined
+    : median(before.map(({ requests, failed }) => failed / requests));
 }

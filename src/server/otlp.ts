@@ -2,6 +2,8 @@ import type { OtlpLimits } from "../observe/otlp/model.ts";
 import { type IngestResult, type OtlpEncoding, OtlpReceiver } from "../observe/otlp/receiver.ts";
 import { encodeResponse } from "../observe/otlp/response.ts";
 import { TraceReceiver } from "../observe/otlp/traces.ts";
+import type { CallSink } from "../observe/service-graph.ts";
+import { SpanGraph } from "../observe/span-graph.ts";
 import type { SpanSink } from "../observe/spans.ts";
 import type { TelemetrySink } from "../observe/store.ts";
 import type { Clock } from "../ports/clock.ts";
@@ -25,7 +27,9 @@ export function isOtlpPath(path: string): boolean {
 
 /** What receives OTLP. */
 export interface OtlpOptions {
-  readonly telemetry: TelemetrySink;
+  /** `graph`: takes who calls whom, from metrics of a service graph and from spans. */
+  readonly telemetry: TelemetrySink & { readonly graph?: CallSink };
+  /** Default: spans are calls of the graph, where there is one. */
   readonly spans?: SpanSink | undefined;
   readonly reservedMetrics?: readonly string[];
   readonly clock: Clock;
@@ -42,8 +46,16 @@ export function otlpOf(
   readonly otlp: Readonly<Record<OtlpPath, OtlpTake>>;
   readonly counts: () => Omit<ObservedCounts, "series" | "telemetryRefused">;
 } {
-  const { clock, spans } = options;
-  const metrics = new OtlpReceiver({ sink: options.telemetry, clock, limits, reserved: options.reservedMetrics ?? [] });
+  const { clock, telemetry } = options;
+  const { graph } = telemetry;
+  const spans = options.spans ?? (graph === undefined ? undefined : new SpanGraph(graph, clock));
+  const metrics = new OtlpReceiver({
+    sink: telemetry,
+    ...(graph === undefined ? {} : { graph }),
+    clock,
+    limits,
+    reserved: options.reservedMetrics ?? [],
+  });
   const traces = spans === undefined ? undefined : new TraceReceiver({ sink: spans, clock, limits });
   return {
     otlp: {

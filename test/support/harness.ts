@@ -3,6 +3,7 @@ import { policySpecSchema, type RemediationPolicy } from "../../src/api/policy.t
 import { isTerminal, type Remediation } from "../../src/api/remediation.ts";
 import type { Alert } from "../../src/api/signal.ts";
 import { Loop, type LoopOptions } from "../../src/loop/loop.ts";
+import { type CallPoint, ServiceGraphStore } from "../../src/observe/service-graph.ts";
 import type { RequestStats, Sample, Telemetry } from "../../src/observe/telemetry.ts";
 import type { Platform } from "../../src/ports/platform.ts";
 import type { Store } from "../../src/ports/store.ts";
@@ -19,10 +20,12 @@ export class FakeTelemetry implements Telemetry {
   readonly series = new Map<string, Sample[]>();
   /** Requests a second by workload; always fresh. */
   readonly rates = new Map<string, { readonly total: number; readonly failed: number }>();
+  readonly graph: ServiceGraphStore;
   readonly #clock: ManualClock;
 
   constructor(clock: ManualClock) {
     this.#clock = clock;
+    this.graph = new ServiceGraphStore(clock);
   }
 
   replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[] {
@@ -34,6 +37,11 @@ export class FakeTelemetry implements Telemetry {
     const now = this.#clock.now();
     const seconds = Math.max(0, now - since) / 1000;
     return rate === undefined ? undefined : { total: rate.total * seconds, failed: rate.failed * seconds, seenAt: now };
+  }
+
+  /** It has no past: there is nothing to tell apart. */
+  requestSeries(): readonly CallPoint[] {
+    return [];
   }
 }
 

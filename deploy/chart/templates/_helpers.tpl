@@ -63,5 +63,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- range $key, $value := .Values.prometheus }}{{ if $value }}{{ $_ := set $prometheus $key $value }}{{ end }}{{ end }}
 {{- $_ := set $config "prometheus" $prometheus }}
 {{- end }}
+{{- if or (not .Values.serviceGraph.fromPrometheus) (ne .Values.serviceGraph.edgesAgeOutAfter "1h") }}{{ $_ := set $config "serviceGraph" .Values.serviceGraph }}{{ end }}
 {{- if $config }}{{ toYaml $config }}{{ end }}
 {{- end }}

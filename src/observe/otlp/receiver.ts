@@ -2,6 +2,7 @@ import type { TargetRef } from "../../api/meta.ts";
 import type { Clock } from "../../ports/clock.ts";
 import { HINT_METRIC, type HintRefusal } from "../hints.ts";
 import { LatencyHistogram } from "../latency.ts";
+import type { CallRefusal, CallSink } from "../service-graph.ts";
 import { DEFAULT_TELEMETRY_LIMITS, type Refusal, type TelemetrySink } from "../store.ts";
 import { decodeJson } from "./json.ts";
 import {
@@ -18,6 +19,7 @@ import {
 } from "./model.ts";
 import { decodeProtobuf } from "./protobuf.ts";
 import { Refusals } from "./refusals.ts";
+import { callOf, graphMetric } from "./service-graph.ts";
 
 /** The two encodings of OTLP/HTTP. */
 export type OtlpEncoding = "protobuf" | "json";
@@ -32,6 +34,7 @@ export const ACTIVE_REQUESTS = "http.server.active_requests";
 export type PointRefusal =
   | Refusal
   | HintRefusal
+  | CallRefusal
   /** The resource has no `service.instance.id`, or an overlong one: nobody knows whose reading it is. */
   | "no-instance-id"
   /** Requests without a `service.name`: nobody knows whose they are. */
@@ -54,6 +57,9 @@ export interface IngestResult {
   /** Why, or what else its sender should know, for people; empty when there is nothing to say. */
   readonly message: string;
 }
+
+/** A stream that no process is known of: its first point is a baseline, unless it began under our eyes. */
+const NEVER_HEARD: Heard = { first: Infinity, before: undefined, newest: Infinity };
 
 /** What was seen last of a stream whose points mean something only against the one before. */
 interface Stream {
@@ -105,6 +111,8 @@ const SAME_COLLECTION_MS = 500;
 /** Bounds and needs of an OtlpReceiver. */
 export interface OtlpReceiverOptions {
   readonly sink: TelemetrySink;
+  /** Takes what metrics of a service graph tell. Default: they are skipped. */
+  readonly graph?: CallSink;
   readonly clock: Clock;
   readonly limits?: Partial<OtlpLimits>;
   /** Most streams of counters and histograms that are followed. Default 20,000. */
@@ -127,6 +135,8 @@ export interface OtlpReceiverOptions {
  * - The monotonic sum `service.remediation.hint` is what its replica asks for: see `Hint`.
  * - The histogram `http.server.request.duration`, of either kind, is requests to the workload. Failed are those with
  *   `http.response.status_code` of 500 and above, or with `error.type`. Other histograms and summaries are not read.
+ * - Metrics of a service graph (`traces_service_graph_request_*`) are calls of one service by another, whoever sends them: the
+ *   services are those that they name. Other metrics without an instance are refused.
  *
  * Cumulative streams are turned into differences per process and attribute set. A stream begins anew when its start time
  * moves forward or its count falls: then the point counts in full, as nothing of the new life was seen before. The first
@@ -137,6 +147,7 @@ export interface OtlpReceiverOptions {
  */
 export class OtlpReceiver {
   readonly #sink: TelemetrySink;
+  readonly #graph: CallSink | undefined;
   readonly #clock: Clock;
   readonly #limits: OtlpLimits;
   readonly #maxStreams: number;
@@ -153,6 +164,7 @@ export class OtlpReceiver {
 
   constructor(options: OtlpReceiverOptions) {
     this.#sink = options.sink;
+    this.#graph = options.graph;
     this.#clock = options.clock;
     this.#limits = { ...DEFAULT_OTLP_LIMITS, ...options.limits };
     this.#maxStreams = options.maxStreams ?? 20_000;
@@ -197,7 +209,8 @@ export class OtlpReceiver {
     const uid = resource.instanceId;
     const nameless = uid === undefined || uid === "" || uid.length > this.#limits.maxTextLength;
     for (const metric of resource.metrics) {
-      if (nameless) count("no-instance-id", metric.points.length);
+      if (graphMetric(metric.name) !== undefined) for (const refusal of this.#calls(metric, now)) count(refusal);
+      else if (nameless) count("no-instance-id", metric.points.length);
       else if (metric.name.length > this.#limits.maxTextLength || metric.name === "") count("attribute-limit", metric.points.length);
       else if (this.#reserved.has(metric.name)) count("reserved", metric.points.length);
       else for (const refusal of this.#metric(resource, uid, metric, now)) count(refusal);
@@ -223,6 +236,43 @@ export class OtlpReceiver {
         else yield undefined;
       }
     }
+  }
+
+  *#calls(metric: Metric, now: number): Generator<PointRefusal | undefined> {
+    for (const point of metric.points) {
+      if (metric.kind === "Gauge" || metric.temporality === "Unspecified" || (metric.kind === "Sum" && !metric.monotonic))
+        yield "unsupported";
+      else if (point.oversized) yield "attribute-limit";
+      else yield point.noValue || this.#graph === undefined ? undefined : this.#call(metric, point, now, this.#graph);
+    }
+  }
+
+  #call(
+    metric: Exclude<Metric, { kind: "Gauge" }>,
+    point: Metric["points"][number],
+    now: number,
+    graph: CallSink,
+  ): PointRefusal | undefined {
+    const what = graphMetric(metric.name);
+    const labels = callOf(JSON.parse(`{${point.attributesKey}}`) as Record<string, unknown>);
+    if (labels === undefined) return "no-service-name";
+    const { timedBy, ...call } = labels;
+    const isDuration = what === "server" || what === "client";
+    if (isDuration && what !== timedBy) return undefined;
+    const buckets = isDuration && "counts" in point ? bucketsOf(point) : undefined;
+    const value = isDuration ? ("count" in point ? point.count : undefined) : "value" in point ? point.value : undefined;
+    if (value === undefined || value < 0 || (isDuration && buckets === undefined)) return "invalid";
+    // Several collectors may count the same calls under the same name, each those that passed it: each began at a time of its own.
+    const key = JSON.stringify(["calls", metric.name, point.start, point.attributesKey]);
+    const increase = this.#increase(key, metric.temporality === "Delta", point, value, buckets, now, NEVER_HEARD);
+    if (typeof increase === "string" || increase === undefined) return increase;
+    if (!isDuration)
+      return graph.recordCalls("Otlp", { ...call, t: point.t, [what === "failed" ? "failed" : "requests"]: increase.amount });
+    const latency =
+      buckets && latencyOf(buckets, increase.before, metric.unit === "ms" ? 1 : 1_000, "max" in point ? point.max : undefined);
+    const mean = latency?.meanMs;
+    if (latency === undefined || mean === undefined) return undefined;
+    return graph.recordCalls("Otlp", { ...call, t: point.t, latency: { sumMs: mean * latency.count, count: latency.count } });
   }
 
   #gauge(uid: string, metric: string, point: NumberPoint): PointRefusal | undefined {

@@ -3,6 +3,7 @@ import { z } from "zod";
 import { objectName } from "../../api/meta.ts";
 import { alertmanagersSchema } from "../../api/alertmanager.ts";
 import { prometheusSchema } from "../../api/prometheus.ts";
+import { serviceGraphSchema } from "../../api/service-graph.ts";
 import { receiversSchema } from "../../api/receiver.ts";
 import { slackSchema } from "../../api/slack.ts";
 import { duration, parseDuration, positiveDuration, quantity } from "../../api/units.ts";
@@ -111,6 +112,7 @@ export const stackSchema = z
     alertmanagers: alertmanagersSchema,
     slack: slackSchema.optional(),
     prometheus: prometheusSchema,
+    serviceGraph: serviceGraphSchema,
     audit: z
       .strictObject({
         head: z.string().min(1).optional().meta({

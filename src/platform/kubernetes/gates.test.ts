@@ -7,12 +7,13 @@ import { policySpecSchema, type RemediationPolicy } from "../../api/policy.ts";
 import { effectsOf } from "../../act/plan.ts";
 import { decide } from "../../decide/decide.ts";
 import type { Decision } from "../../decide/gate.ts";
+import { CallGraph } from "../../orient/call-graph.ts";
 import { diagnose } from "../../orient/diagnose.ts";
 import { failureDomains } from "../../orient/failure-domains.ts";
 import { detectSignals, targetsOf } from "../../orient/detect.ts";
 import type { Telemetry } from "../../observe/telemetry.ts";
 
-const NO_TELEMETRY: Telemetry = { replicaSeries: () => [], requests: () => undefined };
+const NO_TELEMETRY: Telemetry = { replicaSeries: () => [], requests: () => undefined, requestSeries: () => [] };
 const MARK = { metadata: { annotations: { "nightshift.dev/do-not-remediate": "on purpose" } } };
 
 /** What the loop would decide about a pod of `payments` (or a node) that has failed its readiness probe. */
@@ -41,7 +42,7 @@ function decided(
   assert.ok(workload !== undefined, "the policy covers nothing");
   const [signal] = detectSignals(policy, workload, NO_TELEMETRY, [], now).signals;
   assert.ok(signal !== undefined, "nothing fires");
-  const diagnosis = diagnose(signal, policy, workloads, [], NO_TELEMETRY, now);
+  const diagnosis = diagnose(signal, policy, workloads, new CallGraph([], [], workloads), NO_TELEMETRY, now);
   const replica = workload.replicas.find((each) => each.ref.uid === diagnosis.remediationTarget.uid);
   return decide(
     {

@@ -33,6 +33,7 @@ export function generateScenario(seed: number): Scenario {
     workloads,
     policies,
     budgets: someBudgets(streamOf(seed, "scenario/budgets")),
+    tracing: streamOf(seed, "scenario/tracing").chance(0.5),
     dependencies: workloads.flatMap(({ name, calls }) => calls.filter(() => policyRandom.chance(0.8)).map((to) => dependency(name, to))),
     monitoring: {
       scrapeMs: random.pick([5_000, 15_000, 15_000]),

@@ -108,7 +108,7 @@ class Run implements Truth {
     });
     this.api = new ApiServer(simulation, stream("api"));
     this.#network = new Network(simulation, stream("network"));
-    this.traffic = new Traffic(simulation, this.world, stream("traffic"), scenario.metrics);
+    this.traffic = new Traffic(simulation, this.world, stream("traffic"), scenario);
     this.#faults = new Faults(scenario, {
       simulation,
       world: this.world,

@@ -203,6 +203,8 @@ export interface Scenario {
   readonly budgets: readonly RemediationBudget[];
   readonly dependencies: readonly ServiceDependency[];
   readonly runbooks?: readonly Runbook[];
+  /** Requests are traced, so that operators see who calls whom. Default: they know what is declared alone. */
+  readonly tracing?: boolean;
   /** What pods measure of their symptoms. Default: nothing. */
   readonly metrics?: readonly SymptomMetric[];
   /** When it begins (ms since the epoch). Default: as every simulation does. */

@@ -1,6 +1,7 @@
 import type { TargetRef } from "../../api/meta.ts";
 import type { RequestStats, Sample, Telemetry } from "../../observe/telemetry.ts";
 import { type PromqlAnswer, type PromqlQuery, stepsOf } from "../../observe/promql.ts";
+import { type CallPoint, ServiceGraphStore } from "../../observe/service-graph.ts";
 import type { SimProcess } from "./process.ts";
 import type { Measurement } from "./traffic.ts";
 
@@ -17,11 +18,13 @@ export class SimTelemetry implements Telemetry {
   readonly #requests = new Map<string, { readonly t: number; readonly total: number; readonly failed: number }[]>();
   /** Rows of queries, by query and labels. */
   readonly #rows = new Map<string, Map<string, { readonly labels: Readonly<Record<string, string>>; readonly samples: Sample[] }>>();
+  readonly graph: ServiceGraphStore;
   /** When it was last heard of (ms, by the process's clock). */
   heardAt = -Infinity;
 
   constructor(process: SimProcess) {
     this.#process = process;
+    this.graph = new ServiceGraphStore(process);
   }
 
   /** Takes a measurement in, with its times by the clock of this process. */
@@ -57,6 +60,7 @@ export class SimTelemetry implements Telemetry {
       while ((all[0]?.t ?? now) < now - KEEP_REQUESTS_MS) all.shift();
       this.#requests.set(name, all);
     }
+    for (const call of measurement.calls) this.graph.recordCalls("Spans", { ...call, kind: "Request", t });
   }
 
   replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[] {
@@ -93,5 +97,21 @@ export class SimTelemetry implements Telemetry {
       seenAt ??= each.t;
     }
     return seenAt === undefined ? undefined : { total, failed, seenAt };
+  }
+
+  requestSeries(workload: TargetRef, since: number, stepMs: number): readonly CallPoint[] {
+    const all = this.#requests.get(`${workload.namespace}/${workload.name}`) ?? [];
+    const points: { t: number; requests: number; failed: number; latencyMs: undefined }[] = [];
+    for (const { t, total, failed } of all) {
+      if (t < since) continue;
+      const span = Math.floor(t / stepMs) * stepMs;
+      const last = points.at(-1);
+      if (last?.t !== span) points.push({ t: span, requests: total, failed, latencyMs: undefined });
+      else {
+        last.requests += total;
+        last.failed += failed;
+      }
+    }
+    return points;
   }
 }

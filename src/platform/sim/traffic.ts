@@ -1,11 +1,14 @@
+import type { ServiceName } from "../../observe/service-graph.ts";
 import type { Sample } from "../../observe/telemetry.ts";
 import type { SimRandom } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
-import type { SymptomMetric } from "./scenario.ts";
+import type { Scenario, SymptomMetric } from "./scenario.ts";
 import { isServing, limitOf, type Pod, shows, showsAsWhole, type SimWorkload, type SimWorld, suffers } from "./world.ts";
 
 /** Illnesses by which a pod fails requests. */
 const FAILING: ReadonlySet<string | undefined> = new Set(["Errors", "DiskFull", "PoolExhausted", "PodCondition"]);
+
+const nameOf = ({ ref }: SimWorkload): ServiceName => ({ name: ref.name, namespace: ref.namespace });
 
 /** What was measured at one moment. */
 export interface Measurement {
@@ -15,6 +18,13 @@ export interface Measurement {
   readonly spanMs: number;
   /** Requests to each workload since then, by namespace and name. */
   readonly requests: ReadonlyMap<string, { readonly total: number; readonly failed: number }>;
+  /** What the tracing of requests tells of who called whom since then. */
+  readonly calls: readonly {
+    readonly client: ServiceName;
+    readonly server: ServiceName;
+    readonly requests: number;
+    readonly failed: number;
+  }[];
   /** Memory of each pod, by uid. */
   readonly memory: ReadonlyMap<string, Sample>;
   /** What else each pod measures, by uid and name of the metric. */
@@ -30,9 +40,16 @@ export class Traffic {
   readonly #random: SimRandom;
 
   readonly #metrics: readonly SymptomMetric[];
+  readonly #isTraced: boolean;
 
-  constructor(simulation: Simulation, world: SimWorld, random: SimRandom, metrics: readonly SymptomMetric[] = []) {
+  constructor(
+    simulation: Simulation,
+    world: SimWorld,
+    random: SimRandom,
+    { metrics = [], tracing = false }: Pick<Scenario, "metrics" | "tracing"> = {},
+  ) {
     this.#metrics = metrics;
+    this.#isTraced = tracing;
     this.#simulation = simulation;
     this.#world = world;
     this.#random = random;
@@ -67,6 +84,7 @@ export class Traffic {
     const memory = new Map<string, Sample>();
     const metrics = new Map<string, Sample>();
     const rows: Measurement["rows"][number][] = [];
+    const calls: Measurement["calls"][number][] = [];
     for (const workload of this.#world.workloads) {
       const { rps } = workload.spec;
       const { ref } = workload;
@@ -91,13 +109,19 @@ export class Traffic {
         const total = Math.round((rps * spanMs) / 1000);
         const rate = this.errorRate(workload);
         requests.set(`${workload.ref.namespace}/${workload.ref.name}`, { total, failed: Math.min(total, Math.round(total * rate)) });
+        for (const name of this.#isTraced ? workload.spec.calls : []) {
+          const called = this.#world.workload(name);
+          if (called === undefined) continue;
+          const failed = Math.min(total, Math.round(total * this.errorRate(called)));
+          calls.push({ client: nameOf(workload), server: nameOf(called), requests: total, failed });
+        }
       }
       if (!withMemory) continue;
       for (const pod of workload.pods)
         if (pod.phase === "Running")
           memory.set(pod.uid, { t: at, v: Math.round(limitOf(pod) * this.memoryShare(pod, this.#random.next())) });
     }
-    return { at, spanMs, requests, memory, metrics, rows };
+    return { at, spanMs, requests, calls, memory, metrics, rows };
   }
 
   /** Share of its limit that a pod uses; `noise` from 0 to 1. */

@@ -203,15 +203,17 @@ describe("S5", () => {
     metadata: { name: "d", namespace: "default" },
     spec: { from: { name: "payments" }, to: { name: "orders" }, unhealthyAbove: "10%", window: "30s" },
   };
-  for (const [how, errors, seconds, broken, namespace] of [
+  for (const [how, errors, seconds, broken, namespace, tracing = false] of [
     ["is broken while orders fails", 0.5, 200, 1, "default"],
     ["holds while orders is well", 0, 200, 0, "default"],
     ["holds where orders has just begun to fail", 0.5, 20, 0, "default"],
     ["holds while orders of another namespace is declared", 0.5, 200, 0, "mail"],
+    ["is broken where requests to orders are traced", 0.5, 200, 1, "mail", true],
+    ["holds where they are traced and well", 0, 200, 0, "mail", true],
   ] as const)
     it(how, async () => {
       const to = { ...dependency.spec.to, namespace };
-      const t = new SimTruth(rule("S5"), { dependencies: [{ ...dependency, spec: { ...dependency.spec, to } }] });
+      const t = new SimTruth(rule("S5"), { tracing, dependencies: [{ ...dependency, spec: { ...dependency.spec, to } }] });
       t.policy();
       await t.pass(10_000);
       t.world.workloads[1]!.errors = errors;

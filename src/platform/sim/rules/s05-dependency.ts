@@ -12,10 +12,14 @@ const LEAST_RPS = 1;
 /** The innocent are left alone. */
 export const s05Dependency: Rule = {
   name: "S5",
-  doc: "While a dependency is the cause, the dependent is not touched: no attempt begins on a workload for its errors while one that it is declared to depend on has been failing long enough to be known.",
+  doc: "While a dependency is the cause, the dependent is not touched: no attempt begins on a workload for its errors while one that it is declared to depend on, or is seen to call, has been failing long enough to be known.",
   watch: (truth) => {
     const ill = new Moments();
-    const dependenciesOf = ({ ref }: SimWorkload): SimWorkload[] =>
+    const dependenciesOf = (workload: SimWorkload): SimWorkload[] => [...declared(workload), ...called(workload)];
+    // Where requests are traced, and there are some.
+    const called = ({ spec }: SimWorkload): SimWorkload[] =>
+      truth.scenario.tracing !== true || spec.rps < LEAST_RPS ? [] : spec.calls.flatMap((name) => truth.world.workload(name) ?? []);
+    const declared = ({ ref }: SimWorkload): SimWorkload[] =>
       truth.scenario.dependencies
         .filter(({ metadata, spec: edge }) => edge.from.name === ref.name && (edge.from.namespace ?? metadata.namespace) === ref.namespace)
         .flatMap(({ metadata, spec: edge }) => {
