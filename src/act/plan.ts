@@ -1,10 +1,17 @@
 import { NightshiftError } from "../api/errors.ts";
 import type { TargetRef } from "../api/meta.ts";
-import { OBJECT_CONDITIONS, SIGNAL_CONDITIONS, type ObjectCondition, type RemediationPolicy, type Rung } from "../api/policy.ts";
+import {
+  OBJECT_CONDITIONS,
+  SIGNAL_CONDITIONS,
+  type ObjectCondition,
+  type PolicySignal,
+  type RemediationPolicy,
+  type Rung,
+} from "../api/policy.ts";
 import type { Remediation, StepRecord } from "../api/remediation.ts";
 import { DEFAULT_STEP_TIMEOUT_MS, type Runbook, type Step, type StepType, stepType } from "../api/runbook.ts";
+import { expressionProblems } from "../api/signal-expression.ts";
 import { timeMs } from "../api/time.ts";
-import { signalExpression } from "../orient/signal-values.ts";
 import { durationMs, quantityBytes } from "../api/units.ts";
 import type { EffectType, GitOpsField, Platform, Replica, Workload } from "../ports/platform.ts";
 import { EFFECTS_OF, PER_REPLICA } from "./step-facts.ts";
@@ -13,6 +20,16 @@ import type { PlannedStep } from "./strategies/strategy.ts";
 
 /** Looks a runbook up by namespace and name. */
 export type RunbookLookup = (namespace: string, name: string) => Runbook | undefined;
+
+/** What is wrong with a signal's expressions: asked once for each signal, as it is asked for in every round. */
+function problemsOf(signal: PolicySignal): ReturnType<typeof expressionProblems> {
+  const known = problemsOfSignals.get(signal);
+  if (known !== undefined) return known;
+  const problems = expressionProblems(signal);
+  problemsOfSignals.set(signal, problems);
+  return problems;
+}
+const problemsOfSignals = new WeakMap<PolicySignal, ReturnType<typeof expressionProblems>>();
 
 /** Steps that act on a node. */
 const ON_NODES: ReadonlySet<StepType> = new Set(["cordon", "drain", "awaitHealed", "uncordon"]);
@@ -59,9 +76,11 @@ export function unsupported(
   const errors: NightshiftError[] = [];
   policy.spec.signals.forEach((signal, index) => {
     const where = `RemediationPolicy ${policy.metadata.namespace}/${policy.metadata.name} spec.signals[${index}]`;
-    for (const { line, column, message } of signal.when === undefined ? [] : signalExpression(signal.when).problems)
+    for (const { path, line, column, message } of problemsOf(signal))
       errors.push(
-        new NightshiftError("INVALID_EXPRESSION", `at ${line}:${column} of the expression: ${message}`, { where: `${where}.when` }),
+        new NightshiftError("INVALID_EXPRESSION", `at ${line}:${column} of the expression: ${message}`, {
+          where: `${where}.${path.join(".")}`,
+        }),
       );
     const unknown = OBJECT_CONDITIONS.find((condition) => signal[condition] !== undefined && platform.reports?.has(condition) !== true);
     if (unknown === undefined) return;

@@ -6,7 +6,7 @@ import type { Budget, PolicySignal, RemediationPolicy, Rung } from "./policy.ts"
 import { CAUSES, type Cause } from "./remediation.ts";
 import { DEFAULT_STEP_TIMEOUT_MS, stepType, type Runbook, type Step } from "./runbook.ts";
 import { nextOpening, openUntil, type Recurrence } from "./schedule.ts";
-import { checkSignalExpression } from "./signal-expression.ts";
+import { expressionProblems } from "./signal-expression.ts";
 import { closest } from "./suggest.ts";
 import { durationMs, percentShare, quantityBytes } from "./units.ts";
 
@@ -24,6 +24,8 @@ const CAUSES_OF: Readonly<Record<string, readonly Cause[]>> = {
   podState: ["CrashLoop", "OutOfMemory", "ImagePull", "ContainerConfig", "StuckTerminating", "Pending", "DependencyFailure"],
   nodeCondition: ["NodeCondition"],
   rollout: ["RolloutStuck"],
+  event: ["Event"],
+  resource: ["ResourceCondition", "DependencyFailure"],
 };
 
 /** A CPU profile samples for this long (see `captureSchema`). */
@@ -197,8 +199,8 @@ function checkRung(rung: Rung, path: Path, namespace: string, runbooks: Readonly
 }
 
 function checkSignal(signal: PolicySignal, path: Path, report: Report): void {
-  for (const { line, column, message } of signal.when === undefined ? [] : checkSignalExpression(signal.when).problems)
-    report.error("INVALID_EXPRESSION", [...path, "when"], `at ${line}:${column} of the expression: ${message}`);
+  for (const { path: of, line, column, message } of expressionProblems(signal))
+    report.error("INVALID_EXPRESSION", [...path, ...of], `at ${line}:${column} of the expression: ${message}`);
   if (signal.errorRate !== undefined && percentShare(signal.errorRate.above) >= 1)
     report.error("CANNOT_FIRE", [...path, "errorRate", "above"], "no share of requests is above 100%", "write a lower percentage");
   if (signal.trend !== undefined && durationMs(signal.trend.horizon) > durationMs(signal.trend.window))

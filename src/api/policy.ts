@@ -183,9 +183,17 @@ export const SIGNAL_CONDITIONS = [
   "podState",
   "nodeCondition",
   "rollout",
+  "event",
+  "resource",
 ] as const;
 /** Conditions that only a platform with Kubernetes' objects reports. Any other refuses a policy that has one when it is loaded. */
-export const OBJECT_CONDITIONS = ["podState", "nodeCondition", "rollout"] as const satisfies readonly (typeof SIGNAL_CONDITIONS)[number][];
+export const OBJECT_CONDITIONS = [
+  "podState",
+  "nodeCondition",
+  "rollout",
+  "event",
+  "resource",
+] as const satisfies readonly (typeof SIGNAL_CONDITIONS)[number][];
 export type ObjectCondition = (typeof OBJECT_CONDITIONS)[number];
 
 /** What the cluster says of a pod that does not run as it should, by the name that `kubectl get pods` shows. */
@@ -403,6 +411,68 @@ const policySignalSchema = z
       })
       .optional()
       .meta({ description: "On Kubernetes: a rollout of the workload makes no progress." }),
+    event: z
+      .strictObject({
+        reason: z.string().min(1).max(128).meta({ description: "Reason of the events, such as `FailedMount` or `FailedCreate`." }),
+        count: z.int().min(1).max(1_000).default(3).meta({ description: "How many at least. Default 3." }),
+        within: positiveDuration
+          .default("10m")
+          .meta({ description: "In how long a time up to now. The API server keeps events for an hour. Default `10m`." }),
+      })
+      .optional()
+      .meta({
+        description:
+          "On Kubernetes: events of type `Warning` about the target (a pod, its node, its workload or a ReplicaSet of that). The operator must be let read events (`watchResources` in the chart's values).",
+      }),
+    resource: z
+      .strictObject({
+        apiVersion: z
+          .string()
+          .regex(/^([a-z0-9]([-a-z0-9.]*[a-z0-9])?\/)?v[0-9]+((alpha|beta)[0-9]+)?$/, {
+            error: "expected GROUP/VERSION, such as cert-manager.io/v1",
+          })
+          .max(253)
+          .meta({ description: "Group and version of the objects, such as `cert-manager.io/v1`." }),
+        kind: z
+          .string()
+          .regex(/^[A-Z][A-Za-z0-9]*$/, { error: "expected a kind, such as Certificate" })
+          .max(63)
+          .refine((kind) => kind !== "Secret", { error: "Secrets are never read" })
+          .register(kubernetes, { rules: [{ rule: "self != 'Secret'", message: "Secrets are never read" }] })
+          .meta({ description: "Their kind. Secrets are never read." }),
+        when: z.string().min(1).max(2_048).meta({
+          description:
+            "CEL: what must be true of `object`, the whole of it as the API server shows it. What it reads and is not there is missing data.",
+        }),
+        for: duration.default("1m").meta({
+          description: "How long without a break, by the versions of the object that were seen. Default `1m`.",
+        }),
+        name: objectName.optional().meta({ description: "The object's name. Default: that of the target (the workload, or the node)." }),
+        label: z.string().min(1).max(316).optional().meta({ description: "Or the key of the object's label that has the target's name." }),
+        owned: z.literal(true).optional().meta({ description: "Or: the target is among the object's owners (`ownerReferences`)." }),
+        belongs: z
+          .string()
+          .min(1)
+          .max(2_048)
+          .optional()
+          .meta({ description: "Or CEL over `object` and `target`: whether it is the target's." }),
+      })
+      .refine((r) => [r.name, r.label, r.owned, r.belongs].filter((way) => way !== undefined).length <= 1, {
+        error: "give at most one of name, label, owned, belongs",
+      })
+      .register(kubernetes, {
+        rules: [
+          {
+            rule: "[has(self.name), has(self.label), has(self.owned), has(self.belongs)].filter(given, given).size() <= 1",
+            message: "give at most one of name, label, owned, belongs",
+          },
+        ],
+      })
+      .optional()
+      .meta({
+        description:
+          "On Kubernetes: something is true of an object of any kind, in the policy's namespace, that belongs to the target. The operator must be let read it (`watchResources` in the chart's values). Objects without a namespace are for policies in Nightshift's own.",
+      }),
   })
   .refine(exactlyOne(SIGNAL_CONDITIONS), { error: `give exactly one of ${SIGNAL_CONDITIONS.join(", ")}` })
   .register(kubernetes, {

@@ -59,6 +59,8 @@ export const CAUSES = [
   "Pending",
   "NodeCondition",
   "RolloutStuck",
+  "Event",
+  "ResourceCondition",
 ] as const;
 export type Cause = (typeof CAUSES)[number];
 
@@ -75,6 +77,8 @@ export const EVIDENCE_KINDS = [
   "Rollout",
   "Expression",
   "RootCause",
+  "Event",
+  "Resource",
 ] as const;
 
 /** One thing that speaks for a diagnosis. */

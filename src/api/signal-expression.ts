@@ -12,6 +12,7 @@ import {
   STRING,
   TIMESTAMP,
   BOOL,
+  type ExpressionProblem,
   type Variables,
 } from "./expression.ts";
 
@@ -60,4 +61,31 @@ export const SIGNAL_VARIABLES: Variables = {
 /** See `checkExpression`. */
 export function checkSignalExpression(text: string): CheckedExpression {
   return checkExpression(text, SIGNAL_VARIABLES);
+}
+
+/** What an expression over an object of any kind (`resource.when`) can read. */
+export const OBJECT_VARIABLES: Variables = { object: DYN };
+
+/** What an expression that says whose an object is (`resource.belongs`) can read. */
+export const BELONGS_VARIABLES: Variables = {
+  object: DYN,
+  target: objectOf("target", { kind: STRING, name: STRING, namespace: STRING, uid: STRING, labels: mapOf(STRING) }),
+};
+
+/** What is wrong with the expressions of a signal, with their fields. */
+export function expressionProblems(signal: {
+  readonly when?: string | undefined;
+  readonly resource?: { readonly when: string; readonly belongs?: string | undefined } | undefined;
+}): (ExpressionProblem & { readonly path: readonly string[] })[] {
+  const of = (
+    path: readonly string[],
+    text: string | undefined,
+    variables: Variables,
+  ): (ExpressionProblem & { path: readonly string[] })[] =>
+    text === undefined ? [] : checkExpression(text, variables).problems.map((problem) => ({ ...problem, path }));
+  return [
+    ...of(["when"], signal.when, SIGNAL_VARIABLES),
+    ...of(["resource", "when"], signal.resource?.when, OBJECT_VARIABLES),
+    ...of(["resource", "belongs"], signal.resource?.belongs, BELONGS_VARIABLES),
+  ];
 }

@@ -14,7 +14,7 @@ import type { LoopMetrics } from "../record/metrics.ts";
 import type { Receiver } from "../record/paging.ts";
 import { Episodes } from "./episodes.ts";
 import { Pager } from "./pager.ts";
-import { type Blindness, Policies } from "./policies.ts";
+import { type Blindness, blindnessOf, Policies } from "./policies.ts";
 import { WorkQueue } from "./queue.ts";
 import { Recorder } from "./recorder.ts";
 import { type AlertSource, objectKey, World } from "./world.ts";
@@ -172,7 +172,7 @@ export class Loop {
       const blind: Blindness[] = [];
       for (const workload of targets) {
         seen.add(pairKey(policy, workload));
-        for (const signal of await this.#evaluateOne(policy, workload)) blind.push({ signal, workload: workload.ref });
+        blind.push(...(await this.#evaluateOne(policy, workload)));
         if (clock.monotonic() - sliceBegan < SLICE_MS) continue;
         await sleep(clock, 0);
         sliceBegan = clock.monotonic();
@@ -202,10 +202,11 @@ export class Loop {
    * One policy on one workload: what fires goes to its episode, what changed goes on record. Resolves to the signals that
    * nothing is known for.
    */
-  async #evaluate(policy: RemediationPolicy, workload: Workload): Promise<readonly string[]> {
+  async #evaluate(policy: RemediationPolicy, workload: Workload): Promise<readonly Blindness[]> {
     const key = pairKey(policy, workload);
     const before = this.#world.firing.get(key);
-    const { signals, silenced, blind } = this.#world.detect(policy, workload);
+    const detection = this.#world.detect(policy, workload);
+    const { signals, silenced } = detection;
     const firing = new Map(signals.filter((s) => s.state === "Firing").map((s) => [s.fingerprint, s]));
     if (firing.size === 0) this.#world.firing.delete(key);
     else this.#world.firing.set(key, firing);
@@ -227,7 +228,7 @@ export class Loop {
         return now.signal === undefined || now.policy === undefined ? undefined : { signal: now.signal, policy: now.policy };
       });
     }
-    return blind;
+    return blindnessOf(detection, workload.ref);
   }
 
   #signalRecord(signal: Signal, policy: RemediationPolicy, verb: string): AuditRecord {
@@ -314,7 +315,7 @@ export class Loop {
   }
 
   /** What goes wrong with one policy on one workload keeps none of the others from being looked at. */
-  async #evaluateOne(policy: RemediationPolicy, workload: Workload): Promise<readonly string[]> {
+  async #evaluateOne(policy: RemediationPolicy, workload: Workload): Promise<readonly Blindness[]> {
     try {
       return await this.#evaluate(policy, workload);
     } catch (error) {

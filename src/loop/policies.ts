@@ -2,6 +2,7 @@ import { unsupported } from "../act/plan.ts";
 import { messageOf, NightshiftError } from "../api/errors.ts";
 import type { Condition, TargetRef } from "../api/meta.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
+import type { Detection } from "../orient/detect.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Random } from "../ports/random.ts";
 import type { Store } from "../ports/store.ts";
@@ -24,6 +25,16 @@ const NAMED = 3;
 export interface Blindness {
   readonly signal: string;
   readonly workload: TargetRef;
+  /** Why, where that is known and stays the same. */
+  readonly why?: string;
+}
+
+/** What a look at a workload was blind for. */
+export function blindnessOf({ blind, unreadable }: Detection, workload: TargetRef): Blindness[] {
+  return blind.map((signal) => {
+    const why = unreadable?.get(signal);
+    return { signal, workload, ...(why === undefined ? {} : { why }) };
+  });
 }
 
 /**
@@ -153,9 +164,7 @@ export class Policies {
     const stale = this.#world.platform.staleness?.();
     if (stale !== undefined) return { type: "Ready", status: "Unknown", reason: "NoData", message: "the platform is not up to date" };
     const targets = this.#world.targets(policy);
-    const blind = targets.flatMap((workload) =>
-      this.#world.detect(policy, workload).blind.map((signal) => ({ signal, workload: workload.ref })),
-    );
+    const blind = targets.flatMap((workload) => blindnessOf(this.#world.detect(policy, workload), workload.ref));
     return readiness(policy, targets.length, blind);
   }
 }
@@ -183,7 +192,9 @@ function readiness(policy: RemediationPolicy, workloads: number, blind: readonly
 }
 
 function blindText(blind: readonly Blindness[]): string {
-  const all = blind.map(({ signal, workload }) => `signal ${signal} of ${workload.kind} ${workload.name}`).sort();
+  const all = blind
+    .map(({ signal, workload, why }) => `signal ${signal} of ${workload.kind} ${workload.name}${why === undefined ? "" : ` (${why})`}`)
+    .sort();
   const named = all.slice(0, NAMED);
   return `${named.join(", ")}${blind.length > NAMED ? `, and ${blind.length - NAMED} more` : ""}`;
 }

@@ -112,7 +112,12 @@ export class World {
   /** The policy's signals on a workload now, and what was looked for and is not there. */
   detect(policy: RemediationPolicy, workload: Workload): Detection {
     const now = this.clock.now();
-    const surroundings = { dependencies: this.dependencies.list(), workloads: this.platform.workloads() };
+    const { platform } = this;
+    const surroundings = {
+      dependencies: this.dependencies.list(),
+      workloads: platform.workloads(),
+      resources: platform.resources === undefined ? undefined : platform.resources.bind(platform),
+    };
     return this.#timed("orient", () =>
       this.#answeredHints.without(
         detectSignals(policy, workload, this.telemetry, this.alerts.about(workload), now, surroundings),

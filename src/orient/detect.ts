@@ -9,6 +9,8 @@ import type { RequestStats, Telemetry } from "../observe/telemetry.ts";
 import type { Replica, Workload } from "../ports/platform.ts";
 import { type HintWish, judgeHint } from "./hint.ts";
 import { readingsOf } from "./samples.ts";
+import { eventSignals } from "./detect-events.ts";
+import { resourceSignals } from "./detect-resources.ts";
 import { askSignal, missingFor, signalExpression, type Surroundings } from "./signal-values.ts";
 import { normalCdf } from "./statistics.ts";
 import { analyseTrend, percentText, seconds } from "./trend.ts";
@@ -23,6 +25,8 @@ export interface Detection {
   readonly missing: readonly string[];
   /** Names of the policy's signals that something was looked for and was not there for. */
   readonly blind: readonly string[];
+  /** Why, of those whose objects cannot be read: the same text as long as nothing about it changes. */
+  readonly unreadable?: ReadonlyMap<string, string>;
 }
 
 /** Why a silenced alert is neither acted on nor over. */
@@ -41,6 +45,8 @@ export const CAUSE_OF: Readonly<Record<Exclude<SignalCondition, "podState">, Cau
   alert: "Alert",
   nodeCondition: "NodeCondition",
   rollout: "RolloutStuck",
+  event: "Event",
+  resource: "ResourceCondition",
 };
 
 /** What is wrong with a pod in a state. */
@@ -93,11 +99,12 @@ export function detectSignals(
   const signals = new Map<string, Signal>();
   const missing: string[] = [];
   const blind: string[] = [];
+  const unreadable = new Map<string, string>();
   const silenced: Signal[] = [];
   for (const signal of policy.spec.signals) {
     const before = missing.length;
-    const context: Context = { policy, signal, workload, whole, replicas, telemetry, now, missing, silenced };
-    const holds = conditionOf(context, surroundings);
+    const context: Context = { surroundings, unreadable, policy, signal, workload, whole, replicas, telemetry, now, missing, silenced };
+    const holds = conditionOf(context);
     for (const each of evaluate(context, alerts)) {
       const found = each.state === "Firing" ? holds(each) : each;
       if (found === undefined) continue;
@@ -111,12 +118,13 @@ export function detectSignals(
     silenced: silenced.filter(({ fingerprint }) => signals.get(fingerprint)?.state !== "Firing"),
     missing: [...new Set(missing)],
     blind,
+    ...(unreadable.size === 0 ? {} : { unreadable }),
   };
 }
 
 /** What a signal is where its policy's expression is true of it; undefined where it is not, or where that is not known. */
-function conditionOf(context: Context, surroundings: Surroundings | undefined): (signal: Signal) => Signal | undefined {
-  const { signal, workload, telemetry, now, missing } = context;
+function conditionOf(context: Context): (signal: Signal) => Signal | undefined {
+  const { signal, workload, telemetry, now, missing, surroundings } = context;
   if (signal.when === undefined) return (found) => found;
   const { when } = signal;
   const expression = signalExpression(when);
@@ -132,7 +140,9 @@ function conditionOf(context: Context, surroundings: Surroundings | undefined): 
   };
 }
 
-interface Context {
+export interface Context {
+  readonly surroundings: Surroundings | undefined;
+  readonly unreadable: Map<string, string>;
   readonly policy: RemediationPolicy;
   readonly signal: PolicySignal;
   readonly workload: Workload;
@@ -157,6 +167,8 @@ function evaluate(context: Context, alerts: readonly Alert[]): Signal[] {
   if (signal.podState !== undefined) return podStateSignals(context, signal.podState);
   if (signal.nodeCondition !== undefined) return nodeConditionSignals(context, signal.nodeCondition);
   if (signal.rollout !== undefined) return rolloutSignals(context, signal.rollout);
+  if (signal.event !== undefined) return eventSignals(context, signal.event, signalOf);
+  if (signal.resource !== undefined) return resourceSignals(context, signal.resource, signalOf);
   return signal.alert === undefined ? [] : alertSignals(context, signal.alert, alerts);
 }
 
@@ -171,7 +183,7 @@ export function fingerprintOf(policy: RemediationPolicy, signalName: string, tar
   return `${owner}/${signalName}/${targetKey(target)}${target.uid === undefined ? "" : `#${target.uid}`}`;
 }
 
-function signalOf(
+export function signalOf(
   context: Context,
   condition: SignalCondition,
   target: TargetRef,

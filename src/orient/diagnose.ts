@@ -17,7 +17,7 @@ import { percentText, rate, seconds } from "./trend.ts";
 const NEEDS_REPLICA: ReadonlySet<Strategy> = new Set(["RestartPod", "EvictPod", "CordonAndDrainNode"]);
 
 /** Signals of something that may not run, and so sends no metrics. */
-const STOPS_TELEMETRY: ReadonlySet<SignalCondition> = new Set(["probe", "podState", "nodeCondition", "rollout"]);
+const STOPS_TELEMETRY: ReadonlySet<SignalCondition> = new Set(["probe", "podState", "nodeCondition", "rollout", "event", "resource"]);
 /** Signals that are never another service's fault. */
 const OWN_FAULT: ReadonlySet<SignalCondition> = new Set(["trend", "nodeCondition", "rollout"]);
 

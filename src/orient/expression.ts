@@ -169,3 +169,27 @@ export function celDuration(ms: number): Duration {
 export function celMap(entries: Readonly<Record<string, ExpressionValue>>): ReadonlyMap<string, CelInput> {
   return new Map(Object.entries(entries).filter((entry): entry is [string, CelInput] => entry[1] !== undefined));
 }
+
+/** Most values of an object that an expression is asked about. */
+const MAX_VALUES = 20_000;
+
+/** JSON as expressions have it: maps, lists, texts, and numbers that are all `double`; undefined where it is too large. */
+export function celOf(json: unknown): ExpressionValue {
+  let left = MAX_VALUES;
+  const convert = (value: unknown): CelInput => {
+    left -= 1;
+    if (left < 0) throw new RangeError("too large");
+    if (Array.isArray(value)) return value.map(convert);
+    if (typeof value === "object" && value !== null)
+      return new Map(
+        Object.entries(value).flatMap(([key, inner]): [string, CelInput][] => (inner === undefined ? [] : [[key, convert(inner)]])),
+      );
+    return typeof value === "string" || typeof value === "number" || typeof value === "boolean" ? value : null;
+  };
+  try {
+    return convert(json);
+  } catch (error) {
+    if (error instanceof RangeError) return undefined;
+    throw error;
+  }
+}

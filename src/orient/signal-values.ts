@@ -2,7 +2,7 @@ import type { ServiceDependency } from "../api/dependency.ts";
 import { SIGNAL_VARIABLES } from "../api/signal-expression.ts";
 import type { Signal } from "../api/signal.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
-import type { Replica, Workload } from "../ports/platform.ts";
+import type { Platform, Replica, Workload } from "../ports/platform.ts";
 import { celDuration, celMap, celTime, evaluable, type Evaluable, type ExpressionValue, type Verdict } from "./expression.ts";
 import { readingsOf } from "./samples.ts";
 
@@ -10,6 +10,7 @@ import { readingsOf } from "./samples.ts";
 export interface Surroundings {
   readonly dependencies: readonly ServiceDependency[];
   readonly workloads: readonly Workload[];
+  readonly resources?: Platform["resources"];
 }
 
 /** How far back the newest reading of a metric is looked for (ms). */

@@ -189,6 +189,21 @@ export type EffectState =
   /** It cannot be known. It is escalated, never retried (design rule S9). */
   | { readonly state: "Unknown"; readonly why: string };
 
+/** An object of a kind that only policies name, with the versions of it that were seen: the oldest that is kept first. */
+export interface ObservedObject {
+  readonly namespace: string;
+  readonly name: string;
+  readonly uid: string;
+  readonly labels: Readonly<Record<string, string>>;
+  /** Uids of what it is owned by; of an event, of what it is about. */
+  readonly owners: readonly string[];
+  /** `object`: as JSON; undefined where it is too large to be kept. `seenAt` in ms since the epoch. */
+  readonly versions: readonly { readonly seenAt: number; readonly object: object | undefined }[];
+}
+
+/** The objects of a kind, or why they are not known. */
+export type ObservedObjects = readonly ObservedObject[] | { readonly problem: string };
+
 /** What the loop may read of the world, and do to it. */
 export interface Platform {
   /** `host`, `kubernetes` or `sim`. */
@@ -197,6 +212,11 @@ export interface Platform {
   readonly effects: ReadonlySet<EffectType>;
   /** Conditions of signals that it reports, of those that not every platform does. A policy that has another is refused when it is loaded. Default: none. */
   readonly reports?: ReadonlySet<ObjectCondition>;
+  /**
+   * The objects of a kind that a policy of `namespace` may look at: those of that namespace. From memory: never waits; a kind
+   * is followed from when it is first asked for until it is not asked for any more. No such method where there are none.
+   */
+  resources?(of: { readonly apiVersion: string; readonly kind: string }, namespace: string): ObservedObjects;
   /** A snapshot of every workload, from memory: never waits on the network. After a change it is another array. */
   workloads(): readonly Workload[];
   /** Calls back after any change of any workload, until the returned function is called. May coalesce. */

@@ -93,6 +93,20 @@ const objectCondition = fc.oneof(
     .map((podState) => ({ podState })),
   fc.record({ state: fc.constant("Pending"), for: duration, reason: words }, { requiredKeys: ["state"] }).map((podState) => ({ podState })),
   fc.record({ stuckFor: positiveDuration }, some).map((rollout) => ({ rollout })),
+  fc
+    .record({ reason: words, count: fc.integer({ min: 1, max: 9 }), within: positiveDuration }, { requiredKeys: ["reason"] })
+    .map((event) => ({ event })),
+  fc
+    .tuple(
+      fc.record({
+        apiVersion: fc.constantFrom("v1", "cert-manager.io/v1", "example.org/v2beta1"),
+        kind: fc.constantFrom("Certificate", "ConfigMap"),
+        when: fc.constantFrom("object.spec.paused == true", "object.status.ready < 3.0"),
+      }),
+      fc.constantFrom<object>({}, { name: "n" }, { label: "app" }, { owned: true }, { belongs: "object.spec.for == target.name" }),
+      fc.record({ for: duration }, some),
+    )
+    .map((parts) => ({ resource: Object.assign({}, ...parts) as object })),
 );
 const nodeCondition = fc
   .oneof(

@@ -75,6 +75,18 @@ const CASES: readonly (readonly [string, Kind, unknown, RegExp])[] = [
     /NotReady has no status/,
   ],
   [
+    "an object of two ways",
+    "RemediationPolicy",
+    { ...policy, signals: [{ name: "s", resource: { apiVersion: "a.b/v1", kind: "C", when: "true", name: "n", owned: true } }] },
+    /at most one of name/,
+  ],
+  [
+    "a Secret",
+    "RemediationPolicy",
+    { ...policy, signals: [{ name: "s", resource: { apiVersion: "v1", kind: "Secret", when: "true" } }] },
+    /never read/,
+  ],
+  [
     "two signals of a name",
     "RemediationPolicy",
     {

@@ -5,7 +5,7 @@ import { OBJECT_CONDITIONS, type ObjectCondition } from "../../api/policy.ts";
 import type { Matchable } from "../../api/targets.ts";
 import { timestamp } from "../../api/time.ts";
 import { sleep, type Clock } from "../../ports/clock.ts";
-import type { Effect, EffectResult, EffectState, EffectType, Platform, Workload } from "../../ports/platform.ts";
+import type { Effect, EffectResult, EffectState, EffectType, ObservedObjects, Platform, Workload } from "../../ports/platform.ts";
 import type { Random } from "../../ports/random.ts";
 import type { ActionCaller } from "../actions.ts";
 import { applyStatement } from "./apply.ts";
@@ -15,6 +15,7 @@ import type { KubeClient } from "./client.ts";
 import { Effects, HANDLERS } from "./effects/index.ts";
 import { MARKS } from "./marks.ts";
 import { PROTECTED_NAMESPACES } from "./protected.ts";
+import { type KindRef, ResourceWatches } from "./resource-watch.ts";
 import { ClusterView, type HealthyRevision } from "./view.ts";
 
 /**
@@ -61,6 +62,7 @@ export class KubernetesPlatform implements Platform {
   readonly #o: KubernetesOptions;
   readonly #caches: Caches;
   readonly #view: ClusterView;
+  readonly #resources: ResourceWatches;
   readonly #carryOut: Effects;
   readonly #stopping = new AbortController();
   #working: Promise<unknown> = Promise.resolve();
@@ -82,6 +84,7 @@ export class KubernetesPlatform implements Platform {
       ...(backoff === undefined ? {} : { backoff }),
     });
     this.#view = new ClusterView({ tables: this.#caches.tables, clock, nodeNamespace });
+    this.#resources = new ResourceWatches({ client, clock, random, nodeNamespace, backoff });
     this.#carryOut = new Effects({ client, view: this.#view, clock, epoch, protectedNamespaces, actions: options.actions }, random);
   }
 
@@ -100,6 +103,7 @@ export class KubernetesPlatform implements Platform {
   /** Cuts off what is under way, and resolves when it has ended. */
   async stop(): Promise<void> {
     this.#stopping.abort();
+    await this.#resources.stop();
     await this.#carryOut.close();
     await this.#working;
   }
@@ -117,6 +121,13 @@ export class KubernetesPlatform implements Platform {
     return this.#view.onChange((workload) => {
       if (this.#o.namespaces?.includes(workload.namespace) !== false) listener(workload);
     });
+  }
+
+  resources(of: KindRef, namespace: string): ObservedObjects {
+    const objects = this.#resources.ask(of, namespace);
+    if ("problem" in objects || of.kind !== "Event") return objects;
+    // An event about a ReplicaSet is about its Deployment, and a kubelet's about its node.
+    return objects.map((event) => ({ ...event, owners: [...event.owners, ...event.owners.flatMap((uid) => this.#view.aboutWhom(uid))] }));
   }
 
   async apply(effect: Effect, signal: AbortSignal): Promise<EffectResult> {

@@ -155,6 +155,13 @@ export class ClusterView {
     return this.#podsOnNode.get(node);
   }
 
+  /** Uids of what else is meant by a uid that an event names: the Deployment of a ReplicaSet, the node of a node's name. */
+  aboutWhom(uid: string): string[] {
+    const owner = this.#ownersByUid.get(uid);
+    const node = this.#tables.Node.get("", uid);
+    return [...(owner?.controller === undefined ? [] : [owner.controller.uid]), ...(node === undefined ? [] : [node.uid])];
+  }
+
   /** The workload that a pod belongs to. */
   workloadOf(pod: PodRecord): Workload | undefined {
     this.workloads();

@@ -10,6 +10,8 @@ import { FakeWatch, type Delivery } from "./watch.ts";
 /** A request, as a fault is chosen by it and a test looks at it afterwards. */
 export interface FakeRequest {
   readonly verb: "get" | "list" | "watch" | "create" | "update" | "patch" | "delete";
+  /** Such as `apps/v1`. */
+  readonly groupVersion: string;
   readonly plural: string;
   readonly name: string | undefined;
   readonly namespace: string | undefined;
@@ -152,7 +154,12 @@ export class FakeApi {
         throw new Refusal(refuse, reason, message, details);
       }
       if (request.verb === "watch") return this.#watch(request, response);
-      const { status, body } = request.plural === "selfsubjectreviews" ? this.#whoAsks() : this.#answer(request);
+      const { status, body } =
+        request.plural === "selfsubjectreviews"
+          ? this.#whoAsks()
+          : request.plural === ""
+            ? this.#discovery(request.groupVersion)
+            : this.#answer(request);
       if (fault === "reset-after") return void incoming.socket.resetAndDestroy();
       request.status = status;
       const text = JSON.stringify(body);
@@ -174,6 +181,14 @@ export class FakeApi {
     return { status: 201, body: { kind: "SelfSubjectReview", status: { userInfo: { username: this.#user } } } };
   }
 
+  /** What there is in a group and version. */
+  #discovery(groupVersion: string): { readonly status: number; readonly body: object } {
+    const types = this.#types.filter(({ group, version }) => groupVersion === (group === "" ? version : `${group}/${version}`));
+    if (types.length === 0) throw new Refusal(404, "NotFound", "the server could not find the requested resource");
+    const resources = types.map(({ plural, kind, namespaced }) => ({ name: plural, kind, namespaced }));
+    return { status: 200, body: { kind: "APIResourceList", groupVersion, resources } };
+  }
+
   async #parse(incoming: IncomingMessage): Promise<FakeRequest> {
     const url = new URL(incoming.url ?? "/", this.url);
     const query = Object.fromEntries(url.searchParams);
@@ -192,6 +207,7 @@ export class FakeApi {
     const verb = query["watch"] === "true" ? "watch" : verbs[incoming.method as keyof typeof verbs];
     return {
       verb,
+      groupVersion: root === "api" ? (path[0] ?? "") : path.slice(0, 2).join("/"),
       plural,
       name,
       namespace,
