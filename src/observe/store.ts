@@ -1,5 +1,6 @@
 import type { TargetRef } from "../api/meta.ts";
 import type { Clock } from "../ports/clock.ts";
+import { ExampleTraces } from "./exemplars.ts";
 import { HintBook, type Hint, type HintRefusal } from "./hints.ts";
 import { LatencyHistogram } from "./latency.ts";
 import { type CallPoint, type ServiceGraphLimits, ServiceGraphStore } from "./service-graph.ts";
@@ -54,6 +55,8 @@ export interface TelemetrySink {
   recordRequests(workload: TargetRef, source: RequestSource, reading: RequestReading): Refusal | undefined;
   /** Keeps what a replica asked for. */
   recordHint(replicaUid: string, hint: Hint): HintRefusal | undefined;
+  /** Keeps traces that a sender gave as examples of what a metric of a replica measured at about `t` (ms). */
+  recordTraces(replicaUid: string, metric: string, traceIds: readonly string[], t: number): void;
   /** Drops everything about a replica that is gone. */
   forgetReplica(replicaUid: string): void;
 }
@@ -237,6 +240,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
   /** By replica, least recently heard of first. */
   readonly #answers = new Map<string, Answers>();
   readonly #hints: HintBook;
+  readonly #traces = new ExampleTraces();
   readonly #refused = new Map<Refusal, number>();
   #series = 0;
   #room = 0;
@@ -252,6 +256,14 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
 
   recordHint(replicaUid: string, hint: Hint): HintRefusal | undefined {
     return this.#hints.record(replicaUid, hint);
+  }
+
+  recordTraces(replicaUid: string, metric: string, traceIds: readonly string[], t: number): void {
+    this.#traces.add(replicaUid, metric, traceIds, t);
+  }
+
+  traces(replicaUid: string, metric: string, since: number): readonly string[] {
+    return this.#traces.of(replicaUid, metric, since);
   }
 
   hints(replicaUid: string): readonly Hint[] {

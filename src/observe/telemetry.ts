@@ -49,6 +49,8 @@ export interface Telemetry {
   hints?(replicaUid: string): readonly Hint[];
   /** Calls back with the uid of each replica that asked for something; returns what ends it. */
   onHint?(listener: (replicaUid: string) => void): () => void;
+  /** Traces that a replica gave as examples of a metric from `since` (ms) on, newest first; of `FAILED_REQUESTS` besides. */
+  traces?(replicaUid: string, metric: string, since: number): readonly string[];
   /** What a replica itself said of the requests that it answered; undefined, or no such method, where nothing is known. */
   answers?(replicaUid: string): Answers | undefined;
 }

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { FAILED_REQUESTS } from "../observe/exemplars.ts";
 import { detectSignals, targetsOf } from "./detect.ts";
 import type { PromqlAnswer, PromqlProblem, PromqlQuery } from "../observe/promql.ts";
 import { normal, seeded } from "./shapes.ts";
@@ -368,5 +369,23 @@ describe("promql", () => {
   test("of two rows for one target one that is beyond suffices", () => {
     const { targets } = look(rows(well, row({ workload: "payments", container: "b" }, 1, 1, 1)));
     assert.deepEqual(targets, ["payments"]);
+  });
+});
+
+describe("example traces", () => {
+  test("of a metric that fires, and of requests that fail, are in the evidence; nothing is decided by them", () => {
+    const telemetry = telemetryAt();
+    const busy = policy([
+      { name: "busy", metric: { name: "queue", above: 5, for: "30s" } },
+      { name: "errors", errorRate: { above: "5%", for: "30s" } },
+    ]);
+    const look = () => detectSignals(busy, payments, telemetry, [], NOW).signals.map(({ evidence }) => evidence[0]?.values["traceIds"]);
+    record(telemetry, "uid-payments-1", "queue", () => 9, { span: 60 });
+    requests(telemetry, "payments", () => 0.5);
+    assert.deepEqual(look(), [undefined, undefined]);
+    telemetry.recordTraces("uid-payments-1", "queue", ["old"], NOW - 600_000);
+    telemetry.recordTraces("uid-payments-1", "queue", ["a", "b"], NOW - 1_000);
+    for (const i of [1, 2, 3]) telemetry.recordTraces(`uid-payments-${i}`, FAILED_REQUESTS, [`e${i}`, `f${i}`], NOW - 1_000);
+    assert.deepEqual(look(), ["a,b", "e1,f1,e2"]);
   });
 });

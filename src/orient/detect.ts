@@ -4,6 +4,7 @@ import type { Cause, Evidence } from "../api/remediation.ts";
 import type { Alert, Signal, SignalCondition } from "../api/signal.ts";
 import { covers } from "../api/targets.ts";
 import { durationMs, percentShare, quantityBytes } from "../api/units.ts";
+import { FAILED_REQUESTS } from "../observe/exemplars.ts";
 import type { Hint } from "../observe/hints.ts";
 import type { RequestStats, Telemetry } from "../observe/telemetry.ts";
 import type { Replica, Workload } from "../ports/platform.ts";
@@ -63,6 +64,8 @@ export const CAUSE_OF_STATE: Readonly<Record<PodState, Cause>> = {
 const STARTUP_MS = 5_000;
 /** A share of requests needs a span of time, also where `for` is zero. */
 const MIN_RATE_SPAN_MS = 10_000;
+/** Most traces that the evidence of a signal names. */
+const MAX_TRACES = 3;
 /** How much longer than a person takes to be asked a hint that was not understood is remembered (ms). */
 const REMEMBERED_MS = 60_000;
 /** Labels of an alert that name a replica. The first two are meant to: what they name and is not there is missing. */
@@ -325,7 +328,15 @@ function errorRateSignals(context: Context, condition: NonNullable<PolicySignal[
         {
           kind: "ErrorRate",
           message: `${all.failed} of ${all.total} requests to ${workload.ref.name} failed in ${seconds(span / 1000)}: ${percentText(share)}, above ${condition.above}`,
-          values: { workload: workload.ref.name, failed: all.failed, total: all.total, errorRate: share, above, spanSeconds: span / 1000 },
+          values: {
+            workload: workload.ref.name,
+            failed: all.failed,
+            total: all.total,
+            errorRate: share,
+            above,
+            spanSeconds: span / 1000,
+            ...tracesOf(context, FAILED_REQUESTS, context.replicas, since),
+          },
         },
       ],
     }),
@@ -367,6 +378,7 @@ function metricSignals(context: Context, condition: NonNullable<PolicySignal["me
               threshold,
               readings: run,
               forSeconds: (newest.t - first.t) / 1000,
+              ...tracesOf(context, condition.name, [replica], first.t),
             },
           },
         ],
@@ -374,6 +386,12 @@ function metricSignals(context: Context, condition: NonNullable<PolicySignal["me
     );
   }
   return found;
+}
+
+/** The newest traces that replicas gave as examples of a metric, for people to look at; nothing is decided by them. */
+function tracesOf({ telemetry }: Context, metric: string, replicas: readonly Replica[], since: number): { readonly traceIds?: string } {
+  const ids = replicas.flatMap((replica) => telemetry.traces?.(replica.ref.uid, metric, since) ?? []).slice(0, MAX_TRACES);
+  return ids.length === 0 ? {} : { traceIds: ids.join(",") };
 }
 
 /** How long a state of a pod must last, where its signal says nothing (ms). */

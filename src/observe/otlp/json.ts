@@ -94,8 +94,7 @@ function decodeMetric(metric: Json, tally: Tally, wants: (metric: string) => boo
 }
 
 function numberPoint(point: Json, limits: OtlpLimits): NumberPoint {
-  const exemplars = list(point["exemplars"], "exemplars").slice(0, MAX_EXEMPLARS);
-  return { ...common(point, limits), value: valueOf(point), exemplars: exemplars.map((item) => exemplarOf(object(item, "exemplars[]"))) };
+  return { ...common(point, limits), value: valueOf(point) };
 }
 
 function valueOf(point: Json): number | undefined {
@@ -135,13 +134,16 @@ function exponentialPoint(point: Json, limits: OtlpLimits): ExponentialHistogram
   };
 }
 
-function common(point: Json, limits: OtlpLimits): PointAttributes & Pick<NumberPoint, "start" | "t" | "noValue"> {
+function common(point: Json, limits: OtlpLimits): PointAttributes & Pick<NumberPoint, "start" | "t" | "noValue" | "exemplars"> {
   const attributes = new AttributeSet(limits);
   for (const [key, value] of keyValues(point["attributes"], limits, 1)) attributes.add(key, value);
   return {
     start: milliseconds(point["startTimeUnixNano"], "startTimeUnixNano"),
     t: milliseconds(point["timeUnixNano"], "timeUnixNano"),
     noValue: (int32(point["flags"], "flags") & 1) !== 0,
+    exemplars: list(point["exemplars"], "exemplars")
+      .slice(0, MAX_EXEMPLARS)
+      .map((item) => exemplarOf(object(item, "exemplars[]"))),
     ...attributes.finish(),
   };
 }

@@ -10,6 +10,15 @@ export type AttributeValue = string | number | boolean | null | readonly Attribu
 /** How the points of a sum or histogram relate to the ones before them. */
 export type Temporality = "Unspecified" | "Delta" | "Cumulative";
 
+/** One measurement of those that a point is made of, as the sender's example. */
+export interface Exemplar {
+  /** Milliseconds since the epoch. */
+  readonly t: number;
+  readonly value: number;
+  /** 32 hexadecimal digits; empty where it was measured outside of a trace. */
+  readonly traceId: string;
+}
+
 interface PointBase {
   /** Milliseconds since the epoch; 0 where the sender did not say. */
   readonly start: number;
@@ -26,22 +35,13 @@ interface PointBase {
   readonly noValue: boolean;
   /** Its attributes are too many or too long. */
   readonly oversized: boolean;
-}
-
-/** One measurement of those that a point is made of, as the sender's example. */
-export interface Exemplar {
-  /** Milliseconds since the epoch. */
-  readonly t: number;
-  readonly value: number;
-  /** 32 hexadecimal digits; empty where it was measured outside of a trace. */
-  readonly traceId: string;
+  /** At most `MAX_EXEMPLARS`, in the sender's order. */
+  readonly exemplars: readonly Exemplar[];
 }
 
 export interface NumberPoint extends PointBase {
   /** Undefined where the point carries none. */
   readonly value: number | undefined;
-  /** At most `MAX_EXEMPLARS`, in the sender's order. */
-  readonly exemplars: readonly Exemplar[];
 }
 
 export interface HistogramPoint extends PointBase {

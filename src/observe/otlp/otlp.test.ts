@@ -5,6 +5,7 @@ import * as fc from "fast-check";
 import { NightshiftError } from "../../api/errors.ts";
 import type { TargetRef } from "../../api/meta.ts";
 import type { Clock } from "../../ports/clock.ts";
+import { FAILED_REQUESTS } from "../exemplars.ts";
 import { LATENCY_RELATIVE_ERROR } from "../latency.ts";
 import { TelemetryStore } from "../store.ts";
 import { DEFAULT_OTLP_LIMITS, type OtlpLimits } from "./model.ts";
@@ -17,7 +18,14 @@ interface Attribute {
   readonly key: string;
   readonly value: { stringValue?: string; intValue?: string; boolValue?: boolean; doubleValue?: number };
 }
+interface ExemplarJson {
+  timeUnixNano: string;
+  asDouble?: number;
+  asInt?: string;
+  traceId?: string;
+}
 interface NumberPointJson {
+  exemplars?: ExemplarJson[];
   attributes?: Attribute[];
   startTimeUnixNano?: string;
   timeUnixNano: string;
@@ -26,6 +34,7 @@ interface NumberPointJson {
   flags?: number;
 }
 interface HistogramPointJson {
+  exemplars?: ExemplarJson[];
   attributes?: Attribute[];
   startTimeUnixNano?: string;
   timeUnixNano: string;
@@ -35,6 +44,7 @@ interface HistogramPointJson {
   max?: number;
 }
 interface ExponentialPointJson {
+  exemplars?: ExemplarJson[];
   attributes?: Attribute[];
   startTimeUnixNano?: string;
   timeUnixNano: string;
@@ -86,6 +96,17 @@ function toProtobuf(request: object): Uint8Array {
     if (p.startTimeUnixNano !== undefined) w.uint32((start << 3) | 1).fixed64(p.startTimeUnixNano);
     w.uint32((time << 3) | 1).fixed64(p.timeUnixNano);
   };
+  const exemplars = (field: number, list: ExemplarJson[] = []): void => {
+    for (const { timeUnixNano, asDouble, asInt, traceId } of list) {
+      w.uint32((field << 3) | 2).fork();
+      w.uint32(17).fixed64(timeUnixNano);
+      if (asDouble !== undefined) w.uint32(25).double(asDouble);
+      if (asInt !== undefined) w.uint32(49).sfixed64(asInt);
+      if (traceId !== undefined) w.uint32(34).bytes(Buffer.alloc(8)).uint32(42).bytes(Buffer.from(traceId, "hex"));
+      attributes(7, [text("filtered", "x")]);
+      w.join();
+    }
+  };
   const root = request as {
     resourceMetrics: { resource: { attributes: Attribute[] }; scopeMetrics: { scope: { name: string }; metrics: MetricJson[] }[] }[];
   };
@@ -110,6 +131,7 @@ function toProtobuf(request: object): Uint8Array {
             if (p.asDouble !== undefined) w.uint32(33).double(Number(p.asDouble));
             if (p.asInt !== undefined) w.uint32(49).sfixed64(p.asInt);
             attributes(7, p.attributes);
+            exemplars(5, p.exemplars);
             if (p.flags !== undefined) w.uint32(64).uint32(p.flags);
             w.join();
           }
@@ -131,6 +153,7 @@ function toProtobuf(request: object): Uint8Array {
             for (const bound of p.explicitBounds ?? []) w.double(bound);
             w.join();
             attributes(9, p.attributes);
+            exemplars(8, p.exemplars);
             if (p.max !== undefined) w.uint32((12 << 3) | 1).double(p.max);
             w.join();
           }
@@ -141,6 +164,7 @@ function toProtobuf(request: object): Uint8Array {
           for (const p of metric.exponentialHistogram.dataPoints) {
             w.uint32(10).fork();
             attributes(1, p.attributes);
+            exemplars(11, p.exemplars);
             times(2, 3, p);
             w.uint32(33).fixed64(p.count).uint32(48).sint32(p.scale);
             if (p.zeroCount !== undefined) w.uint32(57).fixed64(p.zeroCount);
@@ -311,6 +335,47 @@ for (const encoding of ["protobuf", "json"] as const)
       send([duration([requests(0, 1_000)])]);
       send([duration([requests(0, 50, 500)])]);
       assert.equal(store.requests(payments, 0), undefined);
+    });
+
+    it("the newest traces of exemplars are kept as evidence: of readings, of rates, and of failed requests of either kind", () => {
+      const { store, send, time } = setup(encoding);
+      const id = (n: number): string => n.toString(16).padStart(32, "0");
+      const example = (n: number, s: number): ExemplarJson => ({ timeUnixNano: nano(START + s * 1_000), asDouble: 0.5, traceId: id(n) });
+      const gauge = (s: number, exemplars: ExemplarJson[]): MetricJson => ({
+        name: "g",
+        gauge: { dataPoints: [{ timeUnixNano: nano(START + s * 1_000), asDouble: 1, exemplars }] },
+      });
+      send([gauge(0, [example(1, -2), example(2, -1), { timeUnixNano: nano(START), asInt: "1" }])]);
+      const exponential = (s: number, count: number, attributes: Attribute[], exemplars: ExemplarJson[]): MetricJson => ({
+        name: "http.server.request.duration",
+        unit: "s",
+        exponentialHistogram: {
+          aggregationTemporality: 1,
+          dataPoints: [
+            { attributes, timeUnixNano: nano(START + s * 1_000), count: String(count), scale: 0, zeroCount: String(count), exemplars },
+          ],
+        },
+      });
+      time.now += 10_000;
+      assert.equal(
+        send([
+          gauge(10, [example(3, 9), example(4, 10)]),
+          duration(
+            [
+              { ...requests(10, 5, 200), exemplars: [example(5, 9)] },
+              { ...requests(10, 5, 500), exemplars: [example(6, 9)] },
+            ],
+            1,
+          ),
+          exponential(11, 2, [text("error.type", "timeout")], [example(7, 10)]),
+          exponential(11, 2, [], [example(8, 10)]),
+        ]).rejected,
+        0,
+      );
+      assert.deepEqual(store.traces("uid-1", "g", 0), [id(4), id(3), id(2)]);
+      assert.deepEqual(store.traces("uid-1", "g", START + 1), [id(4), id(3)]);
+      assert.deepEqual(store.traces("uid-1", FAILED_REQUESTS, 0), [id(7), id(6)]);
+      assert.deepEqual(store.traces("uid-2", "g", 0), []);
     });
 
     it("duplicates and reordered points of a cumulative histogram count once; a reset counts in full", () => {

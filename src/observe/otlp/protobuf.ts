@@ -170,9 +170,7 @@ class Decoder extends Wire {
           value = this.signed64();
           return true;
         case 5:
-          if ((exemplars?.length ?? 0) >= MAX_EXEMPLARS) return false;
-          (exemplars ??= []).push(this.#exemplar(this.end()));
-          return true;
+          return this.#exemplars((exemplars ??= []));
         case 7:
           this.attribute(attributes);
           return true;
@@ -191,6 +189,13 @@ class Decoder extends Wire {
       noValue: (flags & NO_RECORDED_VALUE) !== 0,
       ...attributes.finish(),
     };
+  }
+
+  /** Reads one exemplar more, where there is place for it. */
+  #exemplars(into: Exemplar[]): boolean {
+    if (into.length >= MAX_EXEMPLARS) return false;
+    into.push(this.#exemplar(this.end()));
+    return true;
   }
 
   #exemplar(end: number): Exemplar {
@@ -227,6 +232,7 @@ class Decoder extends Wire {
     let count = 0;
     let max: number | undefined;
     let flags = 0;
+    let exemplars: Exemplar[] | undefined;
     this.fields(end, (field) => {
       switch (field) {
         case 2:
@@ -244,6 +250,8 @@ class Decoder extends Wire {
         case 7:
           this.repeated(bounds, WireType.Bit64, () => this.reader.double());
           return true;
+        case 8:
+          return this.#exemplars((exemplars ??= []));
         case 9:
           this.attribute(attributes);
           return true;
@@ -257,7 +265,17 @@ class Decoder extends Wire {
           return false;
       }
     });
-    return { start, t, count, counts, bounds, max, noValue: (flags & NO_RECORDED_VALUE) !== 0, ...attributes.finish() };
+    return {
+      start,
+      t,
+      count,
+      counts,
+      bounds,
+      max,
+      exemplars: exemplars ?? NO_EXEMPLARS,
+      noValue: (flags & NO_RECORDED_VALUE) !== 0,
+      ...attributes.finish(),
+    };
   }
 
   #exponentialPoint(end: number): ExponentialHistogramPoint {
@@ -270,6 +288,7 @@ class Decoder extends Wire {
     let zeroCount = 0;
     let offset = 0;
     let flags = 0;
+    let exemplars: Exemplar[] | undefined;
     this.fields(end, (field) => {
       switch (field) {
         case 1:
@@ -304,10 +323,23 @@ class Decoder extends Wire {
         case 10:
           flags = this.varint();
           return true;
+        case 11:
+          return this.#exemplars((exemplars ??= []));
         default:
           return false;
       }
     });
-    return { start, t, count, scale, zeroCount, offset, counts, noValue: (flags & NO_RECORDED_VALUE) !== 0, ...attributes.finish() };
+    return {
+      start,
+      t,
+      count,
+      scale,
+      zeroCount,
+      offset,
+      counts,
+      exemplars: exemplars ?? NO_EXEMPLARS,
+      noValue: (flags & NO_RECORDED_VALUE) !== 0,
+      ...attributes.finish(),
+    };
   }
 }

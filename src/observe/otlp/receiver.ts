@@ -1,5 +1,6 @@
 import type { TargetRef } from "../../api/meta.ts";
 import type { Clock } from "../../ports/clock.ts";
+import { FAILED_REQUESTS } from "../exemplars.ts";
 import { HINT_METRIC, type HintRefusal } from "../hints.ts";
 import { LatencyHistogram } from "../latency.ts";
 import type { CallRefusal, CallSink } from "../service-graph.ts";
@@ -137,6 +138,8 @@ export interface OtlpReceiverOptions {
  *   `http.response.status_code` of 500 and above, or with `error.type`. Other histograms and summaries are not read.
  * - Metrics of a service graph (`traces_service_graph_request_*`) are calls of one service by another, whoever sends them: the
  *   services are those that they name. Other metrics without an instance are refused.
+ *
+ * Of the exemplars of points the newest traces are kept, as evidence; of requests those of failed ones.
  *
  * Cumulative streams are turned into differences per process and attribute set. A stream begins anew when its start time
  * moves forward or its count falls: then the point counts in full, as nothing of the new life was seen before. The first
@@ -277,7 +280,9 @@ export class OtlpReceiver {
 
   #gauge(uid: string, metric: string, point: NumberPoint): PointRefusal | undefined {
     if (point.value === undefined) return "invalid";
-    return this.#sink.recordReplica(uid, metric, point.attributesKey, { t: point.t, v: point.value });
+    const refusal = this.#sink.recordReplica(uid, metric, point.attributesKey, { t: point.t, v: point.value });
+    if (refusal === undefined) this.#sink.recordTraces(uid, metric, traceIdsOf(point.exemplars), point.t);
+    return refusal;
   }
 
   #counter(
@@ -291,7 +296,10 @@ export class OtlpReceiver {
     const increase = this.#sumIncrease(resource, metric, point, now, heard);
     if (typeof increase === "string" || increase === undefined) return increase;
     if (increase.over <= 0) return undefined;
-    return this.#sink.recordReplica(uid, metric.name, point.attributesKey, { t: point.t, v: (increase.amount * 1_000) / increase.over });
+    const rate = { t: point.t, v: (increase.amount * 1_000) / increase.over };
+    const refusal = this.#sink.recordReplica(uid, metric.name, point.attributesKey, rate);
+    if (refusal === undefined) this.#sink.recordTraces(uid, metric.name, traceIdsOf(point.exemplars), point.t);
+    return refusal;
   }
 
   #sumIncrease(
@@ -349,6 +357,7 @@ export class OtlpReceiver {
     if (typeof increase === "string" || increase === undefined) return increase;
     const latency = latencyOf(buckets, increase.before, metric.unit === "ms" ? 1 : 1_000, "max" in point ? point.max : undefined);
     const failed = point.errorType !== undefined || Number(point.statusCode ?? 0) >= 500;
+    if (failed) this.#sink.recordTraces(uid, FAILED_REQUESTS, traceIdsOf(point.exemplars), point.t);
     const workload: TargetRef = { kind: "Workload", namespace, name: service };
     return this.#sink.recordRequests(workload, "Otlp", {
       t: point.t,

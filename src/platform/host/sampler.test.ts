@@ -19,6 +19,7 @@ function rig(): { clock: ManualClock; count: (total: number) => void; sample: ()
     recordReplica: () => undefined,
     recordRequests: (_workload, _source, reading) => void read.push(reading),
     recordHint: () => undefined,
+    recordTraces: () => undefined,
     forgetReplica: () => undefined,
   };
   const stats = async (): Promise<RouterStats> => ({
