@@ -52,6 +52,10 @@ const describedWorkloadSchema = z.strictObject({
     .max(100)
     .default([])
     .meta({ description: "Workloads that it calls: `name` of its own namespace, or `namespace/name`. What fails there fails here." }),
+  servesActions: z
+    .boolean()
+    .default(false)
+    .meta({ description: "Its pods serve actions (`ResetConnectionPool`, `invoke`). Default false." }),
   doNotRemediate: z.boolean().default(false).meta({ description: "It carries `nightshift.dev/do-not-remediate`." }),
   gitOps: z.string().min(1).optional().meta({ description: "The GitOps tool that owns its replicas and its template, such as `argocd`." }),
 });

@@ -8,6 +8,7 @@ import type { Clock } from "../../ports/clock.ts";
 import type { Store } from "../../ports/store.ts";
 import { minAvailableOf } from "./budgets.ts";
 import type { KubeClient, KubeRequest } from "./client.ts";
+import { actionsPort } from "./marks.ts";
 import { isMarked, zoneOf } from "./nodes.ts";
 import { collectionPath, type OwnerRecord, type PodRecord, RESOURCES, type RecordKind, type Records, recordKey } from "./records.ts";
 import { selects } from "./selector.ts";
@@ -170,6 +171,7 @@ function described(
     ...(hpa === undefined ? {} : { autoscaler: { min: Math.min(hpa.min, hpa.max), max: hpa.max } }),
     requestsPerSecond: 20,
     calls: [],
+    servesActions: pods.some(({ annotations }) => actionsPort(annotations) !== undefined),
     doNotRemediate: marked || isMarked(owner),
     ...(owned === undefined ? {} : { gitOps: owned.owner }),
   };

@@ -249,6 +249,28 @@ const HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
     },
   },
 
+  InvokeAction: {
+    async apply(effect, deps, signal) {
+      const { id, replica, action } = effect;
+      const read = await retryOnConflict(deps, signal, async () => {
+        const found = await readPod(deps, replica);
+        if (found.pod.workload.spec.servesActions !== true) throw new NightshiftError("NO_ACTIONS", `${replica.name} serves no actions`);
+        if (found.pod.effects.get("invoked") === id) return found;
+        return write(deps, effect, "invoke", found, (pod) => void pod.effects.set("invoked", id));
+      });
+      await seen(deps, read.pod.workload, signal);
+      deps.epoch();
+      deps.world.actionServed(read.pod, id);
+      return { message: `${replica.name} has done ${action}` };
+    },
+    async observe({ id, replica, action }, deps) {
+      const read = await findPod(deps, replica);
+      return read?.pod.effects.get("invoked") === id && read.pod.effects.get("acted") === id
+        ? { state: "Applied", result: { message: `${replica.name} has done ${action}` } }
+        : { state: "NotApplied" };
+    },
+  },
+
   Scale: {
     async apply(effect, deps, signal) {
       const { id, workload: ref, replicas } = effect;

@@ -103,8 +103,11 @@ export interface Fault {
   readonly endedBy?: readonly Ending[];
 }
 
-/** A job that completes; of a `WorkloadCondition` also that every pod was started since, or that more pods serve than when it began. */
-export const ENDINGS = ["Job", "Restart", "Scale"] as const;
+/**
+ * A job that completes; of what a pod has also an action that it served, and of a `WorkloadCondition` that every pod was
+ * started since, or that more pods serve than when it began.
+ */
+export const ENDINGS = ["Job", "Action", "Restart", "Scale"] as const;
 export type Ending = (typeof ENDINGS)[number];
 
 /** A workload as it is at the beginning. */
@@ -118,6 +121,8 @@ export interface WorkloadSpec {
   readonly podLabels?: Readonly<Record<string, string>>;
   /** Memory limit of each pod. Default: `LIMIT_BYTES`. */
   readonly limitBytes?: number;
+  /** Its pods serve actions. */
+  readonly servesActions?: boolean;
   /** It carries a do-not-remediate mark. */
   readonly marked?: boolean;
   /** The GitOps tool that owns its replicas and its template. */

@@ -301,6 +301,14 @@ export class SimWorld {
     for (const fault of ended) this.cure(fault);
   }
 
+  /** A pod has done what it was asked for: once, however often it is asked by the same effect. */
+  actionServed(pod: Pod, effect: string): void {
+    if (pod.effects.get("acted") === effect) return;
+    pod.effects.set("acted", effect);
+    if (pod.illness?.endedBy?.includes("Action") === true) pod.illness = undefined;
+    this.changed(pod.workload, pod);
+  }
+
   /** Whatever is ill becomes well, and what was marked is not any more. */
   healAll(): void {
     for (const workload of this.workloads) {
@@ -628,6 +636,7 @@ export class SimWorld {
       ...(pod.replaces === undefined ? {} : { replaces: pod.replaces }),
       detached: !pod.owned,
       ...(states.length === 0 ? {} : { states }),
+      ...(pod.workload.spec.servesActions === true ? { servesActions: true } : {}),
       ...(pod.node.known ? { node: pod.node.name } : {}),
       ...(pod.node.zone === undefined ? {} : { zone: pod.node.zone }),
       ...(pod.node.marked ? { around: [{ ref: { kind: "Node", namespace: "", name: pod.node.name }, ...marksOf(true) }] } : {}),

@@ -152,6 +152,7 @@ const MADE_UP: Omit<DescribedWorkload, "namespace" | "name"> = {
   grace: "5s",
   requestsPerSecond: 20,
   calls: [],
+  servesActions: false,
   doNotRemediate: false,
 };
 
@@ -304,6 +305,7 @@ function specsOf(cluster: Cluster, dependencies: readonly ServiceDependency[]): 
       ...(memoryLimit === undefined ? {} : { limitBytes: quantityBytes(memoryLimit) }),
       ...(minAvailable === undefined ? {} : { minAvailable }),
       ...(autoscaler === undefined ? {} : { autoscaler }),
+      ...(described.servesActions ? { servesActions: true } : {}),
       ...(described.doNotRemediate ? { marked: true } : {}),
       ...(gitOps === undefined ? {} : { gitOps }),
       rps: described.requestsPerSecond,

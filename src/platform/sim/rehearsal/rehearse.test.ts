@@ -243,6 +243,35 @@ describe("what only the users' own monitoring knows", () => {
     assert.equal(await cured(whole, scale), "Escalated");
   });
 
+  it("ends by an action where its replicas serve actions; else the ladder goes on", async () => {
+    const fault = { kind: "PodCondition", recurs: true, endedBy: ["Action"] };
+    const reset = policy("reset", {
+      signals: [{ name: "stuck", alert: { alertname: "Stuck" } }],
+      ladder: [{ strategy: "ResetConnectionPool" }, { strategy: "RestartPod" }],
+    });
+    const on = (servesActions: boolean): Promise<RehearsalReport> => {
+      const workloads = cluster.workloads.map((each) => (each.name === "payments" ? { ...each, servesActions } : each));
+      const resources = { ...examples, policies: [reset] };
+      return rehearse({
+        name: "test",
+        file: ill(fault),
+        cluster: { ...cluster, workloads },
+        resources,
+        target: TARGET,
+        seed: 1,
+        namings: [],
+      });
+    };
+    const [serving, mute] = [await on(true), await on(false)];
+    assert.deepEqual(
+      serving.effects.map(({ type }) => type),
+      ["InvokeAction"],
+    );
+    assert.deepEqual([resultOf(serving), serving.violations, mute.violations], ["Healed", [], []]);
+    assert.notEqual(resultOf(mute), "Healed");
+    assert.equal(mute.faults[0]?.by[0], "shop/reset: ResetConnectionPool, then RestartPod");
+  });
+
   it("shows as errors, too, where it has a share, and is unheard where nobody listens", async () => {
     const errors = { ...examples, policies: [policy("errors", { signals: [{ name: "e", errorRate: { above: "10%" } }], ladder: [roll] })] };
     const failing = { kind: "WorkloadCondition", share: 0.5, endedBy: ["Restart"] };
@@ -256,7 +285,8 @@ describe("what only the users' own monitoring knows", () => {
     const refused = (fault: object): boolean => !scenarioFileSchema.safeParse({ description: "x", faults: [fault] }).success;
     assert.equal(refused({ kind: "PodCondition" }), true);
     assert.equal(refused({ kind: "PodCondition", what: "X", endedBy: ["Restart"] }), true);
-    assert.equal(refused({ kind: "PodCondition", what: "X", endedBy: ["Job"] }), false);
+    assert.equal(refused({ kind: "WorkloadCondition", what: "X", endedBy: ["Action"] }), true);
+    assert.equal(refused({ kind: "PodCondition", what: "X", endedBy: ["Job", "Action"] }), false);
   });
 });
 

@@ -52,7 +52,7 @@ const faultSchema = z
       .meta({ description: "It befalls also what takes the place of what had it, as a fault in the code does. Default false." }),
     endedBy: z.array(z.enum(ENDINGS)).min(1).optional().meta({
       description:
-        "What ends it, besides a cure of its kind: `Job` (a `RunJob` that completes); of a `WorkloadCondition` also `Restart` (all replicas that serve were started since) and `Scale` (more replicas serve than when it began).",
+        "What ends it, besides a cure of its kind: `Job` (a `RunJob` that completes); of what a replica has also `Action` (one that it served, such as `ResetConnectionPool`), and of a `WorkloadCondition` `Restart` (all replicas that serve were started since) and `Scale` (more replicas serve than when it began).",
     }),
     share: z.number().min(0).max(100).optional().meta({
       description:
@@ -84,10 +84,13 @@ const faultSchema = z
     path: ["what"],
     error: "a condition is seen by an alert, a metric or the signal of a query: name it",
   })
-  .refine(({ kind, endedBy }) => kind === "WorkloadCondition" || endedBy?.some((ending) => ending !== "Job") !== true, {
-    path: ["endedBy"],
-    error: "Restart and Scale end a WorkloadCondition; what one replica suffers from ends with it",
-  });
+  .refine(
+    ({ kind, endedBy = ["Job"] }) => endedBy.every((each) => each === "Job" || (each === "Action") !== (kind === "WorkloadCondition")),
+    {
+      path: ["endedBy"],
+      error: "Restart and Scale end a WorkloadCondition, an Action what one replica suffers from; that ends with it, too",
+    },
+  );
 export type FileFault = z.output<typeof faultSchema>;
 
 /** A scenario as a file has it. */

@@ -34,6 +34,7 @@ export function stepOf(truth: Pick<Truth, "api">, effectId: string): StoredStep 
 /** Writes that take something away or change it, and are not the taking back of another. */
 const ACTS: ReadonlySet<string> = new Set([
   "detach",
+  "invoke",
   "removeFromTraffic",
   "delete",
   "scale",
