@@ -114,8 +114,7 @@ export class World {
     const now = this.clock.now();
     const { platform } = this;
     const surroundings = {
-      dependencies: this.dependencies.list(),
-      workloads: platform.workloads(),
+      graph: () => this.#causes.graph(this.dependencies.list(), platform.workloads()),
       resources: platform.resources === undefined ? undefined : platform.resources.bind(platform),
     };
     return this.#timed("orient", () =>

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import type { ObservedObject, ObservedObjects } from "../ports/platform.ts";
+import { CallGraph } from "./call-graph.ts";
 import { detectSignals } from "./detect.ts";
 import { NOW, policy, replica, telemetryAt, workload } from "./testing.ts";
 
@@ -9,8 +10,7 @@ const payments = workload("payments", [replica("payments", "payments-1"), replic
 function look(condition: object, objects: ObservedObjects | undefined) {
   const asked: string[] = [];
   const { signals, missing, blind, unreadable } = detectSignals(policy([{ name: "s", ...condition }]), payments, telemetryAt(), [], NOW, {
-    dependencies: [],
-    workloads: [payments],
+    graph: () => new CallGraph([], [], [payments]),
     ...(objects === undefined
       ? {}
       : {

@@ -1,12 +1,15 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import { CallGraph } from "./call-graph.ts";
 import { detectSignals } from "./detect.ts";
 import type { Surroundings } from "./signal-values.ts";
 import { alert, dependency, NOW, policy, record, replica, telemetryAt, workload } from "./testing.ts";
 
 const payments = workload("payments");
 const bank = workload("bank", [replica("bank", "bank-1", { ready: false }), replica("bank", "bank-2")]);
-const surroundings: Surroundings = { dependencies: [dependency("payments", "bank")], workloads: [payments, bank] };
+const call = { client: { name: "shop" }, server: { name: "payments" }, kind: "Request" } as const;
+const graphOf = (...graph: ConstructorParameters<typeof CallGraph>): Surroundings => ({ graph: () => new CallGraph(...graph) });
+const surroundings = graphOf([dependency("payments", "bank")], [], [payments, bank]);
 
 /** What a policy on an alert for the first replica, on a condition, comes to. */
 function look(when: string, telemetry = telemetryAt(), around: Surroundings | undefined = surroundings) {
@@ -46,7 +49,9 @@ describe("a signal on a condition", () => {
     assert.deepEqual(detectSignals(quiet, payments, telemetryAt(), [], NOW).blind, ["hot"]);
   });
 
-  test("reads the graph as far as it is declared", () => {
+  test("reads the graph as far as it is known: what is declared, and what was seen", () => {
+    const seen = graphOf([], [{ ...call } as never], [payments, workload("shop")]);
+    assert.equal(look("graph.callers.exists(c, c.name == 'shop' && c.ready == 3)", telemetryAt(), seen).fires, true);
     assert.equal(look("graph.dependencies.exists(d, d.name == 'bank' && d.ready < d.desired)").fires, true);
     assert.equal(look("graph.dependencies.all(d, d.ready == d.desired)").fires, false);
     assert.match(look("graph.callers.size() == 0").missing.join(), /has no value for payments-1: .*callers/);

@@ -1,15 +1,15 @@
-import type { ServiceDependency } from "../api/dependency.ts";
 import { SIGNAL_VARIABLES } from "../api/signal-expression.ts";
 import type { Signal } from "../api/signal.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
 import type { Platform, Replica, Workload } from "../ports/platform.ts";
+import type { CallGraph, ServiceNode } from "./call-graph.ts";
 import { celDuration, celMap, celTime, evaluable, type Evaluable, type ExpressionValue, type Verdict } from "./expression.ts";
 import { readingsOf } from "./samples.ts";
 
 /** What stands around a workload, as far as it is known. */
 export interface Surroundings {
-  readonly dependencies: readonly ServiceDependency[];
-  readonly workloads: readonly Workload[];
+  /** Who calls whom. Made when it is asked for. */
+  readonly graph: () => CallGraph;
   readonly resources?: Platform["resources"];
 }
 
@@ -41,7 +41,7 @@ export function askSignal(
     ...reads("signal", () => signalValue(signal, now)),
     ...reads("target", () => targetValue(workload, replica, now)),
     ...reads("metrics", () => metricsValue(names.get("metrics") ?? new Set(), replica, telemetry, now)),
-    ...reads("graph", () => (surroundings === undefined ? undefined : graphValue(workload, surroundings))),
+    ...reads("graph", () => (surroundings === undefined ? undefined : graphValue(workload, surroundings.graph()))),
   });
 }
 
@@ -114,17 +114,21 @@ function metricsValue(names: ReadonlySet<string>, replica: Replica | undefined, 
 }
 
 /** Neighbours by the edges that are known. Where none is known of an end, that end is not there: nobody has said that it has none. */
-function graphValue({ ref }: Workload, { dependencies, workloads }: Surroundings): ExpressionValue {
-  const neighbours = (own: "from" | "to", other: "from" | "to"): ExpressionValue => {
-    const ends = dependencies
-      .filter(({ metadata, spec }) => spec[own].name === ref.name && (spec[own].namespace ?? metadata.namespace) === ref.namespace)
-      .map(({ metadata, spec }) => ({ name: spec[other].name, namespace: spec[other].namespace ?? metadata.namespace }));
-    if (ends.length === 0) return undefined;
-    return ends.map(({ name, namespace }) => {
-      const there = workloads.find((w) => w.ref.name === name && w.ref.namespace === namespace);
-      const counts = there === undefined ? {} : { desired: BigInt(there.desired), ready: BigInt(readyOf(there)) };
-      return celMap({ name, namespace, ...counts });
-    });
+function graphValue({ ref }: Workload, graph: CallGraph): ExpressionValue {
+  const node = graph.of(ref);
+  if (node === undefined) return undefined;
+  const services = (nodes: readonly ServiceNode[]): ExpressionValue => {
+    if (nodes.length === 0) return undefined;
+    return [...new Set(nodes)].map(({ ref: { name, namespace }, workload }) =>
+      celMap({
+        name,
+        namespace,
+        ...(workload === undefined ? {} : { desired: BigInt(workload.desired), ready: BigInt(readyOf(workload)) }),
+      }),
+    );
   };
-  return celMap({ dependencies: neighbours("from", "to"), callers: neighbours("to", "from") });
+  return celMap({
+    dependencies: services(graph.callees(node).map(({ to }) => to)),
+    callers: services(graph.callers(node).map(({ from }) => from)),
+  });
 }
