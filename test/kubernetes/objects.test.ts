@@ -5,7 +5,7 @@ import { after, before, describe, it } from "node:test";
 import type { Remediation } from "../../src/api/remediation.ts";
 import { Cluster } from "../cluster/cluster.ts";
 import { lacking } from "../cluster/requirements.ts";
-import { deployment, FAKE, KubeLoop, OWN, type PodTemplate, service, SHOP, story } from "./support.ts";
+import { CHART, deployment, FAKE, KubeLoop, OWN, type PodTemplate, service, SHOP, story } from "./support.ts";
 
 const config = (name: string, data: Record<string, string>): object => ({
   apiVersion: "v1",
@@ -13,6 +13,22 @@ const config = (name: string, data: Record<string, string>): object => ({
   metadata: { name, namespace: SHOP },
   data,
 });
+
+/** Lets the operator read more, as the chart does it. */
+async function letRead(cluster: Cluster, resources: readonly { readonly group: string; readonly resource: string }[]): Promise<void> {
+  await cluster.exec([
+    "helm",
+    "upgrade",
+    "nightshift",
+    CHART,
+    "-n",
+    OWN,
+    "--reuse-values",
+    "--set-json",
+    `watchResources=${JSON.stringify(resources)}`,
+  ]);
+  await cluster.kubectl(["scale", "deployment", "nightshift", "--replicas=0", "-n", OWN]);
+}
 
 /** A pod that serves only where its ConfigMap says `yes`, and else ends at once. */
 const conditional = (name: string): PodTemplate => ({
@@ -179,5 +195,89 @@ describe("signals from the objects of a real cluster", { skip: lacking({ nodes: 
     );
     assert.deepEqual([ready.status, ready.reason], ["False", "NoData"]);
     assert.deepEqual(await loop.remediations("unknown"), []);
+  });
+
+  describe("of a kind that policies name", () => {
+    const widget = { apiVersion: "example.org/v1", kind: "Widget", metadata: { name: "quiet", namespace: SHOP } };
+    const readiness = async (policy: string): Promise<{ status: string; message: string } | undefined> =>
+      (await loop.store.get("RemediationPolicy", SHOP, policy))?.status?.conditions.find(({ type }) => type === "Ready");
+    const state = (broken: boolean): Promise<unknown> =>
+      cluster.request(
+        "PATCH",
+        `/apis/example.org/v1/namespaces/${SHOP}/widgets/quiet`,
+        { status: { conditions: [{ type: "Broken", status: broken ? "True" : "False" }] } },
+        "application/merge-patch+json",
+      );
+
+    before(async () => {
+      const schema = { type: "object", "x-kubernetes-preserve-unknown-fields": true };
+      await cluster.apply([
+        {
+          apiVersion: "apiextensions.k8s.io/v1",
+          kind: "CustomResourceDefinition",
+          metadata: { name: "widgets.example.org" },
+          spec: {
+            group: "example.org",
+            scope: "Namespaced",
+            names: { kind: "Widget", plural: "widgets", singular: "widget" },
+            versions: [{ name: "v1", served: true, storage: true, schema: { openAPIV3Schema: schema } }],
+          },
+        },
+        deployment("quiet", 1, FAKE),
+      ]);
+      await cluster.until("widgets are served", () => cluster.apply([widget]).then(() => true));
+      await loop.whole("quiet", 1);
+    });
+
+    it("says of what it may not read that it does not know it, and begins when it may and the condition holds", async () => {
+      await state(true);
+      const when = "object.status.conditions.exists(c, c.type == 'Broken' && c.status == 'True')";
+      await loop.policy("quiet", {
+        mode: "Approve",
+        signals: [{ name: "broken", resource: { apiVersion: "example.org/v1", kind: "Widget", when, for: "1s" } }],
+        ladder: [{ strategy: "RollingRestart" }],
+      });
+      const blind = await cluster.until("the policy's status", async () => {
+        const ready = await readiness("quiet");
+        return ready?.message.includes("may not read") === true && ready;
+      });
+      assert.equal(blind.status, "False");
+      assert.match(
+        blind.message,
+        /signal broken of Deployment quiet \(the operator may not read Widget of example.org\/v1: .*watchResources\)/,
+      );
+      assert.deepEqual(await loop.remediations("quiet"), []);
+
+      await letRead(cluster, [
+        { group: "example.org", resource: "widgets" },
+        { group: "", resource: "events" },
+      ]);
+      const waiting = await loop.episode("quiet", ({ status }) => status.phase === "AwaitingApproval");
+      assert.deepEqual([waiting.spec.signal.condition, waiting.spec.diagnosis.cause], ["resource", "ResourceCondition"]);
+      assert.match(waiting.spec.diagnosis.summary, /of Widget quiet, which belongs to quiet, it is true for/);
+      await state(false);
+      const ended = await loop.episode("quiet");
+      assert.deepEqual([ended.status.outcome, ended.status.attempts], ["SelfRecovered", []], story(ended));
+      assert.deepEqual(loop.errors, []);
+    });
+
+    it("counts Warning events about a pod, and about the ReplicaSet of its workload", async () => {
+      await cluster.apply([
+        deployment("mounts", 1, { spec: { volumes: [{ name: "gone", configMap: { name: "nowhere" } }] } }),
+        deployment("refused", 1, { spec: { serviceAccountName: "nobody" } }),
+      ]);
+      const spec = (reason: string): object => ({
+        mode: "Observe",
+        signals: [{ name: "seen", event: { reason, count: 1 } }],
+        ladder: [{ strategy: "RollingRestart" }],
+      });
+      await loop.policy("mounts", { ...spec("FailedMount") });
+      await loop.policy("refused", { ...spec("FailedCreate") });
+      const mounts = await loop.episode("mounts", isDecided);
+      assert.deepEqual([mounts.spec.signalTarget.kind, mounts.spec.diagnosis.cause], ["Pod", "Event"]);
+      assert.match(mounts.spec.diagnosis.summary, /events FailedMount about mounts-.*nowhere/);
+      const refused = await loop.episode("refused", isDecided);
+      assert.deepEqual([refused.spec.signalTarget.kind, refused.spec.signalTarget.name], ["Deployment", "refused"]);
+    });
   });
 });

@@ -29,7 +29,7 @@ export const SHOP = "shop";
 export const OWN = "nightshift-system";
 /** The epoch of these tests. */
 const EPOCH = 7;
-const CHART = resolve(import.meta.dirname, "../../deploy/chart");
+export const CHART = resolve(import.meta.dirname, "../../deploy/chart");
 
 /** What the chart installs, without its pods, and with a Lease that says that this process leads. */
 async function installChart(cluster: Cluster): Promise<void> {
