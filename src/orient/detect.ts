@@ -421,7 +421,7 @@ function podStateSignals(context: Context, condition: NonNullable<PolicySignal["
     const of = seen.container === undefined ? "" : `container ${seen.container} of `;
     const when = state === "OOMKilled" ? `${seconds(lastsMs / 1000)} ago` : `for ${seconds(lastsMs / 1000)}`;
     const what = seen.reason === undefined || seen.reason === state ? state : `${state} (${seen.reason})`;
-    const times = replica.restarts === 0 ? "" : `, started again ${replica.restarts} times`;
+    const times = replica.restarts === 0 ? "" : `, started again ${replica.restarts === 1 ? "once" : `${replica.restarts} times`}`;
     found.push(
       signalOf(context, "podState", replica.ref, {
         source: "Kubernetes",
