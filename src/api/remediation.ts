@@ -228,6 +228,10 @@ export const remediationStatusSchema = z
     outcome: z.enum(OUTCOMES).optional().meta({ description: "How it ended." }),
     gates: z.array(gateVerdictSchema).default([]).meta({ description: "Every gate's verdict in the latest decision." }),
     decidedAt: time.optional().meta({ description: "When the gates were last asked." }),
+    diagnosis: diagnosisRecordSchema.optional().meta({
+      description:
+        "What is wrong as of that decision, where the cause is another than the episode began with: what it depended on has become well, and it has not.",
+    }),
     attempts: z.array(attemptSchema).default([]).meta({ description: "One for each rung that was begun." }),
     verification: z
       .strictObject({

@@ -8,6 +8,8 @@ import { API_VERSION, sameTarget, targetKey } from "../api/meta.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
 import {
   type Attempt,
+  type DiagnosisRecord,
+  type Evidence,
   isOpenIncident,
   isTerminal,
   owesPage,
@@ -386,13 +388,7 @@ export class Episodes {
         signalTarget: signal.target,
         remediationTarget: diagnosis.remediationTarget,
         workload: diagnosis.workload,
-        diagnosis: {
-          cause: diagnosis.cause,
-          rootCauseKey: diagnosis.rootCauseKey,
-          confidence: diagnosis.confidence,
-          summary: diagnosis.summary,
-          evidence: boundedEvidence(diagnosis.evidence),
-        },
+        diagnosis: diagnosisRecord(diagnosis),
         ladder: policy.spec.ladder,
         startedAt,
       },
@@ -525,7 +521,7 @@ export class Episodes {
     if (signal === undefined) return this.#signalGone(key, remediation, workload, policy, detection);
     this.#goneSince.delete(key);
     this.#missingSince.delete(key);
-    const diagnosis = this.#world.diagnose(signal, policy, timeMs(remediation.spec.signal.startsAt));
+    const diagnosis = sinceHeld(remediation, this.#world.diagnose(signal, policy, timeMs(remediation.spec.signal.startsAt)));
     if (
       targetKey(diagnosis.remediationTarget) !== targetKey(remediation.spec.remediationTarget) ||
       diagnosis.remediationTarget.uid !== remediation.spec.remediationTarget.uid
@@ -544,6 +540,7 @@ export class Episodes {
     const decision = this.#world.decide("Start", signal, diagnosis, policy, remediation);
     const records = this.#decisionRecord(objectKey(remediation), decision, policy, diagnosis, remediation);
     const now = this.#clock.now();
+    if (records.length > 0 || decision.action === "Act") remediation = withDiagnosis(remediation, diagnosis);
     const storm = this.#stormNow(remediation, decision);
     const stormChanged = storm !== remediation.status.storm;
     if (stormChanged && storm !== undefined) remediation = { ...remediation, status: { ...remediation.status, storm } };
@@ -1208,6 +1205,35 @@ export class Episodes {
       },
     ];
   }
+}
+
+/** What a Remediation keeps of a diagnosis. */
+function diagnosisRecord({ cause, rootCauseKey, confidence, summary, evidence }: Diagnosis): DiagnosisRecord {
+  return { cause, rootCauseKey, confidence, summary, evidence: boundedEvidence(evidence) };
+}
+
+/**
+ * The diagnosis for an episode that another service's failures have held back. That these are no longer seen does not mean that they are over:
+ * where nothing is heard of that service, it must be known to run, with all of its replicas ready.
+ */
+function sinceHeld({ spec }: Remediation, diagnosis: Diagnosis): Diagnosis {
+  const { cause, rootCauseKey, evidence } = spec.diagnosis;
+  if (cause !== "DependencyFailure" || diagnosis.dependency !== undefined) return diagnosis;
+  const isCulprit = ({ kind, values }: Evidence): boolean =>
+    kind === "Dependency" && rootCauseKey === `${cause}/${String(values["workload"])}`;
+  const failed = evidence.some((piece) => isCulprit(piece) && piece.values["errorRate"] !== undefined);
+  const silent = diagnosis.evidence.find((piece) => isCulprit(piece) && piece.values["state"] === "Unknown");
+  if (!failed || silent === undefined) return diagnosis;
+  const { ready, desired } = silent.values;
+  if (typeof ready === "number" && typeof desired === "number" && desired > 0 && ready >= desired) return diagnosis;
+  return { ...diagnosis, missing: [...diagnosis.missing, `whether it is well again is not known: ${silent.message}`] };
+}
+
+/** With the diagnosis of this decision, where its cause is another than that which the episode began with. */
+function withDiagnosis(remediation: Remediation, diagnosis: Diagnosis): Remediation {
+  const { diagnosis: _before, ...status } = remediation.status;
+  if (diagnosis.rootCauseKey === remediation.spec.diagnosis.rootCauseKey) return { ...remediation, status };
+  return { ...remediation, status: { ...status, diagnosis: diagnosisRecord(diagnosis) } };
 }
 
 const incidentKey = (remediation: Remediation): string => `${objectKey(remediation)}|incident`;

@@ -226,6 +226,70 @@ describe("a dependency that is ill", () => {
   });
 });
 
+describe("a dependency that is well again", () => {
+  /** What becomes of the episode when nothing is heard any more of what has failed. */
+  const silence = async (called: string) => {
+    const h = await story(called);
+    h.telemetry.rates.delete(called);
+    await h.pass(5_000, 500);
+    const { status } = h.only();
+    await h.stop();
+    return { status, acted: h.platform.log.length > 0 };
+  };
+  const story = async (called = "bank"): Promise<Harness> => {
+    const h = new Harness();
+    for (const name of ["payments", "bank"]) h.platform.addWorkload(name, 2);
+    await h.policy({
+      signals: [{ name: "errors", errorRate: { above: "20%", for: "1s" } }],
+      ladder: [{ strategy: "RollingRestart" }],
+      escalation: { blockedFor: "10m" },
+    });
+    await h.store.create({
+      apiVersion: "nightshift.dev/v1alpha1",
+      kind: "ServiceDependency",
+      metadata: { name: "payments-bank", namespace: "default" },
+      spec: { from: { name: "payments" }, to: { name: called }, unhealthyAbove: "10%", window: "30s" },
+    });
+    for (const name of ["payments", called]) h.telemetry.rates.set(name, { total: 100, failed: 90 });
+    await h.start();
+    await h.pass(60_000, 500);
+    assert.deepEqual([h.only().status.reason, h.platform.log], ["DependencyUnhealthy", []]);
+    return h;
+  };
+
+  it("leaves a dependent that never reconnects to be healed, in the same episode, with what is wrong now on record", async () => {
+    const h = await story();
+    h.telemetry.rates.set("bank", { total: 100, failed: 0 });
+    await h.pass(5_000, 500);
+    const { spec, status } = h.only();
+    assert.ok(h.platform.log.length > 0, "it is acted on");
+    assert.equal(spec.diagnosis.cause, "DependencyFailure");
+    assert.equal(status.diagnosis?.cause, "HighErrorRate");
+    assert.match(status.diagnosis?.evidence.map(({ message }) => message).join() ?? "", /bank is healthy/);
+    h.telemetry.rates.set("payments", { total: 100, failed: 0 });
+    await h.pass(120_000, 500);
+    assert.equal(h.only().status.outcome, "Remediated");
+    await h.stop();
+  });
+
+  it("leaves one that is well with it alone", async () => {
+    const h = await story();
+    for (const name of ["payments", "bank"]) h.telemetry.rates.set(name, { total: 100, failed: 0 });
+    await h.pass(60_000, 500);
+    assert.deepEqual([h.only().status.outcome, h.platform.log], ["SelfRecovered", []]);
+    await h.stop();
+  });
+
+  it("is not believed to be well for lack of data, unless its replicas are known to run", async () => {
+    const here = await silence("bank");
+    assert.match(here.status.diagnosis?.evidence.map(({ message }) => message).join() ?? "", /bank is unknown/);
+    assert.equal(here.acted, true);
+    const elsewhere = await silence("visa");
+    assert.deepEqual([elsewhere.acted, elsewhere.status.reason], [false, "NoData"]);
+    assert.match(elsewhere.status.message ?? "", /whether it is well again is not known: visa is unknown/);
+  });
+});
+
 describe("approval", () => {
   const answer = async (h: Harness, decision: "Approved" | "Denied"): Promise<void> => {
     const { metadata } = h.only();

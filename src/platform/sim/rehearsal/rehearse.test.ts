@@ -110,6 +110,7 @@ const OUTCOMES: Readonly<Record<string, Result>> = {
   hang: "Healed",
   leak: "Healed",
   "metrics-gone": "Untouched",
+  "never-reconnects": "Healed",
   "node-down": "Escalated",
   "node-gone": "Healed",
   "owned-by-git": "Escalated",
