@@ -35,7 +35,7 @@ unit: install ## Unit, property, integration and real-process tests
 	$(NODE) --test --test-reporter=spec 'src/**/*.test.ts' 'agent/**/*.test.ts' 'hints/*.test.ts' 'test/*.test.ts'
 
 # Other seeds each day would find more, and nobody could tell a change that broke a rule from one that did not: the soak does that.
-simulate: install ## The rules S1 to S21 and L1 to L4 in 1,000 simulated clusters with faults
+simulate: install ## The rules S1 to S22 and L1 to L4 in 1,000 simulated clusters with faults
 	bin/nightshift simulate --seeds 1..1000
 
 mutants: install ## Deliberate faults in the code: the rules find each of them where docs/mutants.md says

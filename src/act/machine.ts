@@ -244,6 +244,9 @@ class StepRun {
     const obstacle = this.#definition.precondition?.(context);
     if (obstacle !== undefined) return this.#undoing ? this.#settle("Skipped", obstacle) : this.#effectFailed(effect, obstacle);
     if (!this.#undoing) {
+      // Failed, not skipped: some of it may have been done.
+      const interference = interferenceOf(context);
+      if (interference !== undefined) return this.#fail(interference, "Cancelled");
       const decision = this.#deps.gates(this.#remediation);
       const isOpen = decision.action === "Act" || (decision.action === "Block" && !isHandsOff(decision));
       const awaited = isOpen ? this.#definition.awaits?.(context) : undefined;
@@ -371,11 +374,11 @@ class StepRun {
     [this.#remediation] = await Promise.all([this.#deps.save(next), this.#deps.audit("Result", next, step, message)]);
   }
 
-  async #fail(message: string): Promise<Progress> {
+  async #fail(message: string, outcome: "Failed" | "Cancelled" = "Failed"): Promise<Progress> {
     const failed: StepRecord = { ...this.#step, state: "Failed", message, endedAt: timestamp(this.#deps.clock.now()) };
     this.#remediation = this.#withStep(failed);
     const [progress] = await Promise.all([
-      this.#abandon("Failed", `step ${this.#step.name} failed: ${message}`),
+      this.#abandon(outcome, outcome === "Failed" ? `step ${this.#step.name} failed: ${message}` : message),
       this.#deps.audit("Result", this.#remediation, failed, message),
     ]);
     return progress;

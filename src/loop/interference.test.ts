@@ -44,6 +44,32 @@ describe("a rollout by somebody else", () => {
     await h.stop();
   });
 
+  it("ends an episode that a crash cut off between an intent and its effect: nothing is done over it", async () => {
+    const { h, replica, rollOut } = await rolling();
+    const never = new Promise<never>(() => {});
+    await h.start({
+      platform: (platform) => ({
+        name: platform.name,
+        effects: platform.effects,
+        workloads: () => platform.workloads(),
+        onChange: (listener) => platform.onChange(listener),
+        observe: (effect) => platform.observe(effect),
+        apply: () => never,
+      }),
+    });
+    h.fire("Ill", { replica });
+    await h.until(() => h.remediations()[0]?.status.attempts[0]?.steps[0]?.state === "Intended");
+    rollOut("r2");
+    // kill -9: the dead one is not stopped, it just never gets another answer.
+    await h.start();
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended()));
+    assert.deepEqual(h.platform.log, []);
+    assert.equal(h.only().status.phase, "Cancelled");
+    assert.match(h.only().status.message ?? "", /somebody else has rolled out/);
+    await h.stop();
+  });
+
   it("is none when the number of replicas changes", async () => {
     const { h, replica } = await rolling();
     h.platform.replacementsBecomeReady = false;

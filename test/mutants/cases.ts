@@ -295,4 +295,36 @@ export const CASES: readonly { readonly name: string; readonly doc: string; read
     faults: [hang({ for: LONG }), hang({ at: 5 * MINUTE, for: LONG, index: 2 })],
     faultsUntil: 20 * MINUTE,
   }),
+  of("rollout-under-way", "A person rolls out, which takes minutes, and requests fail.", {
+    workloads: SLOW,
+    policy: { ...HOPELESS, signals: [{ name: "errors", errorRate: { above: "5%", for: "10s" } }] },
+    faults: [
+      fault("Rollout", 50_000, { workload: "payments" }),
+      fault("ServiceErrors", 2 * MINUTE, { for: LONG, workload: "payments", rate: 0.8 }),
+    ],
+    faultsUntil: 12 * MINUTE,
+  }),
+  of("rollout-midway", "A person rolls out while all replicas are renewed one after the other.", {
+    workloads: [workload("payments", { startMs: 30_000 })],
+    policy: {
+      signals: [{ name: "errors", errorRate: { above: "5%", for: "10s" } }],
+      ladder: [{ strategy: "RollingRestart", captures: [{ type: "HeapSnapshot", required: false }], timeout: "10m" }],
+      budgets: [{ maxUnavailable: 2 }],
+    },
+    faults: [
+      fault("PodErrors", MINUTE, { for: LONG, workload: "payments", index: 0, count: 5, rate: 0.8 }),
+      fault("Rollout", 2 * MINUTE + 10_000, { workload: "payments" }),
+    ],
+    faultsUntil: 12 * MINUTE,
+  }),
+  of("rollout-while-down", "An operator dies between an intent and its effect, and a person rolls out before another can go on.", {
+    workloads: SLOW,
+    policy: HOPELESS,
+    faults: [
+      hang({ for: LONG }),
+      fault("CrashBeforeWrite", 65_000, { for: LONG, count: 2 }),
+      fault("ApiOutage", 71_000, { for: 80_000 }),
+      fault("Rollout", 85_000, { workload: "payments" }),
+    ],
+  }),
 ];

@@ -40,6 +40,13 @@ export const MUTANTS: readonly Mutant[] = [
   skips("skips-windows", "outsideWindow", "The gate OutsideWindow is left out."),
   skips("skips-approval", "awaitingApproval", "The gate AwaitingApproval is left out."),
   gate(
+    "acts-over-a-rollout",
+    "That somebody else is at it does not block.",
+    "src/decide/in-progress.ts",
+    "return busy === undefined ? pass(",
+    "return true ? pass(",
+  ),
+  gate(
     "says-no-and-applies",
     "A decision says that the budget forbids it, and falls through to acting.",
     "src/decide/decide.ts",
@@ -191,6 +198,20 @@ export const MUTANTS: readonly Mutant[] = [
     'if (decision.action === "Act") {',
     "if (decision.action !== undefined) {",
     { file: MACHINE, find: "return isHandsOff(decision) ? reasonOf(decision) : undefined;", replace: "return undefined;" },
+  ),
+  machine(
+    "fights-a-rollout",
+    "Another template does not end the episode that it comes in.",
+    MACHINE,
+    "if (expected === undefined || workload?.revision === undefined || workload.revision === expected) return undefined;",
+    "return undefined;",
+  ),
+  machine(
+    "takes-up-over-a-rollout",
+    "What a crash cut off is taken up again whatever was rolled out since.",
+    MACHINE,
+    'if (interference !== undefined) return this.#fail(interference, "Cancelled");',
+    "",
   ),
   machine(
     "goes-on-after-a-failed-capture",

@@ -337,7 +337,7 @@ const HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
           await writeWorkload(deps, effect, "rolloutRestart", workload, version, () => {
             workload.effects.set("restarted", effect.id);
             const { bad, illRevisions, revision } = workload;
-            deps.world.rollOut(workload, bad.has(revision), illRevisions.get(revision));
+            deps.world.rollOut(workload, bad.has(revision), illRevisions.get(revision), effect.id);
             workload.effects.set("restartedRevision", String(workload.revision));
           });
           await seen(deps, workload, signal);
@@ -362,7 +362,7 @@ const HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
           await writeWorkload(deps, effect, "rollback", workload, version, () => {
             workload.effects.set("rolledBack", effect.id);
             const bad = workload.revision;
-            deps.world.rollOut(workload, false);
+            deps.world.rollOut(workload, false, undefined, effect.id);
             // What was left is not gone back to.
             const at = workload.healthy.indexOf(bad);
             if (at >= 0) workload.healthy.splice(at, 1);

@@ -96,6 +96,8 @@ export interface SimWorkload {
   /** The newest revision that was wholly available, by revision it is older than. */
   readonly healthy: number[];
   rollingOut: boolean;
+  /** Id of the effect that began its newest rollout; undefined where somebody else did. */
+  rolledOutBy: string | undefined;
   /** When its present template was given to it (ms since the epoch). */
   rolledOutAt: number;
   /** What pods of a revision fall ill of as soon as they are ready. */
@@ -445,14 +447,15 @@ export class SimWorld {
 
   // ---- controllers ---------------------------------------------------------------------------------------------
 
-  /** Another template: its pods replace those of the old one. */
-  rollOut(workload: SimWorkload, bad = false, ill?: Illness): void {
+  /** Another template: its pods replace those of the old one. `by` is the effect that gave it; undefined where somebody else did. */
+  rollOut(workload: SimWorkload, bad = false, ill?: Illness, by?: string): void {
     const { revision } = workload;
     if (!workload.rollingOut && !workload.bad.has(revision) && !workload.illRevisions.has(revision)) workload.healthy.push(revision);
     workload.revision = Math.max(workload.revision, ...workload.pods.map((pod) => pod.revision)) + 1;
     if (bad) workload.bad.add(workload.revision);
     if (ill !== undefined) workload.illRevisions.set(workload.revision, ill);
     workload.rollingOut = true;
+    workload.rolledOutBy = by;
     workload.rolledOutAt = this.#simulation.now;
     this.changed(workload);
   }
@@ -545,6 +548,7 @@ export class SimWorld {
       bad: new Set(),
       healthy: [],
       rollingOut: false,
+      rolledOutBy: undefined,
       rolledOutAt: -Infinity,
       illRevisions: new Map(),
       surge: 1,

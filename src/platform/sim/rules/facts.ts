@@ -2,6 +2,7 @@ import { sameTarget } from "../../../api/meta.ts";
 import type { Attempt, Remediation, StepRecord } from "../../../api/remediation.ts";
 import { timeMs } from "../../../api/time.ts";
 import type { Mutation } from "../effects.ts";
+import { EPOCH_MS } from "../simulation.ts";
 import type { Truth } from "./rule.ts";
 
 /** How long news of a change may be under way to an operator that hears of the API server (ms): the most that faults delay them, and some more. */
@@ -81,6 +82,26 @@ export function policyKeyOf({ metadata, spec }: Remediation): string {
 /** How long a step has been under way, by the clock of who wrote it (ms). */
 export function sinceIntent(step: StepRecord, wallMs: number): number {
   return step.intendedAt === undefined ? 0 : Math.max(0, wallMs - timeMs(step.intendedAt));
+}
+
+/**
+ * Before which moment a change of a kind must have been known to who decided on a write (ms since the epoch): news take their
+ * time, those that a watch has lost come with the next listing, and what was decided when the step began stands for
+ * `longestMs` at most.
+ */
+export function knownBefore(
+  truth: Pick<Truth, "now" | "scenario">,
+  { viewAgeMs, wallMs }: Pick<Mutation, "viewAgeMs" | "wallMs">,
+  kind: string,
+  step: StepRecord,
+  longestMs = Infinity,
+): number {
+  const { faults, startsAt = EPOCH_MS } = truth.scenario;
+  const looked = truth.now - viewAgeMs - Math.min(longestMs, sinceIntent(step, wallMs));
+  let known = looked - NEWS_MS;
+  for (const { kind: what, at, for: lasts, what: of = kind } of faults)
+    if (what === "WatchDrops" && of === kind && startsAt + at < known && looked < startsAt + at + lasts + NEWS_MS) known = startsAt + at;
+  return known;
 }
 
 /** Moments by key, each the newest or the first. */

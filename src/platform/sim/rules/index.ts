@@ -24,6 +24,7 @@ import { s18OnePage } from "./s18-one-page.ts";
 import { s19Well } from "./s19-well.ts";
 import { s20Capacity } from "./s20-capacity.ts";
 import { s21OneEpoch } from "./s21-one-epoch.ts";
+import { s22OthersWork } from "./s22-others-work.ts";
 
 /** The rules that hold in every run, as docs/architecture.md has them. */
 export const RULES: readonly Rule[] = [
@@ -48,6 +49,7 @@ export const RULES: readonly Rule[] = [
   s19Well,
   s20Capacity,
   s21OneEpoch,
+  s22OthersWork,
   l1Ends,
   l2NotDropped,
   l3NotForgotten,

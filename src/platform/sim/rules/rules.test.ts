@@ -666,6 +666,57 @@ describe("S21", () => {
   });
 });
 
+describe("S22", () => {
+  for (const [seconds, broken] of [
+    [10, 0],
+    [60, 1],
+  ] as const)
+    it(`is broken by a write over a rollout of others of ${seconds} s: ${broken}`, async () => {
+      const t = new SimTruth(rule("S22"));
+      t.world.rollOut(t.payments, true);
+      t.check();
+      await t.pass(seconds * 1_000);
+      t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+      t.mutate(ONE, "restoreTraffic", { pod: t.pod() });
+      assert.deepEqual(t.broken, [], "what was done may be taken back");
+      t.mutate(ONE, "rollback", { effect: { id: ONE, type: "Rollback", workload: t.payments.ref, revision: "1" } });
+      assert.deepEqual(t.broken, [], "the cure may be");
+      t.mutate(ONE, "delete", { pod: t.pod() });
+      assert.equal(t.broken.length, broken);
+      if (broken > 0) assert.match(t.broken[0] ?? "", /somebody else has been rolling out for 60 s/);
+    });
+  it("is not broken in a rollout that an effect has begun, and by what was decided before", async () => {
+    const t = new SimTruth(rule("S22"));
+    t.world.rollOut(t.payments, true, undefined, "default/payments-0/0/0");
+    await t.pass(60_000);
+    t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+    t.world.rollOut(t.payments, true);
+    t.check();
+    await t.pass(60_000);
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    assert.deepEqual(t.broken, []);
+  });
+  it("is broken by a leader that takes up what another decided before the rollout", async () => {
+    const t = new SimTruth(rule("S22"));
+    t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+    t.world.rollOut(t.payments, true);
+    await t.pass(60_000);
+    t.leaderEpoch = 2;
+    t.check();
+    t.mutate(ONE, "delete", { pod: t.pod(), epoch: 2 });
+    assert.match(t.broken[0] ?? "", /rolling out/);
+  });
+  it("is not broken by who could not hear of the rollout, as the watch had lost it", async () => {
+    const t = new SimTruth(rule("S22"), { faults: [{ id: 0, kind: "WatchDrops", at: 0, for: 100_000, what: "Workload" }] });
+    await t.pass(1_000);
+    t.world.rollOut(t.payments, true);
+    await t.pass(90_000);
+    t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
+    t.mutate(ONE, "delete", { pod: t.pod() });
+    assert.deepEqual(t.broken, []);
+  });
+});
+
 describe("L1", () => {
   it("is broken by an episode that does not end, and by writes when everything is over", async () => {
     const t = new SimTruth(rule("L1"));

@@ -1,0 +1,31 @@
+import { isAct, knownBefore, Moments, stepOf } from "./facts.ts";
+import type { Rule } from "./rule.ts";
+
+/** Two cooks. */
+export const s22OthersWork: Rule = {
+  name: "S22",
+  doc: "Never over another's work: while somebody else rolls a workload out, and has for long enough to be known, no write to it but the rollback that cures the rollout, and what takes back what was done before.",
+  watch: (truth) => {
+    const rollouts = new Moments();
+    /** Since when each epoch leads: who takes up what another began looks anew. */
+    const reigns = new Moments();
+    return {
+      checked() {
+        reigns.holds(String(truth.leaderEpoch), true, truth.now);
+        for (const { uid, rollingOut, rolledOutBy } of truth.world.workloads)
+          rollouts.holds(uid, rollingOut && rolledOutBy === undefined, truth.now);
+        return undefined;
+      },
+      mutated(mutation) {
+        const { effect, workload, pod, epoch } = mutation;
+        if (!isAct(mutation) || effect.type === "Rollback") return undefined;
+        const found = stepOf(truth, effect.id);
+        if (found === undefined || found.undoes) return undefined;
+        const reign = truth.now - (reigns.since(String(epoch)) ?? truth.now);
+        const since = rollouts.since(workload.uid) ?? Infinity;
+        if (since >= knownBefore(truth, mutation, "Workload", found.step, reign)) return undefined;
+        return `${effect.type} ${effect.id} on ${pod?.name ?? workload.spec.name}, which somebody else has been rolling out for ${Math.round((truth.now - since) / 1000)} s`;
+      },
+    };
+  },
+};
