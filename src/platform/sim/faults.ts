@@ -1,4 +1,6 @@
+import { remediationBudgetSpecSchema } from "../../api/budget.ts";
 import { API_VERSION } from "../../api/meta.ts";
+import { type Pause, policySpecSchema, type RemediationPolicy } from "../../api/policy.ts";
 import { timestamp } from "../../api/time.ts";
 import { KubeApiError } from "../kubernetes/errors.ts";
 import type { ApiServer } from "./api-server.ts";
@@ -220,7 +222,7 @@ export class Faults {
       case "NodeDown":
       case "ZoneDown": {
         if (begins) done();
-        for (const node of this.#nodesOf(fault)) world.setNode(node, !begins);
+        for (const node of this.#nodesOf(fault)) if (begins || !node.gone) world.setNode(node, !begins);
         return;
       }
       case "NodeGone": {
@@ -275,10 +277,15 @@ export class Faults {
         }
         return;
       case "PausePolicy":
-      case "FreezeBudget":
       case "EditMode":
+      case "EditPolicy":
       case "DeletePolicy":
         return this.#editPolicy(fault, begins);
+      case "PauseAll":
+      case "FreezeBudget":
+        return this.#addBudget(fault, begins);
+      case "EditBudget":
+        return this.#editBudget(fault, begins);
       case "ApiOutage":
         this.#targets.operators(fault.index, (operator) => operator.relist());
         return;
@@ -396,30 +403,113 @@ export class Faults {
     const { paused: _paused, ...spec } = policy.spec;
     switch (fault.kind) {
       case "PausePolicy":
-        api.update<"RemediationPolicy">({
-          ...policy,
-          spec: begins
-            ? { ...spec, paused: { reason: "a person said so", until: timestamp(this.#targets.simulation.epoch + fault.at + fault.for) } }
-            : { ...spec },
-        });
-        return;
+        return void api.update<"RemediationPolicy">({ ...policy, spec: begins ? { ...spec, paused: this.#pause(fault) } : { ...spec } });
       case "EditMode":
-        api.update<"RemediationPolicy">({ ...policy, spec: { ...policy.spec, mode: begins ? "Observe" : original.spec.mode } });
-        return;
-      case "FreezeBudget": {
-        const name = `freeze-${fault.id}`;
-        if (!begins) {
-          if (api.get("RemediationBudget", NAMESPACE, name) !== undefined) api.delete("RemediationBudget", NAMESPACE, name);
-          return;
-        }
-        api.create<"RemediationBudget">({
-          apiVersion: API_VERSION,
-          kind: "RemediationBudget",
-          metadata: { name, namespace: NAMESPACE },
-          spec: { budgets: [{ maxUnavailable: 0, timeZone: "UTC", whenRoundsToZero: "Block" }] },
+        return void api.update<"RemediationPolicy">({
+          ...policy,
+          spec: { ...policy.spec, mode: begins ? (fault.what === "Approve" ? "Approve" : "Observe") : original.spec.mode },
         });
+      default: {
+        const { windows, ...rest } = policy.spec;
+        const edited = begins ? this.#edited(fault) : fieldsOf(original, fault.what);
+        const kept = windows === undefined || fault.what === "Windows" ? {} : { windows };
+        return void api.update<"RemediationPolicy">({ ...policy, spec: policySpecSchema.parse({ ...rest, ...kept, ...edited }) });
       }
     }
+  }
+
+  /** A pause as a fault has it: without an end (`Open`), until it is lifted, or until some time before that. */
+  #pause({ at, for: lasts, ms = lasts, what }: Fault): Pause {
+    const reason = "a person said so";
+    return what === "Open" ? { reason } : { reason, until: timestamp(this.#targets.simulation.epoch + at + ms) };
+  }
+
+  /** What a policy says after somebody has edited a part of it. */
+  #edited(fault: Fault): Record<string, unknown> {
+    const random = this.#stream(fault);
+    switch (fault.what) {
+      case "Budgets":
+        return {
+          budgets: random.pick([[{ maxUnavailable: 0 }], [{ maxUnavailable: 1 }], [{ maxUnavailable: 3 }], [{ maxUnavailable: "50%" }]]),
+        };
+      case "Windows":
+        return { windows: [{ schedule: random.pick(["*/4 * * * *", "0 4 * * *", "*/10 * * * *"]), duration: "2m" }] };
+      case "Cooldown":
+        return { cooldown: random.pick(["0s", "1m", "10m"]) };
+      case "Attempts":
+        return { attempts: { max: random.int(1, 3), window: random.pick(["5m", "1h"]) } };
+      default:
+        return { ladder: [{ strategy: random.pick(["RestartPod", "EvictPod", "RollingRestart", "Notify"]) }] };
+    }
+  }
+
+  /** The platform team adds a budget, and takes it away again: a freeze, or a pause of a namespace or of all. */
+  #addBudget(fault: Fault, begins: boolean): void {
+    const { api } = this.#targets;
+    const name = `${fault.kind === "PauseAll" ? "pause" : "freeze"}-${fault.id}`;
+    if (!begins) {
+      if (api.get("RemediationBudget", NAMESPACE, name) !== undefined) api.delete("RemediationBudget", NAMESPACE, name);
+      return;
+    }
+    this.#happened(fault.kind, undefined);
+    const namespaces =
+      fault.workload === undefined ? {} : { namespaces: [this.#targets.world.workload(fault.workload)?.ref.namespace ?? NAMESPACE] };
+    api.create<"RemediationBudget">({
+      apiVersion: API_VERSION,
+      kind: "RemediationBudget",
+      metadata: { name, namespace: NAMESPACE },
+      spec:
+        fault.kind === "PauseAll"
+          ? { paused: this.#pause(fault), budgets: [], ...namespaces }
+          : { budgets: [{ maxUnavailable: 0, timeZone: "UTC", whenRoundsToZero: "Block" }] },
+    });
+  }
+
+  /** The platform team edits its budget, or makes one, and takes that back in the end. */
+  #editBudget(fault: Fault, begins: boolean): void {
+    const { api } = this.#targets;
+    const original = this.#scenario.budgets[0];
+    const name = original?.metadata.name ?? "platform";
+    const current = api.get("RemediationBudget", NAMESPACE, name);
+    if (!begins) {
+      if (current === undefined) return;
+      if (original === undefined) api.delete("RemediationBudget", NAMESPACE, name);
+      else api.update<"RemediationBudget">({ ...current, spec: original.spec });
+      return;
+    }
+    this.#happened(fault.kind, undefined);
+    const random = this.#stream(fault);
+    const spec = remediationBudgetSpecSchema.parse({
+      budgets: [{ maxUnavailable: random.pick([0, 1, 2, "10%", "50%"]) }],
+      ...(random.chance(0.4) ? { maxConcurrent: random.int(0, 2) } : {}),
+    });
+    if (current === undefined)
+      api.create<"RemediationBudget">({
+        apiVersion: API_VERSION,
+        kind: "RemediationBudget",
+        metadata: { name, namespace: NAMESPACE },
+        spec,
+      });
+    else api.update<"RemediationBudget">({ ...current, spec });
+  }
+}
+
+/** What a policy said of a part that is edited. */
+function fieldsOf(
+  { spec: { budgets, windows, cooldown, attempts, ladder } }: RemediationPolicy,
+  what: string | undefined,
+): Record<string, unknown> {
+  switch (what) {
+    case "Budgets":
+      return { budgets };
+    case "Windows":
+      return windows === undefined ? {} : { windows };
+    case "Cooldown":
+      return { cooldown };
+    case "Attempts":
+      return { attempts };
+    default:
+      return { ladder };
   }
 }
 

@@ -3,7 +3,16 @@ import type { RemediationBudget } from "../../api/budget.ts";
 import type { ServiceDependency } from "../../api/dependency.ts";
 import { policySpecSchema, type RemediationPolicy } from "../../api/policy.ts";
 import { type SimRandom, streamOf } from "./random.ts";
-import { type AlertRule, type DrawnKind, type Fault, FAULT_KINDS, type Scenario, type WorkloadSpec } from "./scenario.ts";
+import {
+  type AlertRule,
+  type DrawnKind,
+  type Fault,
+  FAULT_KINDS,
+  type Habit,
+  type NodeSpec,
+  type Scenario,
+  type WorkloadSpec,
+} from "./scenario.ts";
 import { NAMESPACE } from "./world.ts";
 
 const MINUTE = 60_000;
@@ -13,16 +22,17 @@ export function generateScenario(seed: number): Scenario {
   const random = streamOf(seed, "scenario");
   const faultsUntil = random.pick([5, 6, 8, 8, 10, 12, 15, 25]) * MINUTE;
   const operators = random.pick([1, 2, 2, 3]);
-  const nodes = random.int(2, 6);
+  const nodes = someNodes(streamOf(seed, "scenario/nodes"));
   const workloads = someWorkloads(streamOf(seed, "scenario/workloads"));
   const rules: AlertRule[] = [
     { alertname: "PodNotReady", condition: "NotReady", for: random.pick([0, 15_000, 30_000]) },
     { alertname: "HighErrorRate", condition: "Errors", for: random.pick([15_000, 60_000]) },
     { alertname: "PodMemory", condition: "Memory", for: 30_000 },
+    { alertname: "RolloutStuck", condition: "RolloutStuck", for: 0 },
   ];
   const policyRandom = streamOf(seed, "scenario/policies");
   const policies = workloads.flatMap((workload) =>
-    Array.from({ length: policyRandom.pick([0, 1, 1, 1, 1, 2]) }, (_, i) => policyFor(workload, i, policyRandom)),
+    Array.from({ length: policyRandom.pick([0, 1, 1, 1, 1, 1, 1, 1, 1, 2]) }, (_, i) => policyFor(workload, i, policyRandom)),
   );
   if (policies.length === 0) policies.push(policyFor(workloads[0] as WorkloadSpec, 0, policyRandom));
   return {
@@ -43,16 +53,29 @@ export function generateScenario(seed: number): Scenario {
       groupIntervalMs: random.pick([15_000, 60_000]),
       repeatMs: random.pick([2 * MINUTE, 4 * MINUTE, 60 * MINUTE]),
     },
-    approver: { afterMs: random.pick([10_000, MINUTE, 4 * MINUTE]), approves: 0.6, denies: 0.2 },
-    faults: someFaults(streamOf(seed, "scenario/faults"), { faultsUntil, operators, workloads, policies: policies.length }),
+    approver: { afterMs: random.pick([5_000, 20_000, MINUTE, 4 * MINUTE]), approves: 0.7, denies: 0.15, habits: HABITS },
+    faults: someFaults(streamOf(seed, "scenario/faults"), { faultsUntil, operators, workloads, nodes, policies }),
   };
 }
 
+/** Most people answer once. */
+const HABITS: readonly Habit[] = ["Once", "Once", "Once", "Twice", "Contradicts", "TooLate", "Elsewhere", "Replaced"];
+
+/** Nodes that nobody can tell apart, or one to six with names, in up to three zones. */
+function someNodes(random: SimRandom): number | readonly NodeSpec[] {
+  const count = random.pick([1, 2, 3, 3, 4, 6]);
+  if (random.chance(0.4)) return count + 1;
+  const zones = random.pick([0, 1, 2, 3]);
+  return Array.from({ length: count }, (_, i) => ({ name: `node-${i}`, ...(zones === 0 ? {} : { zone: `zone-${i % zones}` }) }));
+}
+
 function someWorkloads(random: SimRandom): WorkloadSpec[] {
-  const count = random.pick([1, 1, 2, 2, 3, 4]);
-  const names = ["payments", "orders", "search", "mail"].slice(0, count);
+  const count = random.pick([1, 1, 2, 2, 3, 3, 4, 6]);
+  const names = ["payments", "orders", "search", "mail", "billing", "ledger"].slice(0, count);
+  /** All of them call the last. */
+  const shared = random.chance(0.15) ? names.at(-1) : undefined;
   return names.map((name, i) => {
-    const replicas = random.pick([1, 2, 2, 3, 3, 4, 5, 8, 12, 20]);
+    const replicas = random.pick(count > 4 ? [1, 1, 2, 2, 3, 3, 4] : [1, 2, 2, 3, 3, 4, 5, 8, 12, 20]);
     const kind = random.chance(0.2) ? "StatefulSet" : "Deployment";
     const startMs = random.pick([1_000, 5_000, 20_000, 60_000]);
     const autoscaler = kind === "Deployment" && random.chance(0.15) ? { min: replicas, max: replicas + random.int(1, 4) } : undefined;
@@ -64,9 +87,10 @@ function someWorkloads(random: SimRandom): WorkloadSpec[] {
       graceMs: random.pick([500, 5_000, 20_000]),
       ...(random.chance(0.4) ? { minAvailable: Math.max(0, replicas - random.int(0, 2)) } : {}),
       ...(autoscaler === undefined ? {} : { autoscaler }),
+      servesActions: random.chance(0.7),
       rps: random.pick([0, 5, 50, 200]),
       // Only those after it: no cycle.
-      calls: names.slice(i + 1).filter(() => random.chance(0.4)),
+      calls: names.slice(i + 1).filter((called) => random.chance(0.3) || called === shared),
     };
   });
 }
@@ -82,6 +106,10 @@ function dependency(from: string, to: string): ServiceDependency {
 
 type PolicyInput = Record<string, unknown>;
 
+/** Signals that are about pods, and those about workloads. */
+const PODS = ["unready", "probe", "leak", "memory", "hot"];
+const WHOLLY = ["errors", "error-alert", "stuck"];
+
 function policyFor({ name, replicas }: WorkloadSpec, index: number, random: SimRandom): RemediationPolicy {
   const signals: PolicyInput[] = [
     { name: "unready", alert: { alertname: "PodNotReady" } },
@@ -91,16 +119,23 @@ function policyFor({ name, replicas }: WorkloadSpec, index: number, random: SimR
     { name: "leak", trend: { horizon: random.pick(["5m", "15m"]) } },
     { name: "memory", alert: { alertname: "PodMemory" } },
     { name: "hot", metric: { name: "memory", above: 400_000_000, for: "20s" } },
+    { name: "stuck", alert: { alertname: "RolloutStuck" } },
   ];
-  const chosen = signals.filter(() => random.chance(0.5));
+  // Of pods or of the whole workload, or of both.
+  const kinds = random.pick([[PODS], [PODS], [WHOLLY], [PODS, WHOLLY]]).flat();
+  const chosen = signals.filter(({ name: signal }) => kinds.includes(String(signal)) && random.chance(0.7));
   const stableFor = random.pick([10, 30, 60]);
   const window = random.pick(["5m", "10m", "1h"]);
   const spec: PolicyInput = {
-    mode: random.pick(["Enforce", "Enforce", "Enforce", "Enforce", "Enforce", "Enforce", "Approve", "Observe"]),
+    mode: random.pick(["Enforce", "Enforce", "Enforce", "Enforce", "Enforce", "Enforce", "Enforce", "Approve", "Approve", "Observe"]),
     targets: [{ name }],
     signals: chosen.length > 0 ? chosen : [random.pick(signals)],
     maxSignalAge: random.pick(["1m", "5m", "10m"]),
-    ladder: someLadder(replicas, random),
+    ladder: someLadder(
+      replicas,
+      chosen.every(({ name: signal }) => WHOLLY.includes(String(signal))),
+      random,
+    ),
     verify: { stableFor: `${stableFor}s`, timeout: random.pick([`${stableFor * 2}s`, "2m", "4m"]) },
     budgets: random.pick<PolicyInput[]>([
       [{ maxUnavailable: 1 }],
@@ -110,12 +145,21 @@ function policyFor({ name, replicas }: WorkloadSpec, index: number, random: SimR
       [{ maxUnavailable: "25%", whenRoundsToZero: "AllowOne" }],
       [{ maxUnavailable: "25%" }],
       [{ maxUnavailable: 1 }, { maxUnavailable: 0, schedule: "*/20 * * * *", duration: "5m" }],
+      [{ maxUnavailable: 2 }, { maxUnavailable: 0, schedule: "*/6 * * * *", duration: "2m" }],
     ]),
     cooldown: random.pick(["0s", "30s", "30s", "2m", "5m"]),
     attempts: { max: random.int(1, 3), window, ...(random.chance(0.5) ? { reset: random.pick(["1m", "5m"]) } : {}) },
     approval: { timeout: random.pick(["2m", "5m"]) },
     escalation: { blockedFor: random.pick(["1m", "2m", "5m"]) },
-    ...(random.chance(0.1) ? { windows: [{ schedule: "*/30 * * * *", duration: "20m" }] } : {}),
+    ...(random.chance(0.15)
+      ? {
+          windows: random.pick([
+            [{ schedule: "*/30 * * * *", duration: "20m" }],
+            [{ schedule: "*/5 * * * *", duration: "2m" }],
+            [{ schedule: "4 0 * * *", duration: "3m" }],
+          ]),
+        }
+      : {}),
   };
   return {
     apiVersion: API_VERSION,
@@ -125,7 +169,8 @@ function policyFor({ name, replicas }: WorkloadSpec, index: number, random: SimR
   };
 }
 
-function someLadder(replicas: number, random: SimRandom): PolicyInput[] {
+/** `wholly`: what the policy goes by is seen on workloads, not on pods. */
+function someLadder(replicas: number, wholly: boolean, random: SimRandom): PolicyInput[] {
   const captures = random.chance(0.3) ? [{ type: "HeapSnapshot", required: random.chance(0.7) }] : [];
   const timeout = random.pick(["2m", "5m", "10m"]);
   const rungs: PolicyInput[] = [
@@ -133,6 +178,8 @@ function someLadder(replicas: number, random: SimRandom): PolicyInput[] {
     { strategy: "RestartPod", timeout },
     { strategy: "EvictPod", timeout },
     { strategy: "EvictPod", captures, timeout },
+    { strategy: "ResetConnectionPool", timeout },
+    { strategy: "FlushCache", timeout },
     { strategy: "RollingRestart", timeout },
     { strategy: "RollingRestart", captures, timeout },
     { strategy: "ScaleUp", scale: { by: 1, max: replicas + 2, ...(random.chance(0.5) ? { for: "1m" } : {}) }, timeout },
@@ -140,8 +187,13 @@ function someLadder(replicas: number, random: SimRandom): PolicyInput[] {
     { strategy: "RunJob", command: ["flush"], timeout },
     { strategy: "Notify", message: "look at it" },
   ];
-  const count = random.pick([1, 1, 2, 3]);
-  return Array.from({ length: count }, (_, i) => (i === 0 && random.chance(0.6) ? random.pick(rungs.slice(0, 4)) : random.pick(rungs)));
+  const ofPods = rungs.slice(0, 6);
+  const ofAll = rungs.slice(6, -1);
+  const rollback = rungs.filter(({ strategy }) => strategy === "RollbackRollout");
+  const count = random.pick([1, 1, 2, 2, 3]);
+  return Array.from({ length: count }, (_, i) =>
+    random.pick(i > 0 || random.chance(0.3) ? rungs : random.chance(0.3) && wholly ? rollback : wholly ? ofAll : ofPods),
+  );
 }
 
 function someBudgets(random: SimRandom): RemediationBudget[] {
@@ -166,16 +218,72 @@ function someBudgets(random: SimRandom): RemediationBudget[] {
   ];
 }
 
+const STORMS = ["Replicas", "Replicas", "Workloads", "Workloads", "Node", "Zone", "Dependency"] as const;
+
+/**
+ * Much that falls ill at once: replicas of one workload or of several, what is on a node or in a zone, what calls the one that
+ * all call. As many as it takes to be a storm, or one fewer.
+ */
+function someStorm(
+  random: SimRandom,
+  faultsUntil: number,
+  workloads: readonly WorkloadSpec[],
+  nodes: number | readonly NodeSpec[],
+): Omit<Fault, "id">[] {
+  const at = random.int(60_000, faultsUntil - MINUTE);
+  const lasts = Math.min(faultsUntil - at, random.int(MINUTE, 10 * MINUTE));
+  const hang = (workload: WorkloadSpec, count: number): Omit<Fault, "id"> => {
+    const later = random.int(0, 8_000);
+    const sticky = random.chance(0.3);
+    return { kind: "PodHang", at: at + later, for: lasts - later, workload: workload.name, index: 0, count, sticky };
+  };
+  switch (random.pick(STORMS)) {
+    case "Replicas": {
+      const workload = random.pick(workloads);
+      return [hang(workload, Math.max(1, workload.replicas - random.int(0, 1)))];
+    }
+    case "Workloads":
+      return workloads
+        .slice(random.int(0, 1))
+        .map((workload) => hang(workload, random.pick([1, Math.ceil(workload.replicas / 2), workload.replicas])));
+    case "Node":
+      return [{ kind: random.pick(["NodeDown", "NodeGone"]), at, for: lasts, index: random.int(0, 5) }];
+    case "Zone": {
+      return [{ kind: "ZoneDown", at, for: lasts, ...someZone(random, nodes) }];
+    }
+    case "Dependency":
+      return [{ kind: "ServiceErrors", at, for: lasts, workload: workloads.at(-1)?.name ?? "", rate: 0.8 }];
+  }
+}
+
 /** Faults that are what Nightshift is there for: every run has some. */
 const ILLNESSES: readonly DrawnKind[] = [
   "PodHang",
   "PodHang",
+  "PodHang",
   "PodErrors",
+  "PodErrors",
+  "PodLeak",
   "PodLeak",
   "CrashLoop",
   "ServiceErrors",
   "PodCrash",
   "BadRollout",
+  "BadRollout",
+];
+
+/** What people say and change in the midst of it. */
+const BY_PEOPLE: readonly DrawnKind[] = [
+  "Mark",
+  "PausePolicy",
+  "PauseAll",
+  "FreezeBudget",
+  "EditBudget",
+  "EditMode",
+  "EditPolicy",
+  "EditPolicy",
+  "DeletePolicy",
+  "Rollout",
 ];
 
 function someFaults(
@@ -184,11 +292,18 @@ function someFaults(
     faultsUntil,
     operators,
     workloads,
+    nodes,
     policies,
-  }: { faultsUntil: number; operators: number; workloads: readonly WorkloadSpec[]; policies: number },
+  }: {
+    faultsUntil: number;
+    operators: number;
+    workloads: readonly WorkloadSpec[];
+    nodes: number | readonly NodeSpec[];
+    policies: readonly RemediationPolicy[];
+  },
 ): Fault[] {
   const faults: Fault[] = [];
-  const add = (kind: DrawnKind): void => {
+  const add = (kind: DrawnKind, of = workloads): void => {
     // Not before monitoring and operators have begun.
     const at = random.int(40_000, faultsUntil - MINUTE);
     const longest = faultsUntil - at;
@@ -197,13 +312,18 @@ function someFaults(
       id: faults.length,
       kind,
       at,
-      ...detailsOf(kind, random, lasting, { operators, policies, workload: random.pick(workloads).name }),
+      ...detailsOf(kind, random, lasting, { operators, policies: policies.length, workload: random.pick(of).name, nodes }),
     });
   };
-  const ills = random.int(3, 9);
-  for (let i = 0; i < ills; i++) add(random.pick(ILLNESSES));
+  const ills = random.int(2, 6);
+  const covered = workloads.filter(({ name }) => policies.some(({ spec }) => spec.targets.some((target) => target.name === name)));
+  for (let i = 0; i < ills; i++) add(random.pick(ILLNESSES), random.chance(0.7) ? covered : workloads);
   const others = random.pick([0, 2, 4, 6, 8, 12]);
   for (let i = 0; i < others; i++) add(random.pick(FAULT_KINDS));
+  const edits = random.pick([0, 0, 0, 0, 1, 2]);
+  for (let i = 0; i < edits; i++) add(random.pick(BY_PEOPLE));
+  if (random.chance(0.2))
+    for (const fault of someStorm(random, faultsUntil, workloads, nodes)) faults.push({ ...fault, id: faults.length });
   return faults;
 }
 
@@ -211,11 +331,11 @@ function detailsOf(
   kind: DrawnKind,
   random: SimRandom,
   lasting: (least: number, most: number) => number,
-  { operators, policies, workload }: { operators: number; policies: number; workload: string },
+  { operators, policies, workload, nodes }: { operators: number; policies: number; workload: string; nodes: number | readonly NodeSpec[] },
 ): Omit<Fault, "id" | "kind" | "at"> {
   const index = random.int(0, 20);
   const operator = random.chance(0.5) ? {} : { index: random.int(0, operators - 1) };
-  const long = lasting(2 * MINUTE, 25 * MINUTE);
+  const long = lasting(MINUTE, random.pick([8, 15, 25]) * MINUTE);
   const short = lasting(5_000, 4 * MINUTE);
   switch (kind) {
     case "PodHang":
@@ -231,7 +351,10 @@ function detailsOf(
     case "SlowStart":
       return { workload, for: long, ms: random.int(10_000, 200_000) };
     case "NodeDown":
+    case "NodeGone":
       return { index, for: lasting(30_000, 10 * MINUTE) };
+    case "ZoneDown":
+      return { ...someZone(random, nodes), for: lasting(30_000, 10 * MINUTE) };
     case "ServiceErrors":
       return { workload, for: long, rate: random.pick([0.3, 0.8]) };
     case "ScaleByPerson":
@@ -239,12 +362,27 @@ function detailsOf(
     case "Rollout":
       return { workload, for: 0 };
     case "BadRollout":
-      return { workload, for: long };
+      return { workload, for: long, ...(random.chance(0.3) ? { what: "Errors", rate: 0.8 } : {}) };
     case "Mark":
-      return { workload, index, for: long, what: random.pick(["Pod", "Workload", "Namespace", "Node"]) };
+      return { workload, index, for: random.chance(0.3) ? long : short, what: random.pick(["Pod", "Workload", "Namespace", "Node"]) };
     case "PausePolicy":
-    case "FreezeBudget":
+    case "PauseAll": {
+      const lasts = random.chance(0.3) ? long : short;
+      // Lifted, or over by itself before that.
+      const end = random.pick([{ what: "Open" }, {}, { ms: random.int(1_000, Math.max(2_000, lasts)) }]);
+      const of = kind === "PausePolicy" ? { index: random.int(0, policies - 1) } : random.chance(0.5) ? { workload } : {};
+      return { ...of, ...end, for: lasts };
+    }
     case "EditMode":
+      return { index: random.int(0, policies - 1), for: random.chance(0.5) ? long : short, what: random.pick(["Observe", "Approve"]) };
+    case "EditPolicy":
+      return {
+        index: random.int(0, policies - 1),
+        for: random.chance(0.5) ? long : short,
+        what: random.pick(["Budgets", "Budgets", "Windows", "Cooldown", "Attempts", "Ladder"]),
+      };
+    case "FreezeBudget":
+    case "EditBudget":
     case "DeletePolicy":
       return { index: random.int(0, policies - 1), for: random.chance(0.5) ? long : short };
     case "GitOpsReverts":
@@ -298,6 +436,12 @@ function detailsOf(
     case "CaptureFails":
       return { for: long, rate: random.pick([0.5, 1]) };
   }
+}
+
+/** One of the zones, or a node where there are none. */
+function someZone(random: SimRandom, nodes: number | readonly NodeSpec[]): { readonly zone: string } | { readonly index: number } {
+  const zones = typeof nodes === "number" ? [] : nodes.flatMap(({ zone }) => zone ?? []);
+  return zones.length > 0 ? { zone: random.pick(zones) } : { index: 0 };
 }
 
 /** The watch of one kind alone, or of all. */

@@ -261,12 +261,13 @@ class Run implements Truth {
     this.faultsEndedAt = this.now;
   }
 
-  /** Whether there is nothing left to do: but for incidents that are yet to be closed, nobody waits for rests and for circuits' hours. */
+  /** Whether there is nothing left to do: but for incidents that are yet to be closed, nobody waits for rests and for circuits' hours. Rollouts are waited for: monitoring may have something to say of them. */
   #isOver(): boolean {
     return (
       this.#violations.length === 0 &&
       this.api.list("Remediation").every(({ status }) => isSettled(status) && !isOpenIncident(status)) &&
-      this.monitoring.firing().size === 0
+      this.monitoring.firing().size === 0 &&
+      this.world.workloads.every(({ rollingOut }) => !rollingOut)
     );
   }
 

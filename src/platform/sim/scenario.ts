@@ -16,6 +16,8 @@ export const FAULT_KINDS = [
   "CrashLoop",
   "SlowStart",
   "NodeDown",
+  "NodeGone",
+  "ZoneDown",
   "ServiceErrors",
   // people and their tools
   "DeletePod",
@@ -24,8 +26,11 @@ export const FAULT_KINDS = [
   "BadRollout",
   "Mark",
   "PausePolicy",
+  "PauseAll",
   "FreezeBudget",
+  "EditBudget",
   "EditMode",
+  "EditPolicy",
   "DeletePolicy",
   "GitOpsReverts",
   // the API
@@ -61,16 +66,8 @@ export const FAULT_KINDS = [
 ] as const;
 export type DrawnKind = (typeof FAULT_KINDS)[number];
 
-/** What only scenarios have that are written: they speak of nodes by name, of zones, and of what users' own monitoring knows. */
-export const WRITTEN_KINDS = [
-  "NodeGone",
-  "ZoneDown",
-  "DiskFull",
-  "PoolExhausted",
-  "Overload",
-  "PodCondition",
-  "WorkloadCondition",
-] as const;
+/** What only scenarios have that are written: they speak of what users' own monitoring knows. */
+export const WRITTEN_KINDS = ["DiskFull", "PoolExhausted", "Overload", "PodCondition", "WorkloadCondition"] as const;
 export type FaultKind = DrawnKind | (typeof WRITTEN_KINDS)[number];
 
 /** One fault. What a kind reads of it stands with its kind in `faults.ts`. */
@@ -195,6 +192,12 @@ export interface Monitoring {
   readonly askedMs?: number;
 }
 
+/**
+ * How people answer: once; twice; the opposite a while later; later than they may; about another target; or when the target
+ * has just been replaced.
+ */
+export type Habit = "Once" | "Twice" | "Contradicts" | "TooLate" | "Elsewhere" | "Replaced";
+
 /** A whole run. */
 export interface Scenario {
   readonly seed: number;
@@ -220,6 +223,12 @@ export interface Scenario {
   readonly jobFailures?: number;
   readonly monitoring: Monitoring;
   /** How people answer when approval is asked for: after how long (ms), or not at all. */
-  readonly approver: { readonly afterMs: number; readonly approves: number; readonly denies: number };
+  readonly approver: {
+    readonly afterMs: number;
+    readonly approves: number;
+    readonly denies: number;
+    /** Each as likely as it is often here. Default: once. */
+    readonly habits?: readonly Habit[];
+  };
   readonly faults: readonly Fault[];
 }

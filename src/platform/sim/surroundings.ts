@@ -1,6 +1,7 @@
 import { API_VERSION } from "../../api/meta.ts";
 import type { CaptureRecord, Remediation } from "../../api/remediation.ts";
 import { timestamp } from "../../api/time.ts";
+import { durationMs } from "../../api/units.ts";
 import { NightshiftError } from "../../api/errors.ts";
 import type { Page, Receiver } from "../../record/paging.ts";
 import type { ApiServer } from "./api-server.ts";
@@ -34,6 +35,7 @@ export class Surroundings {
   readonly #api: ApiServer;
   readonly #random: SimRandom;
   readonly #room: SimRandom;
+  readonly #people: SimRandom;
   readonly #faults: () => Faults;
   /** Captures that an agent has taken up, by effect id. */
   readonly #captures = new Set<string>();
@@ -53,6 +55,7 @@ export class Surroundings {
     this.#api = options.api;
     this.#random = options.random;
     this.#room = streamOf(options.scenario.seed, "surroundings/room");
+    this.#people = streamOf(options.scenario.seed, "surroundings/people");
     this.#faults = options.faults;
     options.api.onChange(({ object }) => {
       if (object.kind !== "Remediation") return;
@@ -139,21 +142,59 @@ export class Surroundings {
   }
 
   /** A person answers what is asked. */
-  #approve({ metadata, spec, status }: Remediation): void {
+  #approve(remediation: Remediation): void {
+    const { metadata, spec, status } = remediation;
     if (status.phase !== "AwaitingApproval" || this.#asked.has(metadata.name)) return;
     this.#asked.add(metadata.name);
-    const { afterMs, approves, denies } = this.#scenario.approver;
+    const { afterMs, approves, denies, habits } = this.#scenario.approver;
     const fate = this.#random.next();
     if (fate >= approves + denies) return;
-    this.#simulation.schedule(afterMs * (0.5 + this.#random.next()), () => {
+    const decision = fate < approves ? "Approved" : "Denied";
+    const after = afterMs * (0.5 + this.#random.next());
+    const habit = habits === undefined ? "Once" : this.#people.pick(habits);
+    const { uid } = spec.remediationTarget;
+    switch (habit) {
+      case "Once":
+        return this.#answer(remediation, after, "answer", decision, uid);
+      case "Twice":
+      case "Contradicts": {
+        this.#answer(remediation, after, "answer", decision, uid);
+        const opposite = decision === "Approved" ? "Denied" : "Approved";
+        return this.#answer(
+          remediation,
+          after + this.#people.int(500, 60_000),
+          "second-answer",
+          habit === "Twice" ? decision : opposite,
+          uid,
+        );
+      }
+      case "TooLate": {
+        const policy = this.#api.get("RemediationPolicy", metadata.namespace, spec.policy.name);
+        const timeout = policy === undefined ? 0 : durationMs(policy.spec.approval.timeout);
+        return this.#answer(remediation, timeout + this.#people.int(500, 120_000), "answer", decision, uid);
+      }
+      case "Elsewhere":
+        return this.#answer(remediation, after, "answer", decision, this.#people.uuid());
+      case "Replaced": {
+        this.#simulation.schedule(Math.max(0, after - this.#people.int(0, 5_000)), () => {
+          const pod = this.#world.pod(uid);
+          if (pod !== undefined) this.#world.deletePod(pod);
+        });
+        return this.#answer(remediation, after, "answer", decision, uid);
+      }
+    }
+  }
+
+  #answer({ metadata }: Remediation, after: number, suffix: string, decision: "Approved" | "Denied", targetUid: string | undefined): void {
+    this.#simulation.schedule(after, () => {
       this.#api.create<"RemediationApproval">({
         apiVersion: API_VERSION,
         kind: "RemediationApproval",
-        metadata: { name: `${metadata.name.slice(0, 240)}-answer`, namespace: metadata.namespace },
+        metadata: { name: `${metadata.name.slice(0, 235)}-${suffix}`, namespace: metadata.namespace },
         spec: {
           remediation: metadata.name,
-          ...(spec.remediationTarget.uid === undefined ? {} : { targetUid: spec.remediationTarget.uid }),
-          decision: fate < approves ? "Approved" : "Denied",
+          ...(targetUid === undefined ? {} : { targetUid }),
+          decision,
           by: "somebody@example.com",
           at: timestamp(this.#simulation.now),
         },

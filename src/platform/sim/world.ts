@@ -599,8 +599,8 @@ export class SimWorld {
       ...(isUnfinished(workload)
         ? {
             rollout: {
-              progressAt: workload.rolledOutAt,
-              deadline: workload.rolledOutAt + STUCK_MS,
+              progressAt: progressAt(workload),
+              deadline: progressAt(workload) + STUCK_MS,
               message: `${spec.kind} ${spec.name}: pods of revision ${workload.revision} do not become ready`,
             },
           }
@@ -675,9 +675,17 @@ function isUnfinished({ rollingOut, pods, revision }: SimWorkload): boolean {
   return rollingOut && pods.some((pod) => pod.revision === revision && !pod.everReady);
 }
 
+/** When the rollout of a workload last made progress, which is another pod that became ready (ms since the epoch). */
+function progressAt({ rolledOutAt, pods, revision }: SimWorkload): number {
+  return pods.reduce(
+    (latest, pod) => (pod.revision === revision && pod.everReady ? Math.max(latest, pod.readyChangedAt) : latest),
+    rolledOutAt,
+  );
+}
+
 /** Whether a rollout of a workload makes no progress, `now` in ms since the epoch. */
 function isStuck(workload: SimWorkload, now: number): boolean {
-  return isUnfinished(workload) && now - workload.rolledOutAt > STUCK_MS;
+  return isUnfinished(workload) && now - progressAt(workload) > STUCK_MS;
 }
 
 /** Whether a workload still suffers from something, seen from what ends it. */

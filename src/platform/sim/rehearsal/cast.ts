@@ -44,7 +44,7 @@ const OF_WORKLOADS: ReadonlySet<FaultKind> = new Set([
   "WorkloadCondition",
 ]);
 const OF_NODES: ReadonlySet<FaultKind> = new Set(["NodeDown", "NodeGone", "ZoneDown"]);
-const OF_POLICIES: ReadonlySet<FaultKind> = new Set(["PausePolicy", "EditMode", "DeletePolicy"]);
+const OF_POLICIES: ReadonlySet<FaultKind> = new Set(["PausePolicy", "EditMode", "EditPolicy", "DeletePolicy"]);
 /** What happens at a moment and does not last. */
 const AT_ONCE: ReadonlySet<FaultKind> = new Set([
   "PodCrash",

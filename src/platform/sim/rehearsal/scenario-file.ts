@@ -70,7 +70,7 @@ const faultSchema = z
       .meta({ description: "`ScaleByPerson`: how many replicas more, or fewer. `CrashBeforeWrite`, `CrashAfterWrite`: at which write." }),
     what: z.string().optional().meta({
       description:
-        "`PodCondition`, `WorkloadCondition`: the alert, metric or signal (of a query) by which it is seen. `BadRollout`: `Errors` where the new pods become ready and fail requests. `Mark`: `Pod`, `Workload`, `Namespace` or `Node`.",
+        "`PodCondition`, `WorkloadCondition`: the alert, metric or signal (of a query) by which it is seen. `BadRollout`: `Errors` where the new pods become ready and fail requests. `Mark`: `Pod`, `Workload`, `Namespace` or `Node`. `PausePolicy`, `PauseAll`: `Open` where it has no end. `EditMode`: `Observe` (default) or `Approve`. `EditPolicy`: `Budgets`, `Windows`, `Cooldown`, `Attempts` or `Ladder`.",
     }),
     expect: results.optional().meta({
       description: "What should come of it: one of these, on every workload that it befalls and a policy covers, and on the target.",

@@ -80,27 +80,32 @@ export function policyKeyOf({ metadata, spec }: Remediation): string {
 }
 
 /** How long a step has been under way, by the clock of who wrote it (ms). */
-export function sinceIntent(step: StepRecord, wallMs: number): number {
+export function sinceIntent(step: Pick<StepRecord, "intendedAt">, wallMs: number): number {
   return step.intendedAt === undefined ? 0 : Math.max(0, wallMs - timeMs(step.intendedAt));
 }
 
 /**
- * Before which moment a change of a kind must have been known to who decided on a write (ms since the epoch): news take their
- * time, those that a watch has lost come with the next listing, and what was decided when the step began stands for
- * `longestMs` at most.
+ * Before which moment a change, of a kind where one is named, must have been known to who decided on a write (ms since the
+ * epoch): news take their time, those that a watch has lost come with the next listing, and what was decided when the step
+ * began stands for `longestMs` at most.
  */
 export function knownBefore(
   truth: Pick<Truth, "now" | "scenario">,
   { viewAgeMs, wallMs }: Pick<Mutation, "viewAgeMs" | "wallMs">,
-  kind: string,
-  step: StepRecord,
-  longestMs = Infinity,
+  step: Pick<StepRecord, "intendedAt">,
+  { kind, longestMs = Infinity }: { readonly kind?: string; readonly longestMs?: number } = {},
 ): number {
   const { faults, startsAt = EPOCH_MS } = truth.scenario;
   const looked = truth.now - viewAgeMs - Math.min(longestMs, sinceIntent(step, wallMs));
   let known = looked - NEWS_MS;
-  for (const { kind: what, at, for: lasts, what: of = kind } of faults)
-    if (what === "WatchDrops" && of === kind && startsAt + at < known && looked < startsAt + at + lasts + NEWS_MS) known = startsAt + at;
+  for (const { kind: what, at, for: lasts, what: of } of faults)
+    if (
+      what === "WatchDrops" &&
+      (kind === undefined || of === undefined || of === kind) &&
+      startsAt + at < known &&
+      looked < startsAt + at + lasts + NEWS_MS
+    )
+      known = startsAt + at;
   return known;
 }
 

@@ -1,9 +1,9 @@
 import type { Budget } from "../../../api/policy.ts";
 import { openUntil } from "../../../api/schedule.ts";
-import { timeMs } from "../../../api/time.ts";
 import type { SimWorkload } from "../world.ts";
-import { NEWS_MS, sinceIntent, stepOf, takesDown } from "./facts.ts";
+import { knownBefore, stepOf, takesDown } from "./facts.ts";
 import type { Rule, Truth } from "./rule.ts";
+import { Versions } from "./versions.ts";
 
 /** What a budget allows, in whole replicas. */
 function allowed({ maxUnavailable, whenRoundsToZero }: Budget, desired: number): number {
@@ -13,31 +13,36 @@ function allowed({ maxUnavailable, whenRoundsToZero }: Budget, desired: number):
   return whole === 0 && share > 0 && whenRoundsToZero === "AllowOne" ? Math.min(1, desired) : whole;
 }
 
-/** The strictest limit that held at `wallMs`, and before `knownSince` already; undefined where there is none. */
+/** The strictest limit that held at `wallMs`, and before `knownSince` already; undefined where there is none. Of what was edited since, the loosest version counts. */
 function strictest(
   truth: Truth,
+  versions: Versions,
   { spec, ref, desired }: SimWorkload,
   policyName: string,
   cause: string,
   wallMs: number,
   knownSince: number,
 ): { readonly allowed: number; readonly source: string } | undefined {
-  const limits: { allowed: number; source: string }[] = [];
-  const add = (budget: Budget, source: string): void => {
-    if (budget.reasons !== undefined && !budget.reasons.includes(cause)) return;
-    if (budget.schedule !== undefined && budget.duration !== undefined) {
-      const window = { schedule: budget.schedule, timeZone: budget.timeZone, duration: budget.duration };
-      if (openUntil(window, wallMs) === undefined || openUntil(window, wallMs - (truth.now - knownSince)) === undefined) return;
-    }
-    limits.push({ allowed: allowed(budget, desired), source });
+  const applies = (budget: Budget): boolean => {
+    if (budget.reasons !== undefined && !budget.reasons.includes(cause)) return false;
+    if (budget.schedule === undefined || budget.duration === undefined) return true;
+    const window = { schedule: budget.schedule, timeZone: budget.timeZone, duration: budget.duration };
+    return openUntil(window, wallMs) !== undefined && openUntil(window, wallMs - (truth.now - knownSince)) !== undefined;
   };
-  const policy = truth.api
-    .list("RemediationPolicy")
-    .find(({ metadata }) => metadata.name === policyName && metadata.namespace === ref.namespace);
-  for (const budget of policy?.spec.budgets ?? []) add(budget, `policy ${policyName}`);
-  for (const { metadata, spec: own } of truth.api.list("RemediationBudget"))
-    if (timeMs(metadata.creationTimestamp ?? "") <= knownSince && own.namespaces?.includes(ref.namespace) !== false)
-      for (const budget of own.budgets) add(budget, `RemediationBudget ${metadata.name}`);
+  const leastOf = (budgets: readonly Budget[]): number =>
+    budgets.filter(applies).reduce((least, budget) => Math.min(least, allowed(budget, desired)), Infinity);
+  const limits: { allowed: number; source: string }[] = [];
+  const add = (each: readonly (readonly Budget[])[], source: string): void => {
+    const loosest = each.reduce((most, budgets) => Math.max(most, leastOf(budgets)), 0);
+    if (Number.isFinite(loosest)) limits.push({ allowed: loosest, source });
+  };
+  const policies = versions.policiesSince(ref.namespace, policyName, knownSince).map(({ spec: own }) => own.budgets);
+  if (policies.length > 0) add(policies, `policy ${policyName}`);
+  for (const budgets of versions.budgetsSince(knownSince))
+    add(
+      budgets.map((budget) => (budget?.spec.namespaces?.includes(ref.namespace) === false ? [] : (budget?.spec.budgets ?? []))),
+      `RemediationBudget ${budgets.find((budget) => budget !== undefined)?.metadata.name ?? ""}`,
+    );
   if (spec.minAvailable !== undefined)
     limits.push({ allowed: desired - Math.min(spec.minAvailable, desired), source: `PodDisruptionBudget ${spec.name}` });
   return limits.toSorted((a, b) => a.allowed - b.allowed)[0];
@@ -58,6 +63,7 @@ export const s03Budgets: Rule = {
   name: "S3",
   doc: "Never more than min(policy budget, RemediationBudget, PodDisruptionBudget) of a workload unavailable through us: at every write that takes a pod down, both what we have taken down, and what was down long enough to be known together with it, are within the strictest.",
   watch: (truth) => {
+    const versions = new Versions(truth);
     const lacks = new Map<string, Lack[]>();
     /** Pods that served until we took them down, by workload. */
     const ours = new Map<string, Set<string>>();
@@ -77,6 +83,10 @@ export const s03Budgets: Rule = {
         }
         return undefined;
       },
+      stored(change) {
+        versions.changed(change);
+        return undefined;
+      },
       mutated(mutation) {
         const { workload, pod } = mutation;
         if (!takesDown(mutation) || pod === undefined) return undefined;
@@ -86,9 +96,9 @@ export const s03Budgets: Rule = {
         const down = ours.get(workload.uid) ?? new Set();
         ours.set(workload.uid, down);
         if (wasServing) down.add(pod.uid);
-        const knownSince = truth.now - NEWS_MS - mutation.viewAgeMs - sinceIntent(found.step, mutation.wallMs);
+        const knownSince = knownBefore(truth, mutation, found.step);
         const { diagnosis, policy } = found.remediation.spec;
-        const limit = strictest(truth, workload, policy.name, diagnosis.cause, mutation.wallMs, knownSince);
+        const limit = strictest(truth, versions, workload, policy.name, diagnosis.cause, mutation.wallMs, knownSince);
         if (limit === undefined) return undefined;
         const history = lacks.get(workload.uid) ?? [];
         const from = Math.max(

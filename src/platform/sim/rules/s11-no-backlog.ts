@@ -2,8 +2,9 @@ import { targetKey } from "../../../api/meta.ts";
 import { isTerminal, TERMINAL_PHASES, type Remediation } from "../../../api/remediation.ts";
 import { durationMs } from "../../../api/units.ts";
 import { Evidence } from "./evidence.ts";
-import { NEWS_MS, policyKeyOf } from "./facts.ts";
+import { knownBefore, NEWS_MS, policyKeyOf } from "./facts.ts";
 import type { Rule } from "./rule.ts";
+import { Versions } from "./versions.ts";
 
 const subjectOf = (remediation: Remediation): string => `${policyKeyOf(remediation)} ${targetKey(remediation.spec.workload)}`;
 
@@ -12,6 +13,7 @@ export const s11NoBacklog: Rule = {
   name: "S11",
   doc: "Breakers never block healing events, and a closed breaker does not replay its backlog: an episode that was held back begins only while its condition truly holds, and after one that acted, a workload rests for the policy's `cooldown`.",
   watch: (truth) => {
+    const versions = new Versions(truth);
     const evidence = new Evidence(truth);
     /** When an episode that acted ended, by policy and workload (ms since the epoch). */
     const ended = new Map<string, number>();
@@ -28,12 +30,17 @@ export const s11NoBacklog: Rule = {
         evidence.look();
         return undefined;
       },
-      stored({ object, before }) {
+      stored(change) {
+        versions.changed(change);
+        const { object, before } = change;
         if (object.kind !== "Remediation" || object.spec.mode === "Observe") return undefined;
         const was = before?.kind === "Remediation" ? before.status : undefined;
         const policy = truth.api.get("RemediationPolicy", object.metadata.namespace, object.spec.policy.name);
         const begins = object.status.attempts.length > 0 && (was?.attempts.length ?? 0) === 0;
-        const tired = begins && policy !== undefined ? restless(object, policy.spec.cooldown) : undefined;
+        const known = knownBefore(truth, { viewAgeMs: 0, wallMs: truth.now }, {}, { kind: "RemediationPolicy" });
+        const rests = versions.policiesSince(object.metadata.namespace, object.spec.policy.name, known).map((each) => each.spec.cooldown);
+        const [shortest = "0s"] = rests.toSorted((a, b) => durationMs(a) - durationMs(b));
+        const tired = begins && policy !== undefined ? restless(object, shortest) : undefined;
         const acted = truth.mutations.some(({ effect }) => effect.id.startsWith(`${object.metadata.namespace}/${object.metadata.name}/`));
         if (acted && isTerminal(object) && was !== undefined && !TERMINAL_PHASES.has(was.phase)) ended.set(subjectOf(object), truth.now);
         if (tired !== undefined || was?.phase !== "Blocked" || !begins) return tired;

@@ -23,7 +23,7 @@ export const s22OthersWork: Rule = {
         if (found === undefined || found.undoes) return undefined;
         const reign = truth.now - (reigns.since(String(epoch)) ?? truth.now);
         const since = rollouts.since(workload.uid) ?? Infinity;
-        if (since >= knownBefore(truth, mutation, "Workload", found.step, reign)) return undefined;
+        if (since >= knownBefore(truth, mutation, found.step, { kind: "Workload", longestMs: reign })) return undefined;
         return `${effect.type} ${effect.id} on ${pod?.name ?? workload.spec.name}, which somebody else has been rolling out for ${Math.round((truth.now - since) / 1000)} s`;
       },
     };
