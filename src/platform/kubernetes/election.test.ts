@@ -217,6 +217,20 @@ describe("the election", () => {
     await pass(other, 1_000);
   });
 
+  it("does not begin by a lease that it got too late: its request took longer than the time in which a leader must renew", async () => {
+    const api = new Api();
+    const clock = new ManualClock();
+    const a = join(api, clock, "a");
+    let release = (): void => {};
+    a.way.frozen = new Promise((resolve) => (release = resolve));
+    await clock.advance(20_000);
+    const holder = (): string | undefined => api.lease?.spec.holderIdentity;
+    assert.equal(holder(), undefined);
+    release();
+    await pass(clock, 100);
+    assert.deepEqual([holder(), leads(a), a.epoch, a.ended], ["a", false, undefined, "LeaseLost"]);
+  });
+
   it("survives a change of its lease by a person, and gives up when the lease is deleted", async () => {
     const api = new Api();
     const clock = new ManualClock();

@@ -98,7 +98,12 @@ export class LeaderElection {
    */
   async run(signal: AbortSignal): Promise<"Stopped" | "LeaseLost"> {
     if (!(await this.#acquire(signal))) return "Stopped";
-    const epoch = this.epoch();
+    const epoch = this.#epoch;
+    // A slow API server, or a freeze, may have left no time to lead in: another may have the lease by now.
+    if (epoch === undefined || !this.leads) {
+      this.#epoch = undefined;
+      return "LeaseLost";
+    }
     this.#leading.resolve(epoch);
     const over = new AbortController();
     const labelled = this.#label(epoch, AbortSignal.any([signal, over.signal]));
