@@ -12,6 +12,7 @@ import { join, resolve } from "node:path";
 import { after, before, describe, it } from "node:test";
 import { parse } from "yaml";
 import { checkResources } from "../src/api/check.ts";
+import { checkFiles } from "../src/cli/commands/policy.ts";
 import { type Cluster, clusterSchema } from "../src/api/cluster.ts";
 import type { TargetRef } from "../src/api/meta.ts";
 import { parseDocument, type ParsedResource, parseResources, problemText } from "../src/api/parse.ts";
@@ -104,7 +105,9 @@ describe("the library", () => {
     assert.ok(names.length >= 20, `${names.length} policies`);
   });
 
-  it("is clean by policy check, and all of it can be applied together", () => {
+  it("is clean by policy check, also as a directory, and all of it can be applied together", async () => {
+    const { ok, problems } = await checkFiles([LIBRARY], { strict: true, now: Date.now() });
+    assert.deepEqual([ok, problems], [true, []]);
     const parsed = names.map((name) => parseResources(read(name, "policy.yaml"), `${name}/policy.yaml`));
     const all = parsed.flatMap(({ resources }) => resources);
     assert.deepEqual([...parsed.flatMap(({ errors }) => errors), ...checkResources(all, Date.now())].map(problemText), []);

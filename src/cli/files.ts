@@ -3,6 +3,8 @@ import { join } from "node:path";
 import { messageOf, NightshiftError } from "../api/errors.ts";
 
 const EXTENSIONS = /\.(ya?ml|json)$/i;
+/** An `apiVersion` of Nightshift's group: a label or an annotation of its domain stands in manifests of all sorts. */
+const OURS = /apiVersion["']?\s*:\s*["']?nightshift\.dev\//;
 
 /** A file that is to be read for resources. */
 export interface ResourceFile {
@@ -12,8 +14,8 @@ export interface ResourceFile {
 
 /**
  * The files that are named, and the YAML and JSON files below directories, in order, each once however it is linked; nothing
- * hidden, no `node_modules`. A file that is named always counts; one that is found counts only if it mentions Nightshift's
- * API group, as manifests of all sorts live side by side; the others are `skipped`.
+ * hidden, no `node_modules`. A file that is named always counts; one that is found counts only if it has an `apiVersion`
+ * of Nightshift's group, as manifests of all sorts live side by side; the others are `skipped`.
  * Rejects with `NO_SUCH_FILE` or `FILE_UNREADABLE`.
  */
 export async function resourceFiles(paths: readonly string[]): Promise<{ files: ResourceFile[]; skipped: string[] }> {
@@ -25,7 +27,7 @@ export async function resourceFiles(paths: readonly string[]): Promise<{ files: 
     const real = await realpath(path);
     if (done.has(real)) return;
     const text = await readFile(path, "utf8");
-    if (!named && !text.includes("nightshift.dev/")) return void skipped.push(path);
+    if (!named && !OURS.test(text)) return void skipped.push(path);
     done.add(real);
     files.push({ path, text });
   };

@@ -48,7 +48,10 @@ before(async () => {
   await mkdir(join(dir, "empty"));
   await writeFile(join(dir, "all", "policy.yaml"), POLICY);
   await writeFile(join(dir, "all", "deep", "runbook.yml"), RUNBOOK);
-  await writeFile(join(dir, "all", "deployment.yaml"), "apiVersion: apps/v1\nkind: Deployment\n");
+  await writeFile(
+    join(dir, "all", "deployment.yaml"),
+    "apiVersion: apps/v1\nkind: Deployment\nmetadata: { annotations: { nightshift.dev/do-not-remediate: 'true' } }\n",
+  );
   await writeFile(join(dir, "all", "notes.txt"), "nightshift.dev/ is not read here");
   await writeFile(join(dir, "all", ".hidden.yaml"), "nightshift.dev/: [");
   await writeFile(join(dir, "all", "deep", "node_modules", "x.yaml"), "nightshift.dev/: [");

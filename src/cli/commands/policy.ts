@@ -27,7 +27,7 @@ export interface CheckReport {
 
 /**
  * Checks files, and what lies below directories, all together. A file that is named is always checked; one that is found
- * below a directory only if it mentions Nightshift's API group, as manifests of all sorts live side by side.
+ * below a directory only if it has an `apiVersion` of Nightshift's group, as manifests of all sorts live side by side.
  * Rejects with `NO_SUCH_FILE` or `FILE_UNREADABLE`, also when there is nothing to check at all.
  */
 export async function checkFiles(paths: readonly string[], options: { strict?: boolean; now: number }): Promise<CheckReport> {
