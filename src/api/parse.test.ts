@@ -231,6 +231,16 @@ describe("YAML that is none, or too much", () => {
     assert.equal(only(text), "13:3 DUPLICATE_KEY ");
     assert.match(errorsOf(text)[0]?.message ?? "", /"cooldown"/);
   });
+  test("mappings and lists as names are refused, and cost no time that doubles with each level", () => {
+    for (const text of ["? ".repeat(60), `${"{".repeat(60)}a: b${"}: c".repeat(60)}`, "? [a, b]\n: c\n", "a: &a [b]\n*a : c\n"])
+      for (const { code, message } of errorsOf(text))
+        assert.deepEqual([code, message.slice(0, 20)], ["YAML_SYNTAX", "a field's name must "], text);
+  });
+  test("what is said of a long name is short", () => {
+    const long = "x".repeat(5_000);
+    for (const text of [`${long}: 1`, `apiVersion: nightshift.dev/v1alpha1\nkind: Runbook\n${long}: 1`, `a: 1\n${long}: 1\n${long}: 2`])
+      for (const problem of errorsOf(text)) assert.ok(problemText(problem).length < 700, problemText(problem));
+  });
   test("an alias bomb is not expanded", () => {
     const rows = ["a: &a [x, x, x, x, x, x, x, x, x]"];
     for (let i = 1; i < 9; i += 1) {

@@ -103,7 +103,7 @@ const SERVER_FIELDS = ["uid", "resourceVersion", "generation", "creationTimestam
 export function pathText(path: Path): string {
   return path.reduce<string>((text, key) => {
     if (typeof key === "number") return `${text}[${key}]`;
-    const name = /^[A-Za-z_][\w-]*$/.test(String(key)) ? String(key) : JSON.stringify(String(key));
+    const name = /^[A-Za-z_][\w-]{0,99}$/.test(String(key)) ? String(key) : describe(String(key));
     return text === "" ? name : `${text}.${name}`;
   }, "");
 }
@@ -223,7 +223,7 @@ class Source {
         return this.error(
           "UNKNOWN_FIELD",
           [...path, key],
-          `unknown field ${JSON.stringify(key)}`,
+          `unknown field ${describe(key)}`,
           meant === undefined ? `valid here: ${valid.join(", ")}` : `did you mean ${meant}?`,
           "key",
         );
@@ -304,6 +304,20 @@ function descriptionOf(schema: z.core.$ZodType | undefined): string | undefined 
   return schema === undefined ? undefined : (schema as z.ZodType).meta?.()?.description;
 }
 
+/**
+ * Keys that are mappings, lists or aliases. No schema has any, and the library writes each out to make a name of it, those in it
+ * again for each: time that doubles with each level.
+ */
+function compoundKeys(document: Document.Parsed): Node[] {
+  const found: Node[] = [];
+  visit(document, {
+    Pair(_, { key }) {
+      if (isNode(key) && !isScalar(key)) found.push(key);
+    },
+  });
+  return found;
+}
+
 /** The second and later keys of the same name in a mapping. */
 function duplicateKeys(document: Document.Parsed): Scalar[] {
   const found: Scalar[] = [];
@@ -362,7 +376,10 @@ function sourcesOf(text: string, file: string, maxChars = MAX_FILE_CHARS): { sou
       }
       for (const fault of faults.slice(0, MAX_SYNTAX_ERRORS))
         errors.push({ ...whole("YAML_SYNTAX", fault.message), ...place(fault.pos[0]) });
-      const duplicates = faults.length > 0 ? [] : duplicateKeys(document);
+      const compounds = faults.length > 0 ? [] : compoundKeys(document);
+      for (const key of compounds.slice(0, MAX_SYNTAX_ERRORS))
+        errors.push({ ...whole("YAML_SYNTAX", "a field's name must be text", "write `name: value`"), ...place(key.range?.[0] ?? 0) });
+      const duplicates = faults.length > 0 || compounds.length > 0 ? [] : duplicateKeys(document);
       for (const key of duplicates.slice(0, MAX_SYNTAX_ERRORS))
         errors.push({
           ...whole(
@@ -372,7 +389,7 @@ function sourcesOf(text: string, file: string, maxChars = MAX_FILE_CHARS): { sou
           ),
           ...place(key.range?.[0] ?? 0),
         });
-      if (faults.length > 0 || duplicates.length > 0) continue;
+      if (faults.length > 0 || compounds.length > 0 || duplicates.length > 0) continue;
       try {
         const source = new Source(document, file, lines);
         if (source.value !== null && source.value !== undefined) sources.push(source);
