@@ -93,7 +93,8 @@ export function alertOf(
 export function problem(error: z.ZodError): string {
   const [issue] = error.issues;
   if (issue === undefined) return "not understood";
-  return `${issue.path.length === 0 ? "" : `${issue.path.join(".")}: `}${issue.message}`;
+  // A label's name may be as long as its sender likes.
+  return `${issue.path.length === 0 ? "" : `${issue.path.join(".").slice(0, 200)}: `}${issue.message.slice(0, 500)}`;
 }
 
 /** The bounds of an AlertBook. */

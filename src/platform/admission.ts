@@ -63,7 +63,7 @@ export function validated<R extends Resource>(object: R): R {
   if (schema === undefined) throw new NightshiftError("INVALID", `kind: ${JSON.stringify(object.kind)} is no kind of Nightshift's`);
   const parsed = schema.safeParse(object);
   if (!parsed.success) {
-    const issues = parsed.error.issues.slice(0, 5).map((issue) => `${pathText(issue.path) || "(object)"}: ${issue.message}`);
+    const issues = parsed.error.issues.slice(0, 5).map((issue) => `${pathText(issue.path) || "(object)"}: ${issue.message.slice(0, 300)}`);
     const more = parsed.error.issues.length - issues.length;
     throw new NightshiftError(
       "INVALID",
