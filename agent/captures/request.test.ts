@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { it } from "node:test";
 import type { StepRecord } from "../../src/api/remediation.ts";
 import { remediationObject } from "../../test/support/objects.ts";
-import { captureRequests, type RemediationObject } from "./request.ts";
+import { answerTo, captureRequests, type RemediationObject } from "./request.ts";
 
 const POD = { kind: "Pod", namespace: "shop", name: "web-1", uid: "u-1" };
 
@@ -51,8 +51,17 @@ it("is nothing else: another step, another state, an attempt or episode that is 
     episode({ target: { ...POD, kind: "Process" } }),
     episode({ target: { kind: "Pod", namespace: "shop", name: "web-1" } }),
     { metadata: { name: "e", uid: "x", resourceVersion: "1" } },
+    episode({}, { attempts: {} }),
+    episode({}, {}, { steps: "none" }),
+    episode({}, { attempts: [null] }),
   ])
     assert.deepEqual(captureRequests(nothing), []);
+});
+
+it("is answered by the entry with its effectId, also where a later version says more in it", () => {
+  const answer = { effectId: "e/0/1", state: "Running", node: "node-1", startedAt: "2026-01-01T00:00:00Z", more: 1 };
+  assert.deepEqual(answerTo(episode({}, { captures: [{ effectId: "e/0/0" }, answer] }), "e/0/1"), answer);
+  for (const captures of [undefined, null, {}, "none", []]) assert.equal(answerTo(episode({}, { captures }), "e/0/1"), undefined);
 });
 
 it("is of the episode's own target where the step names none, and stays without a capture that is not understood", () => {

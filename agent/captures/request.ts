@@ -1,3 +1,4 @@
+import { z } from "zod";
 import { captureSchema, type Capture } from "../../src/api/policy.ts";
 import { targetRefSchema, type TargetRef } from "../../src/api/meta.ts";
 import type { CaptureRecord, Remediation } from "../../src/api/remediation.ts";
@@ -22,20 +23,34 @@ export interface CaptureRequest {
   readonly timeoutMs: number;
 }
 
+const requestingSchema = z.object({
+  phase: z.literal("Executing"),
+  attempts: z.array(z.object({ outcome: z.unknown().optional(), steps: z.array(z.unknown()) })),
+});
+const stepSchema = z.object({
+  type: z.literal("capture"),
+  state: z.literal("Intended"),
+  effectId: z.string().min(1),
+  timeoutMs: z.number().min(0),
+  target: z.unknown().optional(),
+  params: z.unknown().optional(),
+});
+const answersSchema = z.object({ captures: z.array(z.looseObject({ effectId: z.string() })) });
+
 /** What an episode asks of the agents now: its current attempt's capture steps in state `Intended`. */
-export function captureRequests(remediation: RemediationObject): CaptureRequest[] {
-  const { spec, status, metadata } = remediation;
-  const attempt = status?.attempts?.at(-1);
-  if (status?.phase !== "Executing" || attempt === undefined || attempt.outcome !== undefined) return [];
-  return attempt.steps.flatMap((step): CaptureRequest[] => {
-    if (step.type !== "capture" || step.state !== "Intended") return [];
-    const target = targetRefSchema.safeParse(step.target ?? spec?.remediationTarget);
-    if (!target.success || target.data.kind !== "Pod" || target.data.uid === undefined) return [];
+export function captureRequests({ spec, status, metadata }: RemediationObject): CaptureRequest[] {
+  const attempt = requestingSchema.safeParse(status).data?.attempts.at(-1);
+  if (attempt === undefined || attempt.outcome !== undefined) return [];
+  return attempt.steps.flatMap((item): CaptureRequest[] => {
+    const step = stepSchema.safeParse(item).data;
+    if (step === undefined) return [];
+    const target = targetRefSchema.safeParse(step.target ?? spec?.remediationTarget).data;
+    if (target?.kind !== "Pod" || target.uid === undefined) return [];
     return [
       {
         effectId: step.effectId,
         remediation: { namespace: metadata.namespace ?? "default", name: metadata.name },
-        replica: { ...target.data, uid: target.data.uid },
+        replica: { ...target, uid: target.uid },
         capture: captureSchema.safeParse(step.params).data,
         timeoutMs: step.timeoutMs,
       },
@@ -44,6 +59,8 @@ export function captureRequests(remediation: RemediationObject): CaptureRequest[
 }
 
 /** The answer that there is to a capture step. */
-export function answerTo(remediation: RemediationObject, effectId: string): CaptureRecord | undefined {
-  return remediation.status?.captures?.find((entry) => entry.effectId === effectId);
+export function answerTo({ status }: RemediationObject, effectId: string): CaptureRecord | undefined {
+  const answer = answersSchema.safeParse(status).data?.captures.find((entry) => entry.effectId === effectId);
+  // Of a later version it may say more. It is an answer all the same: what was begun once is not begun again.
+  return answer as CaptureRecord | undefined;
 }

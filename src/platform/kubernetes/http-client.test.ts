@@ -327,7 +327,8 @@ describe("HttpKubeClient.request", () => {
 });
 
 describe("HttpKubeClient.watch", () => {
-  const line = (type: string, name: string): string => `${JSON.stringify({ type, object: { metadata: { name } } })}\n`;
+  const line = (type: string, name: string): string =>
+    `${JSON.stringify({ type, object: { metadata: { name, uid: `uid-${name}`, resourceVersion: "1" } } })}\n`;
   const open = (response: ServerResponse): void => {
     response.writeHead(200, { "content-type": "application/json" });
     response.flushHeaders();

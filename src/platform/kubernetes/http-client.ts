@@ -313,23 +313,32 @@ function decode(body: Buffer, headers: Dispatcher.ResponseData["headers"], where
   }
 }
 
-function decodeEvent<T>(line: string, where: string): RawWatchEvent<T> {
-  let event: { readonly type?: unknown; readonly object?: unknown };
+/**
+ * One line of a watch's answer. What it says exists has a name, a uid and a resourceVersion; a bookmark has the last alone.
+ * @throws KubeApiError what an `ERROR` line says, or `KUBE_PROTOCOL`.
+ */
+export function decodeEvent<T>(line: string, where: string): RawWatchEvent<T> {
+  let event: { readonly type?: unknown; readonly object?: { readonly metadata?: Record<string, unknown> | null } | null } | null;
   try {
     event = JSON.parse(line) as typeof event;
   } catch (cause) {
     throw new KubeApiError("KUBE_PROTOCOL", "a watch event is no JSON", { where, cause });
   }
-  switch (event.type) {
+  switch (event?.type) {
     case "ADDED":
     case "MODIFIED":
     case "DELETED":
-    case "BOOKMARK":
+    case "BOOKMARK": {
+      const needed = event.type === "BOOKMARK" ? ["resourceVersion"] : ["name", "uid", "resourceVersion"];
+      const lacking = needed.find((field) => typeof event.object?.metadata?.[field] !== "string");
+      if (lacking !== undefined)
+        throw new KubeApiError("KUBE_PROTOCOL", `the object of a watch event has no metadata.${lacking}`, { where });
       return event as RawWatchEvent<T>;
+    }
     case "ERROR":
       throw errorOfStatus(event.object, where);
     default:
-      throw new KubeApiError("KUBE_PROTOCOL", `a watch event of unknown type ${JSON.stringify(event.type)}`, { where });
+      throw new KubeApiError("KUBE_PROTOCOL", `a watch event of unknown type ${JSON.stringify(event?.type)?.slice(0, 100)}`, { where });
   }
 }
 
