@@ -3,7 +3,7 @@ SHELL := bash
 .DEFAULT_GOAL := help
 NODE := node_modules/.bin/node
 
-.PHONY: help install demo test check lint format unit simulate mutants exhaustive scenarios sdks cluster-test kubernetes bench build docs crds clean
+.PHONY: help install demo test check lint format unit fuzz simulate mutants exhaustive scenarios sdks cluster-test kubernetes bench build docs crds clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ unit: install ## Unit, property, integration and real-process tests
 simulate: install ## The rules S1 to S22 and L1 to L4 in 1,000 simulated clusters with faults
 	bin/nightshift simulate --seeds 1..1000
 
+fuzz: install ## Real inputs of every decoder, changed: none of them may do more than be refused
+	$(NODE) test/fuzz/main.ts
+
 mutants: install ## Deliberate faults in the code: the rules find each of them where docs/mutants.md says
 	$(NODE) test/mutants/main.ts --recorded
 
@@ -59,7 +62,7 @@ kubernetes: build ## Nightshift on a real Kubernetes: CRDs, chart, operator
 	@$(NODE) test/cluster/lane.ts
 	$(NODE) --test --test-force-exit --test-reporter=spec --test-concurrency=1 'test/kubernetes/*.test.ts'
 
-test: check lint unit simulate mutants exhaustive scenarios sdks cluster-test kubernetes ## Everything that must pass before a change lands
+test: check lint unit fuzz simulate mutants exhaustive scenarios sdks cluster-test kubernetes ## Everything that must pass before a change lands
 
 bench: install ## Costs, as ratios with their method
 	$(NODE) bench/main.ts

@@ -1,0 +1,33 @@
+import type { FuzzTarget } from "../target.ts";
+import { alertmanagerApi, alertmanagerWebhook } from "./alertmanager.ts";
+import { kubernetesWatch, remediation } from "./kubernetes.ts";
+import { otlpMetricsAlike, otlpTracesAlike } from "./otlp-alike.ts";
+import { otlpMetricsJson, otlpMetricsProtobuf } from "./otlp-metrics.ts";
+import { otlpTracesJson, otlpTracesProtobuf } from "./otlp-traces.ts";
+import { promql } from "./promql.ts";
+import { rootCauseGraph, rootCauseMetrics } from "./root-cause.ts";
+import { slack } from "./slack.ts";
+import { cluster, operatorConfig, resources, scenario, stack } from "./yaml.ts";
+
+/** Every decoder of what others write. */
+export const TARGETS: readonly FuzzTarget[] = [
+  otlpMetricsProtobuf,
+  otlpMetricsJson,
+  otlpMetricsAlike,
+  otlpTracesProtobuf,
+  otlpTracesJson,
+  otlpTracesAlike,
+  promql,
+  alertmanagerWebhook,
+  alertmanagerApi,
+  slack,
+  resources,
+  stack,
+  operatorConfig,
+  scenario,
+  cluster,
+  rootCauseGraph,
+  rootCauseMetrics,
+  kubernetesWatch,
+  remediation,
+];
