@@ -54,7 +54,7 @@ describe("the npm package", () => {
     assert.ok(packed !== undefined);
     const paths = packed.files.map((file) => file.path);
     assert.ok(paths.includes("dist/src/cli/main.js"));
-    assert.ok(!paths.some((path) => path.includes(".test.")), "the package carries tests");
+    assert.ok(!paths.some((path) => /\.test\.(js|d\.ts)/.test(path)), "the package carries tests");
     run("npm", ["install", "--global", "--prefix", join(dir, "prefix"), "--prefer-offline", join(dir, packed.filename)], { env: bare });
     bin = join(dir, "prefix/bin/nightshift");
   });

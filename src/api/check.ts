@@ -20,6 +20,7 @@ const CAUSES_OF: Readonly<Record<string, readonly Cause[]>> = {
   metric: ["MetricThreshold"],
   promql: ["MetricThreshold"],
   hint: ["RequestedByApplication", "DependencyFailure"],
+  log: ["LogPattern", "DependencyFailure"],
   alert: ["Alert"],
   podState: ["CrashLoop", "OutOfMemory", "ImagePull", "ContainerConfig", "StuckTerminating", "Pending", "DependencyFailure"],
   nodeCondition: ["NodeCondition"],

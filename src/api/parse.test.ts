@@ -337,3 +337,16 @@ test("a hint names an action, and a number stands for three of them only", () =>
     assert.match(only(hint(`action: ${JSON.stringify(name)}`)), /action/);
   assert.match(only(hint("saturationType: connections")), /action/);
 });
+
+test("a log signal has a pattern of RE2, and a window of an hour at most", () => {
+  const log = (fields: string): string => swap("      trend:\n        horizon: 10m\n", `      log: {${fields}}\n`);
+  assert.deepEqual(errorsOf(log("")), []);
+  assert.deepEqual(
+    errorsOf(log("severity: WARN, body: 'pool (exhausted|timed out)', above: 10, window: 1h, attributes: {exception.type: E}")),
+    [],
+  );
+  for (const pattern of ["(", "(?=a)b", "(a)\\\\1", "[z-a]"]) assert.match(only(log(`body: "${pattern}"`)), /body/, pattern);
+  assert.match(only(log("window: 61m")), /window/);
+  assert.match(only(log("severity: LOUD")), /severity/);
+  assert.match(only(log("above: -1")), /above/);
+});

@@ -1,3 +1,4 @@
+import { RE2JS } from "@bufbuild/re2";
 import { Cron } from "croner";
 import { z } from "zod";
 import { durationExpression, exactlyOneRule, kubernetes, type Validation } from "./kubernetes.ts";
@@ -179,6 +180,7 @@ export const SIGNAL_CONDITIONS = [
   "metric",
   "promql",
   "hint",
+  "log",
   "alert",
   "podState",
   "nodeCondition",
@@ -206,6 +208,21 @@ export const POD_STATES = [
   "Pending",
 ] as const;
 export type PodState = (typeof POD_STATES)[number];
+
+/** Severities of log records, with the least number that OpenTelemetry gives each. */
+export const LOG_SEVERITIES = { TRACE: 1, DEBUG: 5, INFO: 9, WARN: 13, ERROR: 17, FATAL: 21 } as const;
+/** Longest time that log records are counted for (ms). */
+const MAX_LOG_WINDOW_MS = 3_600_000;
+
+/** Whether `text` is a pattern of RE2. */
+function isRe2(text: string): boolean {
+  try {
+    RE2JS.compile(text);
+    return true;
+  } catch {
+    return false;
+  }
+}
 
 /** What the name of an action is made of. */
 export const ACTION_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
@@ -326,6 +343,36 @@ const policySignalSchema = z
       })
       .optional()
       .meta({ description: "A replica asks for an action itself, by the counter `service.remediation.hint` over OTLP." }),
+    log: z
+      .strictObject({
+        severity: z
+          .enum(["TRACE", "DEBUG", "INFO", "WARN", "ERROR", "FATAL"])
+          .default("ERROR")
+          .meta({ description: "Least severity of a record that counts. Default `ERROR`." }),
+        body: z
+          .string()
+          .min(1)
+          .max(512)
+          .refine(isRe2, { error: "expected a pattern of RE2, such as 'connection pool (exhausted|timed out)'" })
+          .optional()
+          .meta({
+            description: "Pattern (RE2) that a part of its body matches; of a body the first 1,024 characters are looked at. Default: any.",
+          }),
+        attributes: z
+          .record(z.string().min(1), z.string())
+          .default({})
+          .meta({ description: "Attributes that it must all have, such as `exception.type`." }),
+        above: z.int().min(0).default(0).meta({ description: "Fires when more than so many count. Default 0." }),
+        window: positiveDuration.default("1m").meta({ description: "Within this time, at most `1h`. Default `1m`." }),
+      })
+      .refine(({ window }) => durationMs(window) <= MAX_LOG_WINDOW_MS, { path: ["window"], error: "expected at most 1h" })
+      .register(kubernetes, {
+        rules: [{ rule: `${durationExpression("self.window")} <= timestamp(3600)`, message: "window is at most 1h" }],
+      })
+      .optional()
+      .meta({
+        description: "A replica logs, over OTLP, more records of a kind than a number within a time. The records themselves are not kept.",
+      }),
     alert: z
       .strictObject({
         alertname: z.string().min(1).meta({ description: "The alert's name in Alertmanager." }),

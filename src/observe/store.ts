@@ -4,6 +4,7 @@ import { ExampleTraces } from "./exemplars.ts";
 import { HintBook, type Hint, type HintRefusal } from "./hints.ts";
 import { LatencyHistogram } from "./latency.ts";
 import { type CallPoint, type ServiceGraphLimits, ServiceGraphStore } from "./service-graph.ts";
+import { LogBook, type LogCount, type LogQuery, type LogRecord, type LogRefusal } from "./logs.ts";
 import type { Answers, RequestStats, Sample, Telemetry } from "./telemetry.ts";
 
 /** Why something that was observed is not kept. */
@@ -241,6 +242,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
   readonly #answers = new Map<string, Answers>();
   readonly #hints: HintBook;
   readonly #traces = new ExampleTraces();
+  readonly #logs: LogBook;
   readonly #refused = new Map<Refusal, number>();
   #series = 0;
   #room = 0;
@@ -252,10 +254,27 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
     this.graph = new ServiceGraphStore(clock, graph);
     this.#sweptAt = clock.monotonic();
     this.#hints = new HintBook(clock);
+    this.#logs = new LogBook(clock);
   }
 
   recordHint(replicaUid: string, hint: Hint): HintRefusal | undefined {
     return this.#hints.record(replicaUid, hint);
+  }
+
+  get logsActive(): boolean {
+    return this.#logs.active;
+  }
+
+  logAttributeKeys(): ReadonlySet<string> {
+    return this.#logs.attributeKeys();
+  }
+
+  recordLog(replicaUid: string, record: LogRecord): LogRefusal | undefined {
+    return this.#logs.record(replicaUid, record);
+  }
+
+  logs(replicaUid: string, query: LogQuery, since: number): LogCount | undefined {
+    return this.#logs.count(replicaUid, query, since);
   }
 
   recordTraces(replicaUid: string, metric: string, traceIds: readonly string[], t: number): void {
@@ -362,6 +381,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
 
   forgetReplica(replicaUid: string): void {
     this.#hints.forget(replicaUid);
+    this.#logs.forget(replicaUid);
     for (const sets of this.#replicas.get(replicaUid)?.values() ?? []) for (const series of sets.values()) this.#release(series);
     this.#replicas.delete(replicaUid);
     this.#answers.delete(replicaUid);

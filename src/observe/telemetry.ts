@@ -1,5 +1,6 @@
 import type { TargetRef } from "../api/meta.ts";
 import type { Hint } from "./hints.ts";
+import type { LogCount, LogQuery } from "./logs.ts";
 import type { PromqlAnswer, PromqlProblem, PromqlQuery } from "./promql.ts";
 import type { CallPoint, ServiceGraph } from "./service-graph.ts";
 
@@ -49,6 +50,11 @@ export interface Telemetry {
   hints?(replicaUid: string): readonly Hint[];
   /** Calls back with the uid of each replica that asked for something; returns what ends it. */
   onHint?(listener: (replicaUid: string) => void): () => void;
+  /**
+   * How many log records of a replica match, from `since` (ms) on: counted from the first time that it is asked. Undefined where
+   * there are too many such questions; no such method where logs are not taken in.
+   */
+  logs?(replicaUid: string, query: LogQuery, since: number): LogCount | undefined;
   /** Traces that a replica gave as examples of a metric from `since` (ms) on, newest first; of `FAILED_REQUESTS` besides. */
   traces?(replicaUid: string, metric: string, since: number): readonly string[];
   /** What a replica itself said of the requests that it answered; undefined, or no such method, where nothing is known. */

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import { FAILED_REQUESTS } from "../observe/exemplars.ts";
+import { TelemetryStore } from "../observe/store.ts";
 import { detectSignals, targetsOf } from "./detect.ts";
 import type { PromqlAnswer, PromqlProblem, PromqlQuery } from "../observe/promql.ts";
 import { normal, seeded } from "./shapes.ts";
@@ -387,5 +388,70 @@ describe("example traces", () => {
     telemetry.recordTraces("uid-payments-1", "queue", ["a", "b"], NOW - 1_000);
     for (const i of [1, 2, 3]) telemetry.recordTraces(`uid-payments-${i}`, FAILED_REQUESTS, [`e${i}`, `f${i}`], NOW - 1_000);
     assert.deepEqual(look(), ["a,b", "e1,f1,e2"]);
+  });
+});
+
+describe("log", () => {
+  const pool = policy([{ name: "pool", log: { body: "pool (exhausted|timed out)", above: 2, window: "1m" } }]);
+  const line = (t: number, body = "connection pool exhausted: 50 of 50", severity = 17, traceId = "") => ({
+    t,
+    severity,
+    body,
+    attributes: new Map<string, string>(),
+    traceId,
+  });
+  /** A store that has counted for ten minutes, and replicas that were heard of. */
+  const counting = () => {
+    const time = { now: NOW - 600_000 };
+    const telemetry = new TelemetryStore({ now: () => time.now, monotonic: () => time.now, after: () => () => undefined });
+    detectSignals(pool, payments, telemetry, [], time.now);
+    for (const { ref } of payments.replicas) telemetry.recordLog(ref.uid, line(time.now, "hello", 9));
+    time.now = NOW;
+    return { telemetry, look: () => detectSignals(pool, payments, telemetry, [], NOW) };
+  };
+
+  test("fires for the replica that logs more than the number, and says how many, with traces and without the text", () => {
+    const { telemetry, look } = counting();
+    const trace = "0af7651916cd43dd8448eb211c80319c";
+    for (let i = 0; i < 3; i++) telemetry.recordLog("uid-payments-2", line(NOW - 30_000 + i * 1_000, undefined, 17, trace));
+    telemetry.recordLog("uid-payments-3", line(NOW - 1_000));
+    const { signals, missing } = look();
+    assert.deepEqual(missing, []);
+    assert.deepEqual(
+      signals.map(({ target, source, cause, startsAt, seenAt }) => [target.name, source, cause, NOW - startsAt, NOW - seenAt]),
+      [["payments-2", "OpenTelemetry", "LogPattern", 30_000, 28_000]],
+    );
+    assert.deepEqual(signals[0]?.evidence[0]?.values, {
+      replica: "payments-2",
+      severity: "ERROR",
+      body: "pool (exhausted|timed out)",
+      count: 3,
+      above: 2,
+      windowSeconds: 60,
+      traceIds: trace,
+    });
+    assert.doesNotMatch(JSON.stringify(signals), /50 of 50/);
+  });
+
+  test("what is less severe, of other words or too old does not count", () => {
+    const { telemetry, look } = counting();
+    for (let i = 0; i < 9; i++) {
+      telemetry.recordLog("uid-payments-2", line(NOW - 1_000, undefined, 13));
+      telemetry.recordLog("uid-payments-2", line(NOW - 1_000, "pool is fine"));
+      telemetry.recordLog("uid-payments-2", line(NOW - 62_000));
+    }
+    assert.deepEqual([look().signals, look().missing], [[], []]);
+  });
+
+  test("a replica that never logged, and a time before it was counted, are missing data", () => {
+    const telemetry = telemetryAt();
+    assert.match(detectSignals(pool, payments, telemetry, [], NOW).missing.join(), /no log record of payments-1 has come over OTLP/);
+    for (const { ref } of payments.replicas) telemetry.recordLog(ref.uid, line(NOW));
+    const started = detectSignals(pool, payments, telemetry, [], NOW + 20_000);
+    assert.deepEqual([started.signals, started.blind], [[], ["pool"]]);
+    assert.match(started.missing.join(), /the logs of payments-1 have been counted for 20 s only/);
+    for (let i = 0; i < 3; i++) telemetry.recordLog("uid-payments-1", line(NOW));
+    assert.equal(detectSignals(pool, payments, telemetry, [], NOW + 20_000).signals.length, 1, "what is there fires at once");
+    assert.deepEqual(detectSignals(pool, payments, telemetry, [], NOW + 61_000).missing, []);
   });
 });

@@ -1,5 +1,5 @@
 import { sameTarget, targetKey, type TargetRef } from "../api/meta.ts";
-import type { PodState, PolicySignal, RemediationPolicy } from "../api/policy.ts";
+import { LOG_SEVERITIES, type PodState, type PolicySignal, type RemediationPolicy } from "../api/policy.ts";
 import type { Cause, Evidence } from "../api/remediation.ts";
 import type { Alert, Signal, SignalCondition } from "../api/signal.ts";
 import { covers } from "../api/targets.ts";
@@ -43,6 +43,7 @@ export const CAUSE_OF: Readonly<Record<Exclude<SignalCondition, "podState">, Cau
   metric: "MetricThreshold",
   promql: "MetricThreshold",
   hint: "RequestedByApplication",
+  log: "LogPattern",
   alert: "Alert",
   nodeCondition: "NodeCondition",
   rollout: "RolloutStuck",
@@ -166,6 +167,7 @@ function evaluate(context: Context, alerts: readonly Alert[]): Signal[] {
   if (signal.errorRate !== undefined) return errorRateSignals(context, signal.errorRate);
   if (signal.metric !== undefined) return metricSignals(context, signal.metric);
   if (signal.promql !== undefined) return promqlSignals(context, signal.promql);
+  if (signal.log !== undefined) return logSignals(context, signal.log);
   if (signal.hint !== undefined) return hintSignals(context, signal.hint);
   if (signal.podState !== undefined) return podStateSignals(context, signal.podState);
   if (signal.nodeCondition !== undefined) return nodeConditionSignals(context, signal.nodeCondition);
@@ -572,6 +574,55 @@ function promqlSignals(context: Context, condition: NonNullable<PolicySignal["pr
 /** Whether a target is the workload, or a replica of it that there is. */
 function isThere(target: TargetRef, workload: Workload): boolean {
   return target === workload.ref || workload.replicas.some((replica) => replica.ref === target && replica.phase !== "Exited");
+}
+
+/** What replicas log. A replica that was not heard to log anything is missing data, and so is a time before it was counted. */
+function logSignals(context: Context, condition: NonNullable<PolicySignal["log"]>): Signal[] {
+  const { now, telemetry, missing, signal } = context;
+  const { severity, body, attributes, above } = condition;
+  const window = durationMs(condition.window);
+  const found: Signal[] = [];
+  for (const replica of context.replicas) {
+    if (!established(replica)) continue;
+    const { name, uid } = replica.ref;
+    const counted = telemetry.logs?.(uid, { severity: LOG_SEVERITIES[severity], body, attributes }, now - window);
+    if (counted === undefined) {
+      missing.push(
+        `the logs of ${name} are not counted for ${signal.name}: there are too many such signals, or logs are not taken in here`,
+      );
+      continue;
+    }
+    const { total, first, last, heardAt, countedSince, traceIds } = counted;
+    if (total > above && first !== undefined && last !== undefined) {
+      const what = `${severity}${body === undefined ? "" : ` with /${body}/`}`;
+      found.push(
+        signalOf(context, "log", replica.ref, {
+          source: "OpenTelemetry",
+          startsAt: first,
+          seenAt: last,
+          confidence: 1,
+          evidence: [
+            {
+              kind: "Log",
+              message: `${name} logged ${total} records of ${what} in ${seconds(window / 1000)}, more than ${above}`,
+              values: {
+                replica: name,
+                severity,
+                ...(body === undefined ? {} : { body }),
+                count: total,
+                above,
+                windowSeconds: window / 1000,
+                ...(traceIds.length === 0 ? {} : { traceIds: traceIds.join(",") }),
+              },
+            },
+          ],
+        }),
+      );
+    } else if (heardAt === undefined) missing.push(`no log record of ${name} has come over OTLP`);
+    else if (countedSince > now - window && replica.startedAt < countedSince)
+      missing.push(`the logs of ${name} have been counted for ${seconds((now - countedSince) / 1000)} only`);
+  }
+  return found;
 }
 
 type HintCondition = NonNullable<PolicySignal["hint"]>;

@@ -20,6 +20,10 @@ export interface ObservedCounts {
   readonly spansAccepted: number;
   /** Spans that were refused, by reason. */
   readonly spansRefused: Readonly<Record<string, number>>;
+  /** Log records of OTLP that were looked at. */
+  readonly logsAccepted: number;
+  /** Log records that were refused, by reason. */
+  readonly logsRefused: Readonly<Record<string, number>>;
 }
 
 /** Nightshift's metrics about itself, in a registry of its own, for Prometheus. */
@@ -159,6 +163,21 @@ export class NightshiftMetrics implements LoopMetrics {
       registers,
       collect: counter((self) => {
         for (const [reason, n] of Object.entries(this.#observed()?.spansRefused ?? {})) self.inc({ reason }, n);
+      }),
+    });
+    new Counter({
+      name: "nightshift_otlp_logs_accepted_total",
+      help: "Log records of OTLP that were looked at.",
+      registers,
+      collect: counter((self) => self.inc(this.#observed()?.logsAccepted ?? 0)),
+    });
+    new Counter({
+      name: "nightshift_otlp_logs_refused_total",
+      help: "Log records of OTLP that were refused.",
+      labelNames: ["reason"],
+      registers,
+      collect: counter((self) => {
+        for (const [reason, n] of Object.entries(this.#observed()?.logsRefused ?? {})) self.inc({ reason }, n);
       }),
     });
   }

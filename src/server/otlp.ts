@@ -1,4 +1,5 @@
 import type { OtlpLimits } from "../observe/otlp/model.ts";
+import { LogReceiver, type LogSink } from "../observe/otlp/logs.ts";
 import { type IngestResult, type OtlpEncoding, OtlpReceiver } from "../observe/otlp/receiver.ts";
 import { encodeResponse } from "../observe/otlp/response.ts";
 import { TraceReceiver } from "../observe/otlp/traces.ts";
@@ -28,7 +29,7 @@ export function isOtlpPath(path: string): boolean {
 /** What receives OTLP. */
 export interface OtlpOptions {
   /** `graph`: takes who calls whom, from metrics of a service graph and from spans. */
-  readonly telemetry: TelemetrySink & { readonly graph?: CallSink };
+  readonly telemetry: TelemetrySink & LogSink & { readonly graph?: CallSink };
   /** Default: spans are calls of the graph, where there is one. */
   readonly spans?: SpanSink | undefined;
   readonly reservedMetrics?: readonly string[];
@@ -56,18 +57,21 @@ export function otlpOf(
     limits,
     reserved: options.reservedMetrics ?? [],
   });
+  const logs = new LogReceiver({ sink: telemetry, clock, limits });
   const traces = spans === undefined ? undefined : new TraceReceiver({ sink: spans, clock, limits });
   return {
     otlp: {
       "/v1/metrics": (body, encoding) => encodeResponse(metrics.receive(body, encoding), encoding, "DataPoints"),
       "/v1/traces": (body, encoding) => encodeResponse(traces?.receive(body, encoding) ?? UNUSED, encoding, "Spans"),
-      "/v1/logs": (_body, encoding) => encodeResponse(UNUSED, encoding, "LogRecords"),
+      "/v1/logs": (body, encoding) => encodeResponse(logs.receive(body, encoding), encoding, "LogRecords"),
     },
     counts: () => ({
       pointsAccepted: metrics.accepted,
       pointsRefused: metrics.refused(),
       spansAccepted: traces?.accepted ?? 0,
       spansRefused: traces?.refused() ?? {},
+      logsAccepted: logs.accepted,
+      logsRefused: logs.refused(),
     }),
   };
 }

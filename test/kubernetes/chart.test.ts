@@ -412,7 +412,16 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
     assert.deepEqual(kinds(rendered(["monitoring.serviceMonitor.enabled=false", "monitoring.prometheusRule.enabled=false"], ...known)), []);
 
     const metrics = new NightshiftMetrics({ processMetrics: false });
-    metrics.observed(() => ({ series: 0, telemetryRefused: {}, pointsAccepted: 0, pointsRefused: {}, spansAccepted: 0, spansRefused: {} }));
+    metrics.observed(() => ({
+      series: 0,
+      telemetryRefused: {},
+      pointsAccepted: 0,
+      pointsRefused: {},
+      spansAccepted: 0,
+      spansRefused: {},
+      logsAccepted: 0,
+      logsRefused: {},
+    }));
     const agents = new AgentMetrics("0.0.0");
     const all = [...(await metrics.registry.getMetricsAsJSON()), ...(await agents.registry.getMetricsAsJSON())];
     const exposed = new Set(all.map(({ name }) => name));

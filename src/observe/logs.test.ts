@@ -1,0 +1,93 @@
+import assert from "node:assert/strict";
+import { describe, it } from "node:test";
+import { LogBook, type LogQuery, type LogRecord } from "./logs.ts";
+
+const START = 1_800_000_000_000;
+const ERRORS: LogQuery = { severity: 17, body: undefined, attributes: {} };
+
+function book() {
+  const time = { now: START };
+  const logs = new LogBook({ now: () => time.now, monotonic: () => time.now, after: () => () => {} });
+  return { time, logs };
+}
+const record = (more: Partial<LogRecord> = {}): LogRecord => ({
+  t: START,
+  severity: 17,
+  body: "it failed",
+  attributes: new Map(),
+  traceId: "",
+  ...more,
+});
+
+describe("counting log records", () => {
+  it("counts from when it was asked, for each question and replica apart", () => {
+    const { logs } = book();
+    assert.equal(logs.active, false);
+    logs.record("a", record());
+    assert.equal(logs.count("a", ERRORS, 0)?.total, 0, "what came before is not known");
+    assert.equal(logs.active, true);
+    logs.count("a", { ...ERRORS, severity: 9 }, 0);
+    for (const severity of [9, 13, 17, 21]) logs.record("a", record({ severity }));
+    logs.record("b", record());
+    assert.deepEqual([logs.count("a", ERRORS, 0)?.total, logs.count("a", { ...ERRORS, severity: 9 }, 0)?.total], [2, 4]);
+    assert.deepEqual([logs.count("b", ERRORS, 0)?.total, logs.count("c", ERRORS, 0)?.heardAt], [1, undefined]);
+  });
+
+  it("a pattern matches a part of the body, and attributes all of theirs", () => {
+    const { logs } = book();
+    const of = { severity: 1, body: "time(d )?out", attributes: { "exception.type": "E", "http.status": "504" } };
+    logs.count("a", of, 0);
+    assert.deepEqual([...logs.attributeKeys()].sort(), ["exception.type", "http.status"]);
+    const attributes = new Map(Object.entries(of.attributes));
+    logs.record("a", record({ body: "request timed out after 3 s", attributes }));
+    logs.record("a", record({ body: "timeout", attributes }));
+    logs.record("a", record({ body: "timeout", attributes: new Map([["exception.type", "E"]]) }));
+    logs.record("a", record({ body: "all is well", attributes }));
+    assert.equal(logs.count("a", of, 0)?.total, 2);
+  });
+
+  it("counts by seconds, since a time, in whatever order they come, and forgets after an hour", () => {
+    const { logs, time } = book();
+    logs.count("a", ERRORS, 0);
+    for (const s of [10, 0, 5, 10]) logs.record("a", record({ t: START - s * 1_000 }));
+    const all = logs.count("a", ERRORS, START - 60_000);
+    assert.deepEqual([all?.total, all?.first, all?.last, all?.countedSince], [4, START - 10_000, START, START]);
+    assert.equal(logs.count("a", ERRORS, START - 5_000)?.total, 2);
+    for (let minute = 0; minute < 61; minute++) {
+      time.now += 60_000;
+      logs.count("a", ERRORS, 0);
+      logs.record("a", record({ t: time.now }));
+    }
+    assert.equal(logs.count("a", ERRORS, 0)?.first, START + 2 * 60_000);
+  });
+
+  it("a question that nobody asks any more is forgotten, and so is a replica that is gone", () => {
+    const { logs, time } = book();
+    logs.count("a", ERRORS, 0);
+    logs.record("a", record());
+    logs.forget("a");
+    assert.deepEqual([logs.count("a", ERRORS, 0)?.total, logs.count("a", ERRORS, 0)?.heardAt], [0, undefined]);
+    time.now += 301_000;
+    assert.equal(logs.active, false);
+  });
+
+  it("questions and matches are bounded, whatever comes", () => {
+    const { logs, time } = book();
+    for (let i = 0; i < 256; i++) assert.ok(logs.count("a", { ...ERRORS, body: `x${i}` }, 0));
+    assert.equal(logs.count("a", ERRORS, 0), undefined);
+    const body = "y".repeat(1_024);
+    const taken = Array.from({ length: 100 }, () => logs.record("a", record({ body })));
+    assert.equal(taken.filter((refusal) => refusal === undefined).length, 78, "20,000 matches of 256 questions");
+    assert.equal(taken.at(-1), "match-limit");
+    time.now += 1_000;
+    assert.equal(logs.record("a", record({ body })), undefined);
+  });
+
+  it("a pattern that makes other engines hang takes no time", () => {
+    const { logs } = book();
+    logs.count("a", { severity: 1, body: "^(a+)+$", attributes: {} }, 0);
+    const begin = performance.now();
+    logs.record("a", record({ body: `${"a".repeat(1_000)}!` }));
+    assert.ok(performance.now() - begin < 5_000);
+  });
+});

@@ -1,0 +1,189 @@
+import { RE2JS } from "@bufbuild/re2";
+import type { Clock } from "../ports/clock.ts";
+
+/** Which log records count. All that is given must hold. */
+export interface LogQuery {
+  /** Least severity number of OpenTelemetry. */
+  readonly severity: number;
+  /** RE2 pattern that a part of the body matches. */
+  readonly body: string | undefined;
+  /** Attributes of the record, as text. */
+  readonly attributes: Readonly<Record<string, string>>;
+}
+
+/** A log record, cut down to what is asked of it. */
+export interface LogRecord {
+  /** Milliseconds since the epoch. */
+  readonly t: number;
+  /** 1 to 24; 0 where the sender did not say. */
+  readonly severity: number;
+  /** Its beginning. */
+  readonly body: string;
+  /** Of its attributes, those that some query names, as text. */
+  readonly attributes: ReadonlyMap<string, string>;
+  /** 32 hexadecimal digits; empty where there is none. */
+  readonly traceId: string;
+}
+
+/** What was counted for a query of one replica. */
+export interface LogCount {
+  readonly total: number;
+  /** Of the oldest and the newest that counted (ms); undefined where none did. */
+  readonly first: number | undefined;
+  readonly last: number | undefined;
+  /** Since when it is counted (ms): what came before is not known. */
+  readonly countedSince: number;
+  /** When a log record of the replica was heard of last, whichever (ms); undefined where none was. */
+  readonly heardAt: number | undefined;
+  /** Traces of the newest that counted, newest first. */
+  readonly traceIds: readonly string[];
+}
+
+/** Why a log record does not count for all that it may. */
+export type LogRefusal =
+  /** Matching bodies would have taken too long. */
+  | "match-limit"
+  /** Of more replicas than logs are counted of. */
+  | "log-senders";
+
+/** A query that nobody has asked for in this time is counted no more (ms). */
+const FORGOTTEN_MS = 300_000;
+/** How long counts are kept (ms). */
+const RETENTION_MS = 3_600_000;
+/** Counts are kept by seconds. */
+const RESOLUTION_MS = 1_000;
+/** Most queries at a time. */
+const MAX_QUERIES = 256;
+/** Most pairs of a replica and a query, and replicas that are heard of. */
+const MAX_COUNTS = 20_000;
+/** Most bodies that are matched in a second, over all queries. */
+const MAX_MATCHES = 20_000;
+/** Characters of a body that are looked at. */
+export const MAX_BODY = 1_024;
+const MAX_TRACES = 3;
+const TRACE_ID = /^[0-9a-f]{32}$/;
+
+interface Asked {
+  readonly query: LogQuery;
+  readonly pattern: RE2JS | undefined;
+  readonly since: number;
+  askedAt: number;
+  /** By replica: counts by second, oldest first. */
+  readonly counts: Map<string, { readonly seconds: Map<number, number>; traceIds: readonly string[] }>;
+}
+
+/** Counts log records for the queries that policies ask, and keeps none: in memory, bounded, from when it was first asked. */
+export class LogBook {
+  readonly #clock: Clock;
+  readonly #asked = new Map<string, Asked>();
+  /** When each replica's logs were heard of last; least recently first. */
+  readonly #heard = new Map<string, number>();
+  #pairs = 0;
+  #matches = { left: MAX_MATCHES, at: -Infinity };
+
+  constructor(clock: Clock) {
+    this.#clock = clock;
+  }
+
+  /** Whether somebody asks. */
+  get active(): boolean {
+    this.#forget();
+    return this.#asked.size > 0;
+  }
+
+  /** Keys of attributes that somebody asks for. */
+  attributeKeys(): ReadonlySet<string> {
+    return new Set([...this.#asked.values()].flatMap(({ query }) => Object.keys(query.attributes)));
+  }
+
+  /**
+   * What of a replica matches a query, from `since` (ms) on. Whoever asks for the first time starts the count. Undefined
+   * where there are too many queries.
+   */
+  count(replicaUid: string, query: LogQuery, since: number): LogCount | undefined {
+    const key = JSON.stringify([query.severity, query.body, Object.entries(query.attributes).toSorted(([a], [b]) => (a < b ? -1 : 1))]);
+    let asked = this.#asked.get(key);
+    if (asked === undefined) {
+      this.#forget();
+      if (this.#asked.size >= MAX_QUERIES) return undefined;
+      const pattern = query.body === undefined ? undefined : RE2JS.compile(query.body);
+      asked = { query, pattern, since: this.#clock.now(), askedAt: 0, counts: new Map() };
+      this.#asked.set(key, asked);
+    }
+    asked.askedAt = this.#clock.monotonic();
+    const of = asked.counts.get(replicaUid);
+    const seconds = [...(of?.seconds ?? [])].filter(([second]) => second + RESOLUTION_MS > since);
+    return {
+      total: seconds.reduce((sum, [, count]) => sum + count, 0),
+      first: seconds[0]?.[0],
+      last: seconds.at(-1)?.[0],
+      countedSince: asked.since,
+      heardAt: this.#heard.get(replicaUid),
+      traceIds: of?.traceIds ?? [],
+    };
+  }
+
+  /** Counts a record where it matches; says why it could not. */
+  record(replicaUid: string, record: LogRecord): LogRefusal | undefined {
+    const now = this.#clock.now();
+    if (!this.#heard.has(replicaUid) && this.#heard.size >= MAX_COUNTS) {
+      const [oldest, heardAt] = this.#heard.entries().next().value ?? ["", 0];
+      if (heardAt > now - RETENTION_MS) return "log-senders";
+      this.#heard.delete(oldest);
+    }
+    this.#heard.delete(replicaUid);
+    this.#heard.set(replicaUid, now);
+    for (const asked of this.#asked.values()) {
+      const { query, pattern } = asked;
+      if (record.severity < query.severity) continue;
+      if (!Object.entries(query.attributes).every(([key, value]) => record.attributes.get(key) === value)) continue;
+      if (pattern !== undefined) {
+        if (!this.#mayMatch()) return "match-limit";
+        if (!pattern.test(record.body)) continue;
+      }
+      if (!this.#add(asked, replicaUid, Math.min(record.t, now), record.traceId, now)) return "log-senders";
+    }
+    return undefined;
+  }
+
+  /** Drops what is known of a replica that is gone. */
+  forget(replicaUid: string): void {
+    this.#heard.delete(replicaUid);
+    for (const { counts } of this.#asked.values()) if (counts.delete(replicaUid)) this.#pairs--;
+  }
+
+  #add(asked: Asked, replicaUid: string, t: number, traceId: string, now: number): boolean {
+    let of = asked.counts.get(replicaUid);
+    if (of === undefined) {
+      if (this.#pairs >= MAX_COUNTS) return false;
+      this.#pairs++;
+      of = { seconds: new Map(), traceIds: [] };
+      asked.counts.set(replicaUid, of);
+    }
+    const second = Math.floor(t / RESOLUTION_MS) * RESOLUTION_MS;
+    const known = of.seconds.get(second);
+    of.seconds.set(second, (known ?? 0) + 1);
+    if (known === undefined) {
+      const sorted = [...of.seconds].filter(([at]) => at > now - RETENTION_MS).sort(([a], [b]) => a - b);
+      of.seconds.clear();
+      for (const [at, count] of sorted) of.seconds.set(at, count);
+    }
+    if (TRACE_ID.test(traceId)) of.traceIds = [traceId, ...of.traceIds.filter((other) => other !== traceId)].slice(0, MAX_TRACES);
+    return true;
+  }
+
+  #mayMatch(): boolean {
+    const now = this.#clock.monotonic();
+    if (now - this.#matches.at >= 1_000) this.#matches = { left: MAX_MATCHES, at: now };
+    return this.#matches.left-- > 0;
+  }
+
+  #forget(): void {
+    const oldest = this.#clock.monotonic() - FORGOTTEN_MS;
+    for (const [key, { askedAt, counts }] of this.#asked) {
+      if (askedAt >= oldest) continue;
+      this.#pairs -= counts.size;
+      this.#asked.delete(key);
+    }
+  }
+}
