@@ -64,7 +64,7 @@ export function eventSignals(
         evidence: [
           {
             kind: "Event",
-            message: `${times} events ${reason} about ${target.ref.name} in ${seconds((now - since) / 1000)}: ${newest.message}`,
+            message: `${times === 1 ? "1 event" : `${times} events`} ${reason} about ${target.ref.name} in ${seconds((now - since) / 1000)}: ${newest.message}`,
             values: { target: target.ref.name, reason, count: times, withinSeconds: (now - since) / 1000, last: newest.last },
           },
         ],
