@@ -1,13 +1,7 @@
 import { verify, type KeyObject } from "node:crypto";
 import type { IncomingMessage } from "node:http";
-import { ACTION_NAME, ACTIONS_PATH, HEADERS, signedText, type SignedRequest } from "./protocol.ts";
+import { ACTION_NAME, ACTIONS_PATH, AHEAD_MS, HEADERS, LATE_MS, signedText, type SignedRequest } from "./protocol.ts";
 
-/**
- * How long ago by this clock a request may have been signed, and how far ahead it may be (ms). However the clocks differ, none
- * is taken later than both together after it was signed: less than it takes until another leads in the place of its sender.
- */
-export const LATE_MS = 3_000;
-export const AHEAD_MS = 2_000;
 /** Longest effect id and uid that are looked at. */
 const MAX_LENGTH = 512;
 const MILLISECONDS = /^\d{1,15}$/;

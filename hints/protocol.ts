@@ -23,6 +23,13 @@ export const HEADERS = {
 /** An action's name: as a DNS label, so that it stands in a path as it is. */
 export const ACTION_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 
+/**
+ * How long ago by the clock of the application a request may have been signed, and how far ahead it may be (ms). However the clocks differ, none
+ * is taken later than both together after it was signed: less than it takes until another leads in the place of its sender.
+ */
+export const LATE_MS = 3_000;
+export const AHEAD_MS = 2_000;
+
 /** What is signed of a request. */
 export interface SignedRequest {
   readonly method: "GET" | "POST";

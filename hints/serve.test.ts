@@ -2,8 +2,7 @@ import assert from "node:assert/strict";
 import { generateKeyPairSync, type KeyObject, sign } from "node:crypto";
 import { request } from "node:http";
 import { after, before, beforeEach, afterEach, describe, it } from "node:test";
-import { AHEAD_MS, LATE_MS } from "./authenticate.ts";
-import { type ActionAnswer, ACTIONS_PATH, HEADERS, signedText, type SignedRequest } from "./protocol.ts";
+import { type ActionAnswer, ACTIONS_PATH, AHEAD_MS, HEADERS, LATE_MS, signedText, type SignedRequest } from "./protocol.ts";
 import { type Actions, serveActions } from "./serve.ts";
 
 const UID = "0f5a7c1e";

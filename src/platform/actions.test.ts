@@ -106,6 +106,13 @@ describe("a caller", () => {
     assert.deepEqual([...new Set(paths)], ["/nightshift/v1/actions/pool-reset"]);
   });
 
+  it("asks again where the answer was lost, and the replica does it once", async () => {
+    let asked = 0;
+    answer = () => ({ status: 200, body: (asked += 1) < 3 ? "" : '{"state":"Applied","message":"as before"}' });
+    assert.match((await caller.invoke(effect(), address, never)).message, /as before/);
+    assert.equal(asked, 3);
+  });
+
   it("knows what it never sent, and nothing of what an earlier process did", async () => {
     const closed = { ...address, port: 1 };
     const reset = effect();

@@ -20,6 +20,9 @@ const MAX_ANSWER_BYTES = 64 * 1024;
 const LOOK_MS = 5_000;
 const RUNNING_MS = 15_000;
 const LOOK_AGAIN_MS = 200;
+/** How often a replica is asked for an action that does not answer, and what its not answering is. */
+const TRIES = 3;
+const LOST: ReadonlySet<string> = new Set(["EFFECT_UNKNOWN", "ACTION_UNREACHABLE"]);
 /** How many ids are remembered. */
 const MAX_REMEMBERED = 1_000;
 const STATES: ReadonlySet<string> = new Set<ActionState>(["Applied", "Failed", "Running", "NotApplied", "Unknown"]);
@@ -68,7 +71,7 @@ export class ActionCaller {
     mayAct: () => unknown = () => undefined,
   ): Promise<EffectResult> {
     const what = `${effect.action} of ${effect.replica.name}`;
-    const { state, message, tookMs } = await this.#ask("POST", effect, address, signal, mayAct);
+    const { state, message, tookMs } = await this.#askUntilAnswered(effect, address, signal, mayAct);
     if (state === "Applied") return { message: `${effect.action}: ${message}${tookMs === undefined ? "" : ` (${tookMs} ms)`}` };
     if (state === "Failed") throw new NightshiftError("ACTION_FAILED", `${what} failed: ${message}`);
     if (state === "NotApplied") throw new NightshiftError("ACTION_REFUSED", `${what} was not done: ${message}`);
@@ -92,6 +95,19 @@ export class ActionCaller {
       if (state === "Failed" || state === "NotApplied") return { state: "NotApplied" };
       if (state === "Unknown" || this.#clock.monotonic() > deadline) return { state: "Unknown", why: message };
       await sleep(this.#clock, LOOK_AGAIN_MS);
+    }
+  }
+
+  /** What was lost on the way is sent again: the replica knows by the id what it has done. */
+  async #askUntilAnswered(effect: InvokeAction, address: ActionAddress, signal: AbortSignal, mayAct: () => unknown): Promise<ActionAnswer> {
+    for (let tries = 1; ; tries++) {
+      try {
+        return await this.#ask("POST", effect, address, signal, mayAct);
+      } catch (error) {
+        const isLost = error instanceof NightshiftError && LOST.has(error.code);
+        if (!isLost || tries >= TRIES || signal.aborted) throw error;
+        await sleep(this.#clock, LOOK_AGAIN_MS, signal);
+      }
     }
   }
 

@@ -199,6 +199,15 @@ const MADE: readonly (Made & { readonly name: string; readonly doc: string })[] 
     faults: [{ kind: "PodHang", at: MINUTE, for: LASTING, workload: "payments", index: 0 }],
     operators: 2,
   },
+  {
+    name: "action",
+    doc: "A pod's connections are used up, and it resets its pool itself; a second operator stands by.",
+    faultsUntil: 5 * MINUTE,
+    workloads: [workload("payments", { servesActions: true })],
+    policy: { signals: ERRORS, ladder: [{ strategy: "ResetConnectionPool", timeout: "1m" }, RESTART] },
+    faults: [{ kind: "PoolExhausted", at: MINUTE, for: LASTING, workload: "payments", index: 0, rate: 0.9, endedBy: ["Action"] }],
+    operators: 2,
+  },
 ];
 
 /** The base scenarios of the exhaustive lane. */

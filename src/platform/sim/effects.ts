@@ -1,3 +1,4 @@
+import { type ActionState, AHEAD_MS, LATE_MS } from "../../../hints/protocol.ts";
 import { NightshiftError } from "../../api/errors.ts";
 import type { TargetRef } from "../../api/meta.ts";
 import type { Artifact } from "../../api/remediation.ts";
@@ -14,6 +15,8 @@ const FIRST_PAUSE_MS = 250;
 const MAX_PAUSE_MS = 5_000;
 /** Readings after a conflict before it is given up for now. */
 const CONFLICT_TRIES = 5;
+/** How often a pod is asked for an action that does not answer. */
+const ACTION_TRIES = 3;
 
 /** One write to the cluster by an operator, as it took effect. */
 export interface Mutation {
@@ -249,28 +252,6 @@ const HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
     },
   },
 
-  InvokeAction: {
-    async apply(effect, deps, signal) {
-      const { id, replica, action } = effect;
-      const read = await retryOnConflict(deps, signal, async () => {
-        const found = await readPod(deps, replica);
-        if (found.pod.workload.spec.servesActions !== true) throw new NightshiftError("NO_ACTIONS", `${replica.name} serves no actions`);
-        if (found.pod.effects.get("invoked") === id) return found;
-        return write(deps, effect, "invoke", found, (pod) => void pod.effects.set("invoked", id));
-      });
-      await seen(deps, read.pod.workload, signal);
-      deps.epoch();
-      deps.world.actionServed(read.pod, id);
-      return { message: `${replica.name} has done ${action}` };
-    },
-    async observe({ id, replica, action }, deps) {
-      const read = await findPod(deps, replica);
-      return read?.pod.effects.get("invoked") === id && read.pod.effects.get("acted") === id
-        ? { state: "Applied", result: { message: `${replica.name} has done ${action}` } }
-        : { state: "NotApplied" };
-    },
-  },
-
   Scale: {
     async apply(effect, deps, signal) {
       const { id, workload: ref, replicas } = effect;
@@ -411,6 +392,47 @@ const HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
       if (job.state === "Complete") return { state: "Applied", result: { message: "the job completed" } };
       if (job.state === "Failed") return { state: "Unknown", why: "the job was run, and failed" };
       return { state: "NotApplied" };
+    },
+  },
+
+  InvokeAction: {
+    async apply(effect, deps, signal) {
+      const { id, replica, action } = effect;
+      const { pod } = await retryOnConflict(deps, signal, async () => {
+        const read = await readPod(deps, replica);
+        if (read.pod.workload.spec.servesActions !== true) throw new NightshiftError("NO_ACTIONS", `${replica.name} serves no actions`);
+        if (read.pod.effects.get("invoked") === id) return read;
+        return write(deps, effect, "markInvoked", read, (each) => void each.effects.set("invoked", id));
+      });
+      await seen(deps, pod.workload, signal);
+      let state: ActionState | "NoAnswer" = "NoAnswer";
+      // What was lost on the way is sent again: the pod knows what it has done.
+      for (let tries = 1; state === "NoAnswer" && tries <= ACTION_TRIES && !signal.aborted; tries++) {
+        if (tries > 1) await sleep(deps.process, FIRST_PAUSE_MS, signal);
+        const epoch = deps.epoch();
+        const at = deps.process.now();
+        state = await askPod(deps, true, `${action} of Pod ${pod.name}`, () => {
+          const late = deps.world.lateness(at);
+          if (late > LATE_MS || -late > AHEAD_MS) return "NotApplied";
+          const known = deps.world.actionOf(pod, id, at - effect.intendedAt);
+          if (known !== "NotApplied" || !pod.workload.pods.includes(pod)) return known;
+          deps.world.act(pod, id);
+          deps.onMutation({ epoch, effect, verb: "invoke", workload: pod.workload, pod });
+          return "Applied";
+        });
+      }
+      if (state === "Applied") return { message: `${action}: done` };
+      if (state === "NotApplied") throw new NightshiftError("ACTION_REFUSED", `${action} of ${replica.name} was not done`);
+      throw new NightshiftError("EFFECT_UNKNOWN", `${action} of ${replica.name}: ${state}`);
+    },
+    async observe({ id, replica, action, intendedAt }, deps) {
+      const read = await findPod(deps, replica);
+      if (read === undefined || read.pod.effects.get("invoked") !== id) return { state: "NotApplied" };
+      const { pod } = read;
+      const age = deps.process.now() - intendedAt;
+      const state = await askPod(deps, false, `what became of ${action} ${id}`, () => deps.world.actionOf(pod, id, age));
+      if (state === "Applied") return { state, result: { message: `${action}: done` } };
+      return state === "NotApplied" ? { state } : { state: "Unknown", why: `${replica.name} does not tell` };
     },
   },
 };
@@ -588,6 +610,21 @@ function mayEvict(pod: Pod): boolean {
   if (spec.minAvailable === undefined || !pod.ready) return true;
   const healthy = pods.filter((other) => other.ready && other.phase === "Running" && !other.removed).length;
   return healthy - 1 >= Math.min(spec.minAvailable, desired);
+}
+
+/** Asks a pod itself. What is lost on the way is not tried again: the pod is asked what became of it. */
+async function askPod(
+  deps: EffectDeps,
+  writes: boolean,
+  what: string,
+  serve: () => ActionState | "NoAnswer",
+): Promise<ActionState | "NoAnswer"> {
+  try {
+    return await deps.request(writes, what, serve);
+  } catch (error) {
+    if (error instanceof KubeApiError) return "NoAnswer";
+    throw error;
+  }
 }
 
 async function goneState(replica: TargetRef, deps: EffectDeps): Promise<EffectState> {

@@ -1,3 +1,4 @@
+import type { ActionState } from "../../../hints/protocol.ts";
 import { DO_NOT_REMEDIATE, type TargetRef } from "../../api/meta.ts";
 import type { Busy, Markable, Replica, ReplicaState, Workload } from "../../ports/platform.ts";
 import { type Ending, type NodeSpec, type Symptom, workloadKey, type WorkloadSpec } from "./scenario.ts";
@@ -72,6 +73,8 @@ export interface Pod {
   deletionCost: number;
   /** What effects wrote on it: their ids, by what they did. */
   readonly effects: Map<string, string>;
+  /** Ids of the actions that its process has done; it remembers no longer than it lives. */
+  readonly actions: Set<string>;
   /** Uid of the pod whose place it takes. */
   replaces: string | undefined;
   marked: boolean;
@@ -253,6 +256,7 @@ export class SimWorld {
     pod.restarts += 1;
     pod.killedForMemoryAt = pod.illness?.kind === "Leak" ? this.#simulation.now : undefined;
     pod.startedAt = this.#simulation.now;
+    pod.actions.clear();
     // What is in the image, and on a disk, is there again.
     if (pod.illness?.kind !== "CrashLoop" && pod.illness?.kind !== "DiskFull") pod.illness = undefined;
     this.setReady(pod, false);
@@ -303,12 +307,27 @@ export class SimWorld {
     for (const fault of ended) this.cure(fault);
   }
 
-  /** A pod has done what it was asked for: once, however often it is asked by the same effect. */
-  actionServed(pod: Pod, effect: string): void {
-    if (pod.effects.get("acted") === effect) return;
-    pod.effects.set("acted", effect);
+  /**
+   * What a pod answers that is asked for an action, or what became of one that was decided `ageMs` ago. A process that hangs,
+   * or whose node is down, answers nobody.
+   */
+  actionOf(pod: Pod, id: string, ageMs: number): ActionState | "NoAnswer" {
+    if (!pod.workload.pods.includes(pod) || pod.phase === "Pending") return "NotApplied";
+    if (!pod.node.up || pod.illness?.kind === "Hang") return "NoAnswer";
+    if (pod.actions.has(id)) return "Applied";
+    return this.#simulation.now - ageMs < pod.startedAt ? "Unknown" : "NotApplied";
+  }
+
+  /** A pod does an action. */
+  act(pod: Pod, id: string): void {
+    pod.actions.add(id);
     if (pod.illness?.endedBy?.includes("Action") === true) pod.illness = undefined;
     this.changed(pod.workload, pod);
+  }
+
+  /** How long ago by its clock a pod was sent what says that it was sent at `at` (ms). */
+  lateness(at: number): number {
+    return this.#simulation.now - at;
   }
 
   /** Whatever is ill becomes well, and what was marked is not any more. */
@@ -389,6 +408,7 @@ export class SimWorld {
       removed: false,
       deletionCost: 0,
       effects: new Map(),
+      actions: new Set(),
       replaces: undefined,
       marked: false,
       version: 1,

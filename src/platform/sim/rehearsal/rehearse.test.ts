@@ -265,8 +265,8 @@ describe("what only the users' own monitoring knows", () => {
     };
     const [serving, mute] = [await on(true), await on(false)];
     assert.deepEqual(
-      serving.effects.map(({ type }) => type),
-      ["InvokeAction"],
+      serving.effects.map(({ verb }) => verb),
+      ["markInvoked", "invoke"],
     );
     assert.deepEqual([resultOf(serving), serving.violations, mute.violations], ["Healed", [], []]);
     assert.notEqual(resultOf(mute), "Healed");

@@ -2,7 +2,7 @@ import { stepOf } from "./facts.ts";
 import type { Rule } from "./rule.ts";
 
 /** Marks that change nothing but the mark, and may be written again. */
-const MARKS: ReadonlySet<string> = new Set(["markStopped", "cheapen"]);
+const MARKS: ReadonlySet<string> = new Set(["markStopped", "markInvoked", "cheapen"]);
 
 /** Nothing happens twice. */
 export const s02AtMostOnce: Rule = {
