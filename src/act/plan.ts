@@ -287,6 +287,14 @@ export function nextRung(ladder: readonly Rung[], attempts: readonly { readonly 
   return next === -1 ? undefined : next;
 }
 
+/** The first rung of a ladder that rolls back; `0` where none does. */
+export function rollbackRung(ladder: readonly Rung[], namespace: string, runbooks: RunbookLookup): number {
+  return Math.max(
+    0,
+    ladder.findIndex((rung) => effectsOf(rung, namespace, runbooks).has("Rollback")),
+  );
+}
+
 /**
  * Where an episode begins on its ladder: where the policy says so, with the rung that healed the same root cause under it
  * last, if the ladder still has it. `0` is the first rung.

@@ -678,9 +678,9 @@ export const policySpecSchema = z
       .min(1)
       .max(20)
       .meta({ description: "What to do, least disruptive first. A rung that did not help leads to the next." }),
-    firstRung: z.enum(["LeastDisruptive", "WhatWorkedLast"]).optional().meta({
+    firstRung: z.enum(["LeastDisruptive", "WhatWorkedLast", "UndoChange"]).optional().meta({
       description:
-        "Where an episode begins on the ladder: with its first rung (`LeastDisruptive`, the default), or with the one that healed the same cause of the same workload last (`WhatWorkedLast`); the others follow in their order.",
+        "Where an episode begins on the ladder: with its first rung (`LeastDisruptive`, the default), or with the one that healed the same cause of the same workload last (`WhatWorkedLast`), or with the first that rolls back, where the workload was rolled out within the half hour before the symptom began (`UndoChange`); the others follow in their order.",
     }),
     verify: z
       .strictObject({

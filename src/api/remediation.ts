@@ -79,15 +79,17 @@ export const EVIDENCE_KINDS = [
   "Rollout",
   "Expression",
   "RootCause",
+  "Change",
   "Event",
   "Resource",
 ] as const;
 
 /** One thing that speaks for a diagnosis. */
 export const evidenceSchema = z.strictObject({
-  kind: z
-    .enum(EVIDENCE_KINDS)
-    .meta({ description: "What sort of thing was seen. `RootCause`: what statistics along the service graph say, ranked." }),
+  kind: z.enum(EVIDENCE_KINDS).meta({
+    description:
+      "What sort of thing was seen. `RootCause`: what statistics along the service graph say, ranked. `Change`: what was changed before the symptom began, ranked.",
+  }),
   message: z.string().meta({ description: "It, in a sentence." }),
   values: z
     .record(z.string(), z.union([z.number(), z.string(), z.boolean()]))

@@ -431,7 +431,8 @@ export class Episodes {
 
   /** Index of the rung that the episode would begin now. */
   #rungNow({ spec, status }: Remediation, policy: RemediationPolicy): number {
-    return this.#world.rungNow(policy, spec.ladder, spec.diagnosis.rootCauseKey, status.attempts);
+    const about = { rootCauseKey: spec.diagnosis.rootCauseKey, workload: spec.workload, began: timeMs(spec.signal.startsAt) };
+    return this.#world.rungNow(policy, spec.ladder, about, status.attempts);
   }
 
   /** The next attempt, or why there can be none. What worked last may be no way for this target: then it is the first rung. */

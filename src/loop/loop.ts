@@ -167,6 +167,7 @@ export class Loop {
     let sliceBegan = clock.monotonic();
     const seen = new Set<string>();
     this.#world.alerts.sync(this.#options.alerts.alerts());
+    this.#world.noteChanges();
     for (const policy of this.#world.policies.list()) {
       const targets = this.#world.targets(policy);
       const blind: Blindness[] = [];

@@ -9,11 +9,13 @@ import { durationMs } from "../api/units.ts";
 import { decide } from "../decide/decide.ts";
 import type { Decision, GateContext } from "../decide/gate.ts";
 import { detectSignals, targetsOf, unclearHint, type Detection } from "../orient/detect.ts";
+import { wasRolledOut } from "../orient/changes.ts";
 import { diagnose } from "../orient/diagnose.ts";
 import { failureDomains } from "../orient/failure-domains.ts";
+import { ChangeLog } from "../observe/changes.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
 import { findWorkload } from "../act/machine.ts";
-import { effectsOf, favouriteRung, nextRung } from "../act/plan.ts";
+import { effectsOf, favouriteRung, nextRung, rollbackRung } from "../act/plan.ts";
 import { EFFECTS_OF } from "../act/step-facts.ts";
 import { resultReplica } from "../act/step.ts";
 import type { Clock } from "../ports/clock.ts";
@@ -41,6 +43,7 @@ export class World {
   /** Signals that fire, by policy and workload, as of their last evaluation, and by fingerprint. */
   readonly firing = new Map<string, ReadonlyMap<string, Signal>>();
   readonly #causes: Causes;
+  readonly #changes: ChangeLog;
   readonly #metrics: LoopMetrics;
   readonly #settled: () => { readonly suppressed: readonly Alert[] } | undefined;
   readonly #answeredHints = new AnsweredHints();
@@ -62,6 +65,7 @@ export class World {
     this.platform = options.platform;
     this.telemetry = options.telemetry;
     this.clock = options.clock;
+    this.#changes = new ChangeLog(options.clock);
     this.#causes = new Causes(options.telemetry, options.clock);
     this.#metrics = options.metrics;
   }
@@ -197,7 +201,11 @@ export class World {
       const graph = this.#causes.graph(this.dependencies.list(), workloads);
       const onset = this.#causes.onset(`${objectKey(policy)}|${signal.fingerprint}`, Math.min(began, signal.startsAt));
       const search = (workload: TargetRef) => (by === "Limits" ? undefined : this.#causes.search(workload, graph, onset));
-      return diagnose(signal, policy, workloads, graph, this.telemetry, this.clock.now(), { onset, search });
+      return diagnose(signal, policy, workloads, graph, this.telemetry, this.clock.now(), {
+        onset,
+        search,
+        changes: this.#changes.list(),
+      });
     });
   }
 
@@ -233,7 +241,11 @@ export class World {
       remediations: this.#episodes(self),
       budgets: this.budgets.list(),
       approvals: this.#approvalsOf(self),
-      ...this.#effects(phase, policy, self, diagnosis.rootCauseKey),
+      ...this.#effects(phase, policy, self, {
+        rootCauseKey: diagnosis.rootCauseKey,
+        workload: diagnosis.workload,
+        began: self === undefined ? signal.startsAt : timeMs(self.spec.signal.startsAt),
+      }),
       ...(phase === "Step" ? this.#stepReplica(self, workload) : {}),
       ...this.#staleness(),
     };
@@ -291,10 +303,26 @@ export class World {
       .flatMap((r) => (r.metadata.uid === self?.metadata.uid ? (self === undefined ? [] : [self]) : holds(r) ? [r] : []));
   }
 
-  /** Index of the rung that an episode would begin now: the last one where all were tried. */
-  rungNow(policy: RemediationPolicy | undefined, ladder: readonly Rung[], rootCauseKey: string, attempts: readonly Attempt[]): number {
-    const favourite = policy === undefined ? 0 : favouriteRung(policy, ladder, rootCauseKey, this.remediations.list());
+  /** Index of the rung that an episode would begin now: the last one where all were tried. `began`: when its symptom did (ms). */
+  rungNow(
+    policy: RemediationPolicy | undefined,
+    ladder: readonly Rung[],
+    about: { readonly rootCauseKey: string; readonly workload: TargetRef; readonly began: number },
+    attempts: readonly Attempt[],
+  ): number {
+    let favourite = policy === undefined ? 0 : favouriteRung(policy, ladder, about.rootCauseKey, this.remediations.list());
+    if (policy?.spec.firstRung === "UndoChange" && wasRolledOut(this.#changes.list(), about.workload, about.began))
+      favourite = rollbackRung(ladder, policy.metadata.namespace, this.runbook);
     return nextRung(ladder, attempts, favourite) ?? ladder.length - 1;
+  }
+
+  /** Notes what has changed since it was looked last. */
+  noteChanges(): void {
+    const atWork = (workload: TargetRef): boolean =>
+      this.remediations
+        .list()
+        .some(({ spec, status }) => sameTarget(spec.workload, workload) && (status.phase === "Executing" || status.phase === "Verifying"));
+    this.#changes.look(this.platform.workloads(), atWork);
   }
 
   /** The effects of the rung that would be begun, or of the step that would be next. */
@@ -302,14 +330,14 @@ export class World {
     phase: "Start" | "Step",
     policy: RemediationPolicy | undefined,
     self: Remediation | undefined,
-    rootCauseKey: string,
+    about: Parameters<World["rungNow"]>[2],
   ): Pick<GateContext, "effects"> {
     const ladder = self?.spec.ladder ?? policy?.spec.ladder ?? [];
     if (phase === "Step") {
       const step = stepNow(self);
       return step === undefined ? {} : { effects: new Set(EFFECTS_OF[step.type]) };
     }
-    const rung = ladder[this.rungNow(policy, ladder, rootCauseKey, self?.status.attempts ?? [])];
+    const rung = ladder[this.rungNow(policy, ladder, about, self?.status.attempts ?? [])];
     const namespace = self?.metadata.namespace ?? policy?.metadata.namespace ?? "";
     return rung === undefined ? {} : { effects: effectsOf(rung, namespace, this.runbook) };
   }

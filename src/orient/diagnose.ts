@@ -4,8 +4,10 @@ import type { Cause, Evidence } from "../api/remediation.ts";
 import type { Diagnosis, Signal, SignalCondition } from "../api/signal.ts";
 import { covers } from "../api/targets.ts";
 import { durationMs } from "../api/units.ts";
+import type { Change } from "../observe/changes.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
 import type { Replica, Workload } from "../ports/platform.ts";
+import { changeEvidence } from "./changes.ts";
 import type { CallGraph } from "./call-graph.ts";
 import { detectSignals } from "./detect.ts";
 import { unhealthyDependency } from "./graph.ts";
@@ -51,9 +53,12 @@ export function diagnose(
   {
     onset = signal.startsAt,
     search = () => undefined,
+    changes = [],
   }: {
     /** When the symptom began (ms). Default: as the signal says. */
     readonly onset?: number;
+    /** What was changed of late, oldest first. */
+    readonly changes?: readonly Change[];
     readonly search?: (workload: TargetRef) => LiveCause | "Later" | undefined;
   } = {},
 ): Diagnosis {
@@ -77,6 +82,7 @@ export function diagnose(
   const { workload } = place;
   const confidence = signal.confidence;
   let { replica } = place;
+  evidence.push(...changeEvidence(changes, workload, graph, onset));
 
   if (looksDownstream(signal, workload)) {
     const verdict = unhealthyDependency(workload.ref, graph, telemetry, onset, now);
