@@ -1,5 +1,6 @@
 import type { FuzzTarget } from "../target.ts";
 import { alertmanagerApi, alertmanagerWebhook } from "./alertmanager.ts";
+import { cel } from "./cel.ts";
 import { kubernetesWatch, remediation } from "./kubernetes.ts";
 import { otlpMetricsAlike, otlpTracesAlike } from "./otlp-alike.ts";
 import { otlpMetricsJson, otlpMetricsProtobuf } from "./otlp-metrics.ts";
@@ -21,6 +22,7 @@ export const TARGETS: readonly FuzzTarget[] = [
   alertmanagerWebhook,
   alertmanagerApi,
   slack,
+  cel,
   resources,
   stack,
   operatorConfig,
