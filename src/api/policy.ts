@@ -283,7 +283,10 @@ const policySignalSchema = z
       .meta({ description: "A workload answers too many requests with an error." }),
     metric: z
       .strictObject({
-        name: z.string().min(1).meta({ description: "Name of an OTLP metric." }),
+        name: z.string().min(1).meta({
+          description:
+            "Name of an OTLP metric. A counter is its rate a second; of a histogram or summary there are `NAME.count` (observations a second) and `NAME.sum` (what they add up to a second).",
+        }),
         above: z.number().optional().meta({ description: "Fires above this value." }),
         below: z.number().optional().meta({ description: "Fires below this value." }),
         for: duration.default("30s").meta({ description: "How long without a break. Default `30s`." }),

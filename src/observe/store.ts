@@ -52,6 +52,8 @@ export interface TelemetrySink {
    * `attributesKey` tells its attribute sets apart: the same for the same set, `""` where there are none.
    */
   recordReplica(replicaUid: string, metric: string, attributesKey: string, sample: Sample): Refusal | undefined;
+  /** Whether somebody has asked for readings of this metric lately. Default: nobody does. */
+  looksAt?(metric: string): boolean;
   /** Adds requests to a workload. Of its reference, namespace and name count: OTLP does not know kinds. */
   recordRequests(workload: TargetRef, source: RequestSource, reading: RequestReading): Refusal | undefined;
   /** Keeps what a replica asked for. */
@@ -112,6 +114,10 @@ export const REQUEST_RESOLUTION_MS = 100;
 const INITIAL_CAPACITY = 16;
 /** Growth by half, not by doubling: a series of 240 readings has room for 271, not for 480. */
 const GROWTH = 1.5;
+/** A metric that nobody has asked for in this time is not looked at (ms). */
+const LOOKED_MS = 300_000;
+/** Most metrics that are remembered to have been asked for. */
+const MAX_LOOKED = 10_000;
 /** How often series that have fallen silent are looked for, in ms. */
 const SWEEP_EVERY_MS = 60_000;
 /** The same while the limit of series is reached: what is refused may be waiting for just that. */
@@ -242,6 +248,8 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
   readonly #answers = new Map<string, Answers>();
   readonly #hints: HintBook;
   readonly #traces = new ExampleTraces();
+  /** When readings of a metric were asked for last. */
+  readonly #lookedAt = new Map<string, number>();
   readonly #logs: LogBook;
   readonly #refused = new Map<Refusal, number>();
   #series = 0;
@@ -387,7 +395,18 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
     this.#answers.delete(replicaUid);
   }
 
+  looksAt(metric: string): boolean {
+    return this.#clock.monotonic() - (this.#lookedAt.get(metric) ?? -Infinity) < LOOKED_MS;
+  }
+
+  /** Notes that readings of a metric are asked for. */
+  #looked(metric: string): void {
+    if (this.#lookedAt.size >= MAX_LOOKED && !this.#lookedAt.has(metric)) this.#lookedAt.clear();
+    this.#lookedAt.set(metric, this.#clock.monotonic());
+  }
+
   replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[] {
+    this.#looked(metric);
     const sets = this.#replicas.get(replicaUid)?.get(metric);
     if (sets === undefined) return [];
     const now = this.#clock.now();

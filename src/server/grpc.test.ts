@@ -6,6 +6,7 @@ import { setTimeout as delay } from "node:timers/promises";
 import { deflateSync, gzipSync } from "node:zlib";
 import { BinaryReader, BinaryWriter } from "@bufbuild/protobuf/wire";
 import { NightshiftError } from "../api/errors.ts";
+import { selfSigned } from "../../test/support/certificate.ts";
 import { AlertBook } from "../observe/alertmanager.ts";
 import { TelemetryStore } from "../observe/store.ts";
 import type { Clock } from "../ports/clock.ts";
@@ -34,7 +35,11 @@ interface Running extends AsyncDisposable {
   refusals(): Promise<Record<string, number>>;
 }
 
-async function start(limits: Partial<ServerLimits> = {}, authenticate?: Authenticator): Promise<Running> {
+async function start(
+  limits: Partial<ServerLimits> = {},
+  authenticate?: Authenticator,
+  tls?: { cert: Buffer; key: Buffer },
+): Promise<Running> {
   const telemetry = new TelemetryStore(clock);
   const metrics = new NightshiftMetrics({ processMetrics: false });
   const asked: { method: string; path: string }[] = [];
@@ -53,8 +58,9 @@ async function start(limits: Partial<ServerLimits> = {}, authenticate?: Authenti
     log,
     clock,
     limits,
+    ...(tls === undefined ? {} : { tls }),
   });
-  const client = connect(server.grpcUrl ?? "");
+  const client = connect(server.grpcUrl ?? "", tls === undefined ? {} : { ca: tls.cert });
   client.on("error", () => {});
   return {
     server,
@@ -386,6 +392,36 @@ describe("OTLP over gRPC", () => {
     stream.write("x");
     await until(() => running.asked.length === 1, "it is under way");
     await running.server.close();
+  });
+
+  it("over TLS, with the certificate, which is taken anew without a restart, and not without TLS", async () => {
+    const pem = (): { cert: Buffer; key: Buffer } => {
+      const { cert, key } = selfSigned();
+      return { cert: Buffer.from(cert), key: Buffer.from(key) };
+    };
+    const [first, second] = [pem(), pem()];
+    await using running = await start({}, undefined, first);
+    const url = running.server.grpcUrl ?? "";
+    assert.match(url, /^https:/);
+    assert.equal((await call(running, framed(gauge("u", "m", 1)))).status, "0");
+    running.server.renew(second);
+    const statusWith = async (address: string, ca?: Buffer): Promise<string | undefined> => {
+      const client = connect(address, ca === undefined ? {} : { ca });
+      client.on("error", () => {});
+      try {
+        const stream = request(client);
+        const answer = answered(stream);
+        stream.end(framed(gauge("u", "m", 1)));
+        return (await answer).status;
+      } catch {
+        return "refused";
+      } finally {
+        client.destroy();
+      }
+    };
+    assert.equal(await statusWith(url, second.cert), "0");
+    assert.equal(await statusWith(url, first.cert), "refused");
+    assert.notEqual(await statusWith(url.replace("https", "http")), "0");
   });
 
   it("an address that is taken is told, and nothing is left listening", async () => {

@@ -27,6 +27,7 @@ import {
   type OtlpLimits,
   type PointAttributes,
   type ResourceMetrics,
+  type SummedPoint,
   Tally,
   type Temporality,
   type Unscoped,
@@ -90,6 +91,8 @@ function decodeMetric(metric: Json, tally: Tally, wants: (metric: string) => boo
     const temporality = temporalityOf(exponential);
     return { kind: "ExponentialHistogram", name, unit, points: points(exponential, exponentialPoint), temporality };
   }
+  const summary = part("summary");
+  if (summary) return { kind: "Summary", name, unit, points: points(summary, summedPoint), temporality: "Cumulative" };
   return undefined;
 }
 
@@ -111,11 +114,15 @@ function exemplarOf(exemplar: Json): Exemplar {
   };
 }
 
+function summedPoint(point: Json, limits: OtlpLimits): SummedPoint {
+  const sum = optional(point["sum"]);
+  return { ...common(point, limits), count: unsigned(point["count"], "count"), sum: sum === undefined ? undefined : number(sum, "sum") };
+}
+
 function histogramPoint(point: Json, limits: OtlpLimits): HistogramPoint {
   const max = optional(point["max"]);
   return {
-    ...common(point, limits),
-    count: unsigned(point["count"], "count"),
+    ...summedPoint(point, limits),
     counts: bounded(point["bucketCounts"], "bucketCounts", limits).map((count) => unsigned(count, "bucketCounts[]")),
     bounds: bounded(point["explicitBounds"], "explicitBounds", limits).map((bound) => number(bound, "explicitBounds[]")),
     max: max === undefined ? undefined : number(max, "max"),
@@ -125,8 +132,7 @@ function histogramPoint(point: Json, limits: OtlpLimits): HistogramPoint {
 function exponentialPoint(point: Json, limits: OtlpLimits): ExponentialHistogramPoint {
   const positive = object(optional(point["positive"]) ?? {}, "positive");
   return {
-    ...common(point, limits),
-    count: unsigned(point["count"], "count"),
+    ...summedPoint(point, limits),
     scale: int32(point["scale"], "scale"),
     zeroCount: unsigned(point["zeroCount"], "zeroCount"),
     offset: int32(positive["offset"], "offset"),

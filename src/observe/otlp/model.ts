@@ -44,8 +44,14 @@ export interface NumberPoint extends PointBase {
   readonly value: number | undefined;
 }
 
-export interface HistogramPoint extends PointBase {
+/** What all points have that sum observations up. */
+export interface SummedPoint extends PointBase {
   readonly count: number;
+  /** Of what was observed; undefined where the sender does not say. */
+  readonly sum: number | undefined;
+}
+
+export interface HistogramPoint extends SummedPoint {
   /** Upper bounds, ascending; one fewer than the counts. */
   readonly bounds: readonly number[];
   /** Empty where the sender has no buckets. */
@@ -53,8 +59,7 @@ export interface HistogramPoint extends PointBase {
   readonly max: number | undefined;
 }
 
-export interface ExponentialHistogramPoint extends PointBase {
-  readonly count: number;
+export interface ExponentialHistogramPoint extends SummedPoint {
   readonly scale: number;
   readonly zeroCount: number;
   /** Index of the first of the counts. */
@@ -68,6 +73,7 @@ export type Unscoped = { readonly name: string; readonly unit: string } & (
   | { readonly kind: "Sum"; readonly points: readonly NumberPoint[]; readonly temporality: Temporality; readonly monotonic: boolean }
   | { readonly kind: "Histogram"; readonly points: readonly HistogramPoint[]; readonly temporality: Temporality }
   | { readonly kind: "ExponentialHistogram"; readonly points: readonly ExponentialHistogramPoint[]; readonly temporality: Temporality }
+  | { readonly kind: "Summary"; readonly points: readonly SummedPoint[]; readonly temporality: "Cumulative" }
 );
 
 /** One metric of one resource. `scope` is the instrumentation's name: two of them may count under one metric's name. */

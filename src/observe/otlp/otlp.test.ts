@@ -34,6 +34,7 @@ interface NumberPointJson {
   flags?: number;
 }
 interface HistogramPointJson {
+  sum?: number;
   exemplars?: ExemplarJson[];
   attributes?: Attribute[];
   startTimeUnixNano?: string;
@@ -44,6 +45,7 @@ interface HistogramPointJson {
   max?: number;
 }
 interface ExponentialPointJson {
+  sum?: number;
   exemplars?: ExemplarJson[];
   attributes?: Attribute[];
   startTimeUnixNano?: string;
@@ -53,6 +55,14 @@ interface ExponentialPointJson {
   zeroCount?: string;
   positive?: { offset: number; bucketCounts: string[] };
 }
+interface SummaryPointJson {
+  attributes?: Attribute[];
+  startTimeUnixNano?: string;
+  timeUnixNano: string;
+  count: string;
+  sum: number;
+  quantileValues?: { quantile: number; value: number }[];
+}
 interface MetricJson {
   name: string;
   unit?: string;
@@ -60,6 +70,7 @@ interface MetricJson {
   sum?: { dataPoints: NumberPointJson[]; aggregationTemporality: number | string; isMonotonic?: boolean };
   histogram?: { dataPoints: HistogramPointJson[]; aggregationTemporality: number | string };
   exponentialHistogram?: { dataPoints: ExponentialPointJson[]; aggregationTemporality: number | string };
+  summary?: { dataPoints: SummaryPointJson[] };
 }
 
 const nano = (ms: number): string => `${ms}000000`;
@@ -146,7 +157,10 @@ function toProtobuf(request: object): Uint8Array {
           for (const p of metric.histogram.dataPoints) {
             w.uint32(10).fork();
             times(2, 3, p);
-            w.uint32(33).fixed64(p.count).uint32(41).double(1);
+            w.uint32(33)
+              .fixed64(p.count)
+              .uint32(41)
+              .double(p.sum ?? 1);
             w.uint32(50).fork();
             for (const count of p.bucketCounts ?? []) w.fixed64(count);
             w.join().uint32(58).fork();
@@ -159,6 +173,18 @@ function toProtobuf(request: object): Uint8Array {
           }
           w.uint32(16).int32(Number(metric.histogram.aggregationTemporality)).join();
         }
+        if (metric.summary) {
+          w.uint32((11 << 3) | 2).fork();
+          for (const p of metric.summary.dataPoints) {
+            w.uint32(10).fork();
+            times(2, 3, p);
+            w.uint32(33).fixed64(p.count).uint32(41).double(p.sum);
+            for (const q of p.quantileValues ?? []) w.uint32(50).fork().uint32(9).double(q.quantile).uint32(17).double(q.value).join();
+            attributes(7, p.attributes);
+            w.join();
+          }
+          w.join();
+        }
         if (metric.exponentialHistogram) {
           w.uint32((10 << 3) | 2).fork();
           for (const p of metric.exponentialHistogram.dataPoints) {
@@ -167,6 +193,7 @@ function toProtobuf(request: object): Uint8Array {
             exemplars(11, p.exemplars);
             times(2, 3, p);
             w.uint32(33).fixed64(p.count).uint32(48).sint32(p.scale);
+            if (p.sum !== undefined) w.uint32(41).double(p.sum);
             if (p.zeroCount !== undefined) w.uint32(57).fixed64(p.zeroCount);
             if (p.positive) {
               w.uint32(66).fork().uint32(8).sint32(p.positive.offset).uint32(18).fork();
@@ -335,6 +362,42 @@ for (const encoding of ["protobuf", "json"] as const)
       send([duration([requests(0, 1_000)])]);
       send([duration([requests(0, 50, 500)])]);
       assert.equal(store.requests(payments, 0), undefined);
+    });
+
+    it("observations of any histogram and summary, and their sum, are rates while somebody looks at them; resets count in full", () => {
+      const { store, send, time } = setup(encoding);
+      const names = ["h", "e", "s"].flatMap((name) => [`${name}.count`, `${name}.sum`]);
+      const at = (s: number, count: number, start = -1_000): void => {
+        time.now = START + s * 1_000;
+        const point = {
+          startTimeUnixNano: nano(START + start * 1_000),
+          timeUnixNano: nano(time.now),
+          count: String(count),
+          sum: count / 2,
+        };
+        const result = send([
+          { name: "h", histogram: { aggregationTemporality: 2, dataPoints: [point] } },
+          {
+            name: "e",
+            exponentialHistogram: { aggregationTemporality: 2, dataPoints: [{ ...point, scale: 0, zeroCount: String(count) }] },
+          },
+          { name: "s", summary: { dataPoints: [{ ...point, quantileValues: [{ quantile: 0.5, value: 1 }] }] } },
+        ]);
+        assert.deepEqual([result.accepted, result.rejected], [3, 0]);
+      };
+      const look = () => names.map((name) => store.replicaSeries("uid-1", name, 0).map(({ t, v }) => [(t - START) / 1_000, v]));
+      at(0, 100);
+      assert.equal(store.seriesCount, 0, "nobody looks");
+      assert.deepEqual(look().flat(), []);
+      at(10, 150);
+      at(20, 170);
+      at(30, 40, 25);
+      for (const [i, series] of look().entries())
+        assert.deepEqual(
+          series,
+          (i % 2 === 0 ? [2, 8] : [1, 4]).map((v, n) => [20 + n * 10, v]),
+          names[i],
+        );
     });
 
     it("the newest traces of exemplars are kept as evidence: of readings, of rates, and of failed requests of either kind", () => {

@@ -11,6 +11,7 @@ import {
   type NumberPoint,
   type OtlpLimits,
   type ResourceMetrics,
+  type SummedPoint,
   type Temporality,
   type Unscoped,
 } from "./model.ts";
@@ -98,7 +99,8 @@ class Decoder extends Wire {
         case 5:
         case 7:
         case 9:
-        case 10: {
+        case 10:
+        case 11: {
           const to = this.end();
           data = [field, this.reader.pos, to];
           this.reader.pos = to;
@@ -120,6 +122,7 @@ class Decoder extends Wire {
     const numbers: NumberPoint[] = [];
     const histograms: HistogramPoint[] = [];
     const exponentials: ExponentialHistogramPoint[] = [];
+    const summaries: SummedPoint[] = [];
     let temporality: Temporality = "Unspecified";
     let monotonic = false;
     this.fields(end, (field) => {
@@ -128,10 +131,11 @@ class Decoder extends Wire {
         if (!this.tally.point()) this.reader.pos = to;
         else if (kind === 9) histograms.push(this.#histogramPoint(to));
         else if (kind === 10) exponentials.push(this.#exponentialPoint(to));
+        else if (kind === 11) summaries.push(this.#summaryPoint(to));
         else numbers.push(this.#numberPoint(to));
         return true;
       }
-      if (field === 2 && kind !== 5) {
+      if (field === 2 && kind !== 5 && kind !== 11) {
         const value = this.varint();
         temporality = value === 1 ? "Delta" : value === 2 ? "Cumulative" : "Unspecified";
         return true;
@@ -145,6 +149,7 @@ class Decoder extends Wire {
     if (kind === 5) return { kind: "Gauge", name, unit, points: numbers };
     if (kind === 7) return { kind: "Sum", name, unit, points: numbers, temporality, monotonic };
     if (kind === 9) return { kind: "Histogram", name, unit, points: histograms, temporality };
+    if (kind === 11) return { kind: "Summary", name, unit, points: summaries, temporality: "Cumulative" };
     return { kind: "ExponentialHistogram", name, unit, points: exponentials, temporality };
   }
 
@@ -230,6 +235,7 @@ class Decoder extends Wire {
     let start = 0;
     let t = 0;
     let count = 0;
+    let sum: number | undefined;
     let max: number | undefined;
     let flags = 0;
     let exemplars: Exemplar[] | undefined;
@@ -243,6 +249,9 @@ class Decoder extends Wire {
           return true;
         case 4:
           count = this.unsigned64();
+          return true;
+        case 5:
+          sum = this.double();
           return true;
         case 6:
           this.repeated(counts, WireType.Bit64, () => this.readUnsigned64());
@@ -269,6 +278,7 @@ class Decoder extends Wire {
       start,
       t,
       count,
+      sum,
       counts,
       bounds,
       max,
@@ -278,12 +288,47 @@ class Decoder extends Wire {
     };
   }
 
+  #summaryPoint(end: number): SummedPoint {
+    const attributes = new AttributeSet(this.limits);
+    let start = 0;
+    let t = 0;
+    let count = 0;
+    let sum: number | undefined;
+    let flags = 0;
+    this.fields(end, (field) => {
+      switch (field) {
+        case 2:
+          start = this.milliseconds();
+          return true;
+        case 3:
+          t = this.milliseconds();
+          return true;
+        case 4:
+          count = this.unsigned64();
+          return true;
+        case 5:
+          sum = this.double();
+          return true;
+        case 7:
+          this.attribute(attributes);
+          return true;
+        case 8:
+          flags = this.varint();
+          return true;
+        default:
+          return false;
+      }
+    });
+    return { start, t, count, sum, exemplars: NO_EXEMPLARS, noValue: (flags & NO_RECORDED_VALUE) !== 0, ...attributes.finish() };
+  }
+
   #exponentialPoint(end: number): ExponentialHistogramPoint {
     const attributes = new AttributeSet(this.limits);
     const counts: number[] = [];
     let start = 0;
     let t = 0;
     let count = 0;
+    let sum: number | undefined;
     let scale = 0;
     let zeroCount = 0;
     let offset = 0;
@@ -302,6 +347,9 @@ class Decoder extends Wire {
           return true;
         case 4:
           count = this.unsigned64();
+          return true;
+        case 5:
+          sum = this.double();
           return true;
         case 6:
           this.expect(WireType.Varint);
@@ -333,6 +381,7 @@ class Decoder extends Wire {
       start,
       t,
       count,
+      sum,
       scale,
       zeroCount,
       offset,

@@ -17,6 +17,7 @@ import {
   type NumberPoint,
   type OtlpLimits,
   type ResourceMetrics,
+  type SummedPoint,
 } from "./model.ts";
 import { decodeProtobuf } from "./protobuf.ts";
 import { Refusals } from "./refusals.ts";
@@ -135,7 +136,9 @@ export interface OtlpReceiverOptions {
  * - A monotonic sum is kept as its rate per second since the point before.
  * - The monotonic sum `service.remediation.hint` is what its replica asks for: see `Hint`.
  * - The histogram `http.server.request.duration`, of either kind, is requests to the workload. Failed are those with
- *   `http.response.status_code` of 500 and above, or with `error.type`. Other histograms and summaries are not read.
+ *   `http.response.status_code` of 500 and above, or with `error.type`. Of any histogram and
+ *   summary, `NAME.count` and `NAME.sum` are readings of the replica (observations, and their sum, a second) while a policy
+ *   looks at them: all of them would be more series than there is place for.
  * - Metrics of a service graph (`traces_service_graph_request_*`) are calls of one service by another, whoever sends them: the
  *   services are those that they name. Other metrics without an instance are refused.
  *
@@ -234,10 +237,33 @@ export class OtlpReceiver {
           if (metric.monotonic) yield this.#counter(resource, uid, metric, point as NumberPoint, now, heard);
           else if (metric.temporality === "Delta") yield "unsupported";
           else yield this.#gauge(uid, name, point as NumberPoint);
-        } else if (name === REQUEST_DURATION)
+        } else if (name === REQUEST_DURATION && metric.kind !== "Summary")
           yield this.#duration(resource, uid, metric, point as HistogramPoint | ExponentialHistogramPoint, now, heard);
         else yield undefined;
+        if (metric.kind !== "Gauge" && metric.kind !== "Sum") this.#observations(resource, uid, metric, point as SummedPoint, now);
       }
+    }
+  }
+
+  /**
+   * Observations of a histogram or summary, and their sum, a second each, where a policy looks at them. A point that does not
+   * fit is left out, not refused: it may have been kept as requests.
+   */
+  #observations(resource: ResourceMetrics, uid: string, metric: Metric, point: SummedPoint, now: number): void {
+    for (const [suffix, value] of [
+      ["count", point.count],
+      ["sum", point.sum],
+    ] as const) {
+      const name = `${metric.name}.${suffix}`;
+      if (value === undefined || !Number.isFinite(value) || value < 0 || this.#sink.looksAt?.(name) !== true) continue;
+      const key = JSON.stringify([resource.process, metric.scope, name, point.attributesKey]);
+      const delta = metric.kind !== "Gauge" && metric.temporality === "Delta";
+      // It is followed from when it was looked at, not from when its process was first heard of: the first point is no news.
+      const heard = { first: point.t, before: undefined, newest: point.t };
+      const increase = this.#increase(key, delta, point, value, undefined, now, heard);
+      if (typeof increase === "string" || increase === undefined || increase.over <= 0) continue;
+      this.#sink.recordReplica(uid, name, point.attributesKey, { t: point.t, v: (increase.amount * 1_000) / increase.over });
+      this.#sink.recordTraces(uid, name, traceIdsOf(point.exemplars), point.t);
     }
   }
 

@@ -39,7 +39,9 @@ function holds({ resources, overLimit }: MetricsRequest): void {
       `attributes of ${point.attributesKey.length} characters`,
     );
     if (!("count" in point)) continue;
-    assert.ok(isCount(point.count) && point.counts.every(isCount), "a count that is none");
+    assert.ok(isCount(point.count), "a count that is none");
+    if (!("counts" in point)) continue;
+    assert.ok(point.counts.every(isCount), "a count that is none");
     assert.ok(point.counts.length <= LIMITS.maxBuckets);
     if ("bounds" in point) assert.ok(point.bounds.length <= LIMITS.maxBuckets);
     else assert.ok(Number.isInteger(point.scale) && Math.abs(point.scale) < 2 ** 32 && Number.isInteger(point.offset));
