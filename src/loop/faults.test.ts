@@ -38,41 +38,26 @@ const watched =
     },
   });
 
-describe("another may lead, when an effect is about to be carried out", () => {
-  it("the effect has not failed: it is done later, by whoever leads then", async () => {
-    const { h, replica } = await ill();
-    let refusals = 2;
-    await h.start({
-      platform: watched((type) => {
-        if (type === "RemoveFromTraffic" && refusals-- > 0)
-          throw new NightshiftError("NOT_LEADER", "the lease could not be renewed in time");
-      }),
+describe("an effect is held back as it is about to be carried out", () => {
+  for (const [what, code, held] of [
+    ["another may lead", "NOT_LEADER", "RemoveFromTraffic"],
+    ["what is known has fallen out of date", "STALE_VIEW", "Stop"],
+  ] as const)
+    it(`${what}: it has not failed, and is done later`, async () => {
+      const { h, replica } = await ill();
+      let refusals = 2;
+      await h.start({
+        platform: watched((type) => {
+          if (type === held && refusals-- > 0) throw new NightshiftError(code, what);
+        }),
+      });
+      h.fire("Ill", { replica });
+      assert.ok(await h.until(() => h.ended()));
+      assert.deepEqual(h.platform.log, RESTART);
+      assert.equal(refusals, -1);
+      assert.equal(h.only().status.outcome, "Remediated");
+      await h.stop();
     });
-    h.fire("Ill", { replica });
-    assert.ok(await h.until(() => h.ended()));
-    assert.deepEqual(h.platform.log, RESTART);
-    assert.equal(refusals, -1);
-    assert.equal(h.remediations()[0]?.status.outcome, "Remediated");
-    await h.stop();
-  });
-});
-
-describe("what is known falls out of date, when an effect is about to be carried out", () => {
-  it("the effect has not failed: it is done once that is up to date", async () => {
-    const { h, replica } = await ill();
-    let refusals = 2;
-    await h.start({
-      platform: watched((type) => {
-        if (type === "Stop" && refusals-- > 0) throw new NightshiftError("STALE_VIEW", "what was written has not been heard of again");
-      }),
-    });
-    h.fire("Ill", { replica });
-    assert.ok(await h.until(() => h.ended()));
-    assert.deepEqual(h.platform.log, RESTART);
-    assert.equal(refusals, -1);
-    assert.equal(h.only().status.outcome, "Remediated");
-    await h.stop();
-  });
 });
 
 describe("the audit trail is away for a while", () => {

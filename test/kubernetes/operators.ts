@@ -11,6 +11,7 @@ import type { ApiAccess } from "../cluster/api.ts";
 import type { AuditEvent, Cluster } from "../cluster/cluster.ts";
 import { writeKubeconfig } from "../cluster/kubeconfig.ts";
 import { unusedPort } from "../support/ports.ts";
+import { policySpec } from "./policy-spec.ts";
 
 export const SHOP = "shop";
 export const OWN = "nightshift-system";
@@ -272,17 +273,7 @@ function workload(name: string, replicas: number, policy: Record<string, unknown
       apiVersion: "nightshift.dev/v1alpha1",
       kind: "RemediationPolicy",
       metadata,
-      spec: {
-        mode: "Enforce",
-        targets: [{ name }],
-        signals: [{ name: "ill", alert: { alertname: "Ill" } }],
-        maxSignalAge: "1h",
-        verify: { stableFor: "1s", timeout: "2m" },
-        cooldown: "1s",
-        attempts: { max: 100, window: "1h" },
-        budgets: [{ maxUnavailable: 1 }],
-        ...policy,
-      },
+      spec: policySpec(name, { attempts: { max: 100, window: "1h" }, ...policy }),
     },
   ];
 }

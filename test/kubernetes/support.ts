@@ -22,6 +22,7 @@ import type { Cluster } from "../cluster/cluster.ts";
 import { BUSYBOX_IMAGE } from "../cluster/cluster.ts";
 import { FAKE_NODE_ANNOTATION } from "../cluster/components.ts";
 import { MemoryStore } from "../support/memory-store.ts";
+import { policySpec } from "./policy-spec.ts";
 
 /** The namespace of the workloads in these tests. */
 export const SHOP = "shop";
@@ -188,16 +189,7 @@ export class KubeLoop {
       apiVersion: API_VERSION,
       kind: "RemediationPolicy",
       metadata: { name, namespace },
-      spec: policySpecSchema.parse({
-        mode: "Enforce",
-        targets: [{ name }],
-        signals: [{ name: "ill", alert: { alertname: "Ill" } }],
-        maxSignalAge: "1h",
-        verify: { stableFor: "1s", timeout: "2m" },
-        cooldown: "1s",
-        budgets: [{ maxUnavailable: 1 }],
-        ...spec,
-      }),
+      spec: policySpecSchema.parse(policySpec(name, spec)),
     });
   }
 
