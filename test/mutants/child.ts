@@ -2,11 +2,11 @@ import { install } from "./mutant.ts";
 import { MUTANTS } from "./mutants.ts";
 
 /**
- * One mutant in a process of its own: `child.ts NAME SEEDS WRITES [RUN...]`. Plays the runs that are named, or all scenarios made by hand,
- * then the seeds from 1 to SEEDS, then, where WRITES is `writes`, the base scenarios with their writes perturbed; until one breaks a rule. Prints a `Finding` as
- * JSON. Without a name the code is as it is, and all runs that are named are played.
+ * One mutant in a process of its own: `child.ts NAME SEEDS HOW [RUN...]`. Plays the runs that are named, or all scenarios made by hand
+ * unless HOW is `seeds`, then the seeds from 1 to SEEDS, then, where HOW is `writes`, the base scenarios with their writes perturbed; until
+ * one breaks a rule. Prints a `Finding` as JSON. Without a name the code is as it is, and all runs that are named are played.
  */
-const [name = "", seeds = "0", perturbs = "", ...named] = process.argv.slice(2);
+const [name = "", seeds = "0", how = "", ...named] = process.argv.slice(2);
 const mutant = MUTANTS.find((each) => each.name === name);
 if (name !== "" && mutant === undefined) throw new Error(`there is no mutant ${name}`);
 if (mutant !== undefined) install(mutant);
@@ -14,9 +14,9 @@ if (mutant !== undefined) install(mutant);
 const { play, SCENARIOS, writes } = await import("./runs.ts");
 
 async function* runs(): AsyncGenerator<string> {
-  yield* named.length > 0 ? named : SCENARIOS;
+  if (how !== "seeds") yield* named.length > 0 ? named : SCENARIOS;
   for (let seed = 1; seed <= Number(seeds); seed++) yield `seed/${seed}`;
-  if (perturbs === "writes") yield* writes();
+  if (how === "writes") yield* writes();
 }
 
 let found: { readonly run: string; readonly rule: string; readonly message: string } | undefined;
