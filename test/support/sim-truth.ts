@@ -1,13 +1,13 @@
 import { remediationStatusSchema, type Remediation, type RemediationStatus } from "../../src/api/remediation.ts";
 import type { RemediationPolicy } from "../../src/api/policy.ts";
 import { ApiServer, type Change } from "../../src/platform/sim/api-server.ts";
-import type { Mutation } from "../../src/platform/sim/effects.ts";
+import type { Mutation } from "../../src/platform/sim/effect.ts";
 import { streamOf } from "../../src/platform/sim/random.ts";
 import type { Checks, Rule, Truth } from "../../src/platform/sim/rules/rule.ts";
 import type { Scenario, WorkloadSpec } from "../../src/platform/sim/scenario.ts";
 import { Simulation } from "../../src/platform/sim/simulation.ts";
 import { Traffic } from "../../src/platform/sim/traffic.ts";
-import { type Pod, SimWorld, type SimWorkload } from "../../src/platform/sim/world.ts";
+import { type Pod, type SimNode, SimWorld, type SimWorkload } from "../../src/platform/sim/world.ts";
 import type { Page } from "../../src/record/paging.ts";
 import { policy } from "./harness.ts";
 import { remediation as example } from "./remediation.ts";
@@ -74,6 +74,10 @@ export class SimTruth implements Truth {
     return this.world.workloads[0]!;
   }
 
+  node(index = 0): SimNode {
+    return this.world.nodes[index]!;
+  }
+
   pod(index = 0): Pod {
     return this.payments.pods[index]!;
   }
@@ -117,6 +121,18 @@ export class SimTruth implements Truth {
     return this.api.create<"Remediation">(object as unknown as Remediation);
   }
 
+  /** An episode on a node, as it is stored. */
+  nodeEpisode(status: Partial<RemediationStatus> = {}): Remediation {
+    const { name, uid } = this.node();
+    const namespace = "default";
+    const target = { kind: "Node", namespace, name, uid };
+    return this.episode(status, {
+      signalTarget: target,
+      remediationTarget: target,
+      workload: { kind: "NodePool", namespace, name: "nodes", uid: "nodepool/nodes" },
+    });
+  }
+
   /** The episode with another status. */
   change(episode: Remediation, status: Partial<RemediationStatus>): Remediation {
     const now = this.api.get("Remediation", episode.metadata.namespace, episode.metadata.name)!;
@@ -151,14 +167,16 @@ export class SimTruth implements Truth {
   /** An operator writes to the cluster, and does `change`. */
   mutate(effectId: string, verb: string, { pod, change, ...more }: Partial<Mutation> & { readonly change?: () => void } = {}): void {
     change?.();
+    const onNode = more.node !== undefined;
     const mutation: Mutation = {
       at: this.now,
       operator: 0,
       epoch: 1,
       effect: { id: effectId, type: "Stop", replica: this.pod().workload.ref, gracePeriodMs: 0 },
       verb,
-      workload: this.payments,
+      workload: onNode ? undefined : this.payments,
       pod,
+      node: undefined,
       viewAgeMs: 0,
       wallMs: this.now,
       ...more,

@@ -1,6 +1,6 @@
 import { API_VERSION } from "../../api/meta.ts";
 import { policySpecSchema } from "../../api/policy.ts";
-import type { AlertRule, Fault, Scenario, WorkloadSpec } from "./scenario.ts";
+import type { AlertRule, Fault, NodeSpec, Scenario, WorkloadSpec } from "./scenario.ts";
 import { NAMESPACE } from "./world.ts";
 
 /** What is played once without a fault of the API and of operators, and then once for each point and each way to perturb it. */
@@ -12,6 +12,8 @@ export interface BaseScenario {
 }
 
 const MINUTE = 60_000;
+/** Where nodes are targets. */
+const SYSTEM = "nightshift-system";
 /** Nobody reaches it, and each base scenario is a stream of random numbers of its own. */
 const SEED = 1_000_000_000;
 
@@ -30,24 +32,30 @@ interface Made {
   readonly alerts?: readonly AlertRule[];
   /** The first workload depends on the second. */
   readonly depends?: boolean;
+  /** The policy is for these, not for the first workload. */
+  readonly nodes?: readonly NodeSpec[];
 }
 
-function scenario(index: number, { faultsUntil, workloads, policy, faults, operators = 1, alerts = [], depends = false }: Made): Scenario {
+function scenario(
+  index: number,
+  { faultsUntil, workloads, policy, faults, operators = 1, alerts = [], depends = false, nodes }: Made,
+): Scenario {
   const [name = "", other = ""] = workloads.map((each) => each.name);
   return {
     seed: SEED + index,
     faultsUntil,
     operators,
-    nodes: 3,
+    nodes: nodes ?? 3,
+    ...(nodes === undefined ? {} : { nodesIn: SYSTEM }),
     workloads,
     policies: [
       {
         apiVersion: API_VERSION,
         kind: "RemediationPolicy",
-        metadata: { name, namespace: NAMESPACE },
+        metadata: nodes === undefined ? { name, namespace: NAMESPACE } : { name: "nodes", namespace: SYSTEM },
         spec: policySpecSchema.parse({
           mode: "Enforce",
-          targets: [{ name }],
+          targets: nodes === undefined ? [{ name }] : [{ kind: "Node", selector: { matchLabels: { "kubernetes.io/os": "linux" } } }],
           maxSignalAge: "5m",
           verify: { stableFor: "10s", timeout: "1m" },
           budgets: [{ maxUnavailable: 1 }],
@@ -207,6 +215,18 @@ const MADE: readonly (Made & { readonly name: string; readonly doc: string })[] 
     policy: { signals: ERRORS, ladder: [{ strategy: "ResetConnectionPool", timeout: "1m" }, RESTART] },
     faults: [{ kind: "PoolExhausted", at: MINUTE, for: LASTING, workload: "payments", index: 0, rate: 0.9, endedBy: ["Action"] }],
     operators: 2,
+  },
+  {
+    name: "node",
+    doc: "A node is not ready, and what is on it runs on: it is cordoned and emptied under a PodDisruptionBudget, and used again when it is well.",
+    faultsUntil: 6 * MINUTE,
+    workloads: [workload("payments", { replicas: 4, minAvailable: 3, startMs: 3_000 })],
+    policy: {
+      signals: UNREADY,
+      ladder: [{ strategy: "CordonAndDrainNode", drain: { healWithin: "3m" }, timeout: "10m" }],
+    },
+    faults: [{ kind: "NodeIll", at: MINUTE, for: 2 * MINUTE, index: 0 }],
+    nodes: [{ name: "node-0" }, { name: "node-1" }],
   },
 ];
 

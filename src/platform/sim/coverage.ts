@@ -1,6 +1,6 @@
 import type { LoopMetrics } from "../../record/metrics.ts";
 import type { Change } from "./api-server.ts";
-import type { Mutation } from "./effects.ts";
+import type { Mutation } from "./effect.ts";
 
 /** How often a run, or many, reached what rules are about. A rule that nothing reached proves nothing. */
 export interface Coverage {

@@ -3,6 +3,7 @@ import { type Perturbation, PERTURBATIONS, perturbationText, type Point, type Po
 import { inThreads } from "./pool.ts";
 import type { Truth, Violation } from "./rules/rule.ts";
 import { type RunOptions, type RunResult, runScenario } from "./run.ts";
+import { isClosed } from "./world.ts";
 
 /** A base scenario without a perturbation. */
 export interface Reference {
@@ -51,13 +52,13 @@ export async function runPerturbed(
 
 /** What healing is about: who serves, who is ill, and what was changed for a while only. */
 function endOf({ world }: Truth): string {
-  return world.workloads
-    .map(({ spec, desired, floor, revision, bad, pods }) => {
-      const serving = pods.filter(({ phase, ready, removed }) => phase === "Running" && ready && !removed).length;
-      const ill = pods.filter(({ illness }) => illness !== undefined).length;
-      return `${spec.name}: ${serving} of ${desired} serve, ${ill} ill, floor ${floor}${bad.has(revision) ? ", a bad revision" : ""}`;
-    })
-    .join("; ");
+  const closed = world.nodes.filter((node) => isClosed(node)).map(({ name }) => `${name} closed`);
+  const each = world.workloads.map(({ spec, desired, floor, revision, bad, pods }) => {
+    const serving = pods.filter(({ phase, ready, removed }) => phase === "Running" && ready && !removed).length;
+    const ill = pods.filter(({ illness }) => illness !== undefined).length;
+    return `${spec.name}: ${serving} of ${desired} serve, ${ill} ill, floor ${floor}${bad.has(revision) ? ", a bad revision" : ""}`;
+  });
+  return [...each, ...closed].join("; ");
 }
 
 /** Every way to perturb every point. A read that nothing older is known of has no stale answer. */

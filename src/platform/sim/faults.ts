@@ -225,6 +225,21 @@ export class Faults {
         for (const node of this.#nodesOf(fault)) if (begins || !node.gone) world.setNode(node, !begins);
         return;
       }
+      case "NodeIll":
+      case "CordonByPerson": {
+        if (begins) done();
+        for (const node of this.#nodesOf(fault)) {
+          if (node.gone) continue;
+          if (fault.kind === "NodeIll") world.setNodeIll(node, begins);
+          else {
+            node.cordonedByOthers = begins;
+            // `kubectl uncordon` opens it, whoever has closed it.
+            if (!begins) node.cordonedBy = undefined;
+            world.nodeChanged(node);
+          }
+        }
+        return;
+      }
       case "NodeGone": {
         if (begins) done();
         for (const node of this.#nodesOf(fault))
@@ -363,20 +378,26 @@ export class Faults {
     switch (fault.what) {
       case "Namespace":
         world.namespaceMarked = begins;
+        world.poolsChanged();
         return world.allChanged();
       case "Node": {
         const node = world.nodes[(fault.index ?? 0) % world.nodes.length];
-        if (node !== undefined) node.marked = begins;
+        if (node !== undefined) {
+          node.marked = begins;
+          world.nodeChanged(node);
+        }
         return world.allChanged();
       }
       case "Workload":
         if (workload === undefined) return;
         workload.marked = begins;
+        world.poolsChanged();
         return world.changed(workload);
       default: {
         if (workload === undefined) return;
         if (!begins) for (const each of workload.pods) each.marked = false;
         else if (pod !== undefined) pod.marked = true;
+        world.poolsChanged();
         return world.changed(workload, pod);
       }
     }
@@ -411,7 +432,7 @@ export class Faults {
         });
       default: {
         const { windows, ...rest } = policy.spec;
-        const edited = begins ? this.#edited(fault) : fieldsOf(original, fault.what);
+        const edited = begins ? this.#edited(fault, original) : fieldsOf(original, fault.what);
         const kept = windows === undefined || fault.what === "Windows" ? {} : { windows };
         return void api.update<"RemediationPolicy">({ ...policy, spec: policySpecSchema.parse({ ...rest, ...kept, ...edited }) });
       }
@@ -425,7 +446,7 @@ export class Faults {
   }
 
   /** What a policy says after somebody has edited a part of it. */
-  #edited(fault: Fault): Record<string, unknown> {
+  #edited(fault: Fault, { spec }: RemediationPolicy): Record<string, unknown> {
     const random = this.#stream(fault);
     switch (fault.what) {
       case "Budgets":
@@ -439,6 +460,8 @@ export class Faults {
       case "Attempts":
         return { attempts: { max: random.int(1, 3), window: random.pick(["5m", "1h"]) } };
       default:
+        // Nodes have one strategy.
+        if (spec.targets.some(({ kind }) => kind === "Node")) return { ladder: spec.ladder.map((rung) => ({ ...rung, timeout: "3m" })) };
         return { ladder: [{ strategy: random.pick(["RestartPod", "EvictPod", "RollingRestart", "Notify"]) }] };
     }
   }

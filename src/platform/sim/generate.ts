@@ -16,13 +16,17 @@ import {
 import { NAMESPACE } from "./world.ts";
 
 const MINUTE = 60_000;
+/** Where nodes are targets. */
+const SYSTEM = "nightshift-system";
 
 /** The scenario of a seed. */
 export function generateScenario(seed: number): Scenario {
   const random = streamOf(seed, "scenario");
   const faultsUntil = random.pick([5, 6, 8, 8, 10, 12, 15, 25]) * MINUTE;
   const operators = random.pick([1, 2, 2, 3]);
-  const nodes = someNodes(streamOf(seed, "scenario/nodes"));
+  const nodeRandom = streamOf(seed, "scenario/nodes");
+  const nodes = someNodes(nodeRandom);
+  const nodesIn = typeof nodes !== "number" && nodeRandom.chance(0.6) ? SYSTEM : undefined;
   const workloads = someWorkloads(streamOf(seed, "scenario/workloads"));
   const rules: AlertRule[] = [
     { alertname: "PodNotReady", condition: "NotReady", for: random.pick([0, 15_000, 30_000]) },
@@ -35,11 +39,13 @@ export function generateScenario(seed: number): Scenario {
     Array.from({ length: policyRandom.pick([0, 1, 1, 1, 1, 1, 1, 1, 1, 2]) }, (_, i) => policyFor(workload, i, policyRandom)),
   );
   if (policies.length === 0) policies.push(policyFor(workloads[0] as WorkloadSpec, 0, policyRandom));
+  if (nodesIn !== undefined && nodeRandom.chance(0.85)) policies.push(nodePolicy(nodeRandom));
   return {
     seed,
     faultsUntil,
     operators,
     nodes,
+    ...(nodesIn === undefined ? {} : { nodesIn }),
     workloads,
     policies,
     budgets: someBudgets(streamOf(seed, "scenario/budgets")),
@@ -66,7 +72,12 @@ function someNodes(random: SimRandom): number | readonly NodeSpec[] {
   const count = random.pick([1, 2, 3, 3, 4, 6]);
   if (random.chance(0.4)) return count + 1;
   const zones = random.pick([0, 1, 2, 3]);
-  return Array.from({ length: count }, (_, i) => ({ name: `node-${i}`, ...(zones === 0 ? {} : { zone: `zone-${i % zones}` }) }));
+  const pools = random.chance(0.2) ? 2 : 1;
+  return Array.from({ length: count }, (_, i) => ({
+    name: `node-${i}`,
+    ...(zones === 0 ? {} : { zone: `zone-${i % zones}` }),
+    ...(pools === 1 ? {} : { pool: `pool-${i % pools}` }),
+  }));
 }
 
 function someWorkloads(random: SimRandom): WorkloadSpec[] {
@@ -93,6 +104,28 @@ function someWorkloads(random: SimRandom): WorkloadSpec[] {
       calls: names.slice(i + 1).filter((called) => random.chance(0.3) || called === shared),
     };
   });
+}
+
+/** Nodes that are not ready are emptied. */
+function nodePolicy(random: SimRandom): RemediationPolicy {
+  const spec: PolicyInput = {
+    mode: random.pick(["Enforce", "Enforce", "Enforce", "Enforce", "Approve", "Observe"]),
+    targets: [{ kind: "Node", selector: { matchLabels: { "kubernetes.io/os": "linux" } } }],
+    signals: [{ name: "not-ready", probe: { failingFor: random.pick(["10s", "30s", "1m"]) } }],
+    ladder: [{ strategy: "CordonAndDrainNode", drain: { healWithin: random.pick(["1m", "3m"]) }, timeout: random.pick(["5m", "15m"]) }],
+    verify: { stableFor: "10s", timeout: "2m" },
+    budgets: [{ maxUnavailable: random.pick([1, 1, 2]) }],
+    cooldown: random.pick(["0s", "30s", "2m"]),
+    attempts: { max: random.int(1, 3), window: random.pick(["10m", "1h"]), reset: "5m" },
+    approval: { timeout: "2m" },
+    escalation: { blockedFor: random.pick(["1m", "2m", "5m"]) },
+  };
+  return {
+    apiVersion: API_VERSION,
+    kind: "RemediationPolicy",
+    metadata: { name: "nodes", namespace: SYSTEM },
+    spec: policySpecSchema.parse(spec),
+  };
 }
 
 function dependency(from: string, to: string): ServiceDependency {
@@ -272,6 +305,9 @@ const ILLNESSES: readonly DrawnKind[] = [
   "BadRollout",
 ];
 
+/** What befalls nodes where they are targets. */
+const OF_NODES: readonly DrawnKind[] = ["NodeIll", "NodeIll", "NodeIll", "NodeDown", "NodeGone", "CordonByPerson"];
+
 /** What people say and change in the midst of it. */
 const BY_PEOPLE: readonly DrawnKind[] = [
   "Mark",
@@ -320,6 +356,7 @@ function someFaults(
   for (let i = 0; i < ills; i++) add(random.pick(ILLNESSES), random.chance(0.7) ? covered : workloads);
   const others = random.pick([0, 2, 4, 6, 8, 12]);
   for (let i = 0; i < others; i++) add(random.pick(FAULT_KINDS));
+  if (policies.some(({ metadata }) => metadata.namespace === SYSTEM)) for (let i = random.int(0, 2); i > 0; i--) add(random.pick(OF_NODES));
   const edits = random.pick([0, 0, 0, 0, 1, 2]);
   for (let i = 0; i < edits; i++) add(random.pick(BY_PEOPLE));
   if (random.chance(0.2))
@@ -351,6 +388,8 @@ function detailsOf(
     case "SlowStart":
       return { workload, for: long, ms: random.int(10_000, 200_000) };
     case "NodeDown":
+    case "NodeIll":
+    case "CordonByPerson":
     case "NodeGone":
       return { index, for: lasting(30_000, 10 * MINUTE) };
     case "ZoneDown":

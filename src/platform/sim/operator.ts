@@ -7,7 +7,7 @@ import type { LoopMetrics } from "../../record/metrics.ts";
 import type { Receiver } from "../../record/paging.ts";
 import { LeaderElection } from "../kubernetes/election.ts";
 import type { ApiServer } from "./api-server.ts";
-import type { Job, Mutation } from "./effects.ts";
+import type { Job, Mutation } from "./effect.ts";
 import type { Faults, FaultedOperator } from "./faults.ts";
 import { type LeaseBook, LeaseClient } from "./lease-client.ts";
 import type { Notice } from "./monitoring.ts";
@@ -114,7 +114,7 @@ export class SimOperator implements FaultedOperator {
   }
 
   /** A workload has changed. */
-  changed(workload: SimWorkload, described: ReturnType<SimWorld["describe"]>): void {
+  changed(workload: { readonly uid: string; readonly version: number }, described: ReturnType<SimWorld["describe"]>): void {
     if (this.#life?.synced === true) this.#life.view.changed(workload, described);
   }
 
@@ -246,7 +246,10 @@ export class SimOperator implements FaultedOperator {
       try {
         const all = await network.request({ process, operator: this.index, write: false, what: "list Workloads" }, () => {
           life.synced = true;
-          return world.workloads.map((workload) => ({ workload, described: world.describe(workload), version: workload.version }));
+          return [
+            ...world.workloads.map((workload) => ({ described: world.describe(workload), version: workload.version })),
+            ...world.pools.map((pool) => ({ described: world.describePool(pool), version: pool.version })),
+          ];
         });
         view.listed(all);
         return;

@@ -2,7 +2,8 @@ import { NightshiftError } from "../../api/errors.ts";
 import type { TargetRef } from "../../api/meta.ts";
 import type { ObjectCondition } from "../../api/policy.ts";
 import type { Effect, EffectResult, EffectState, EffectType, Platform, Workload } from "../../ports/platform.ts";
-import { SIM_EFFECTS, SimEffects, type EffectDeps } from "./effects.ts";
+import type { EffectDeps } from "./effect.ts";
+import { SIM_EFFECTS, SimEffects } from "./effects.ts";
 import type { OperatorView } from "./view.ts";
 
 /** The conditions of objects that it reports: nodes are no targets in it. */

@@ -4,7 +4,7 @@ import type { Loop } from "../../loop/loop.ts";
 import type { AuditRecord } from "../../record/audit.ts";
 import { ApiServer } from "./api-server.ts";
 import { count, countChange, countingMetrics, countMutation, type Coverage, emptyCoverage } from "./coverage.ts";
-import type { Mutation } from "./effects.ts";
+import type { Mutation } from "./effect.ts";
 import { Faults } from "./faults.ts";
 import { LeaseBook } from "./lease-client.ts";
 import { MonitoringSystem } from "./monitoring.ts";
@@ -104,6 +104,7 @@ class Run implements Truth {
       random: stream("world"),
       workloads: scenario.workloads,
       nodes: scenario.nodes,
+      nodesIn: scenario.nodesIn,
       autoscaleByLoad: scenario.autoscaleByLoad,
     });
     this.api = new ApiServer(simulation, stream("api"));
@@ -289,7 +290,7 @@ class Run implements Truth {
     this.mutations.push(mutation);
     countMutation(this.#coverage, mutation);
     this.#trace(
-      `operator-${mutation.operator} effect ${mutation.effect.type} ${mutation.verb} ${mutation.pod?.name ?? mutation.workload.spec.name} id ${mutation.effect.id} epoch ${mutation.epoch}`,
+      `operator-${mutation.operator} effect ${mutation.effect.type} ${mutation.verb} ${mutation.pod?.name ?? mutation.workload?.spec.name ?? mutation.node?.name ?? ""} id ${mutation.effect.id} epoch ${mutation.epoch}`,
     );
     for (const { rule, checks } of this.#checks) this.#found(rule, checks.mutated?.(mutation));
   }
@@ -299,6 +300,13 @@ class Run implements Truth {
       const described = this.world.describe(workload);
       for (const operator of this.#operators) operator.changed(workload, described);
       if (this.#options.trace !== undefined) this.#traceWorkload(workload);
+    }
+    for (const pool of this.world.takeChangedPools()) {
+      const described = this.world.describePool(pool);
+      for (const operator of this.#operators) operator.changed(pool, described);
+      this.#trace(
+        `world NodePool ${pool.name}: ${described.replicas.map(({ ref, ready, inTraffic }) => `${ref.name}${ready ? "" : ",unready"}${inTraffic ? "" : ",closed"}`).join(" ")}`,
+      );
     }
     const version = `${this.world.version}/${this.api.version}/${this.monitoring.version}/${this.pages.length}`;
     if (version === this.#checkedVersion) return;

@@ -16,11 +16,13 @@ export const FAULT_KINDS = [
   "CrashLoop",
   "SlowStart",
   "NodeDown",
+  "NodeIll",
   "NodeGone",
   "ZoneDown",
   "ServiceErrors",
   // people and their tools
   "DeletePod",
+  "CordonByPerson",
   "ScaleByPerson",
   "Rollout",
   "BadRollout",
@@ -150,6 +152,8 @@ export function workloadKey({ namespace, name }: Pick<WorkloadSpec, "namespace" 
 export interface NodeSpec {
   readonly name: string;
   readonly zone?: string;
+  /** Default: `nodes`. */
+  readonly pool?: string;
 }
 
 /** What monitoring can see of an illness. */
@@ -206,6 +210,8 @@ export interface Scenario {
   readonly operators: number;
   /** How many there are, or which: only those that have names are known to operators, and share faults. */
   readonly nodes: number | readonly NodeSpec[];
+  /** The namespace that pools of nodes are targets in. Default: they are none. */
+  readonly nodesIn?: string;
   readonly workloads: readonly WorkloadSpec[];
   readonly policies: readonly RemediationPolicy[];
   readonly budgets: readonly RemediationBudget[];

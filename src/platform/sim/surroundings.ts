@@ -5,7 +5,7 @@ import { durationMs } from "../../api/units.ts";
 import { NightshiftError } from "../../api/errors.ts";
 import type { Page, Receiver } from "../../record/paging.ts";
 import type { ApiServer } from "./api-server.ts";
-import type { Job } from "./effects.ts";
+import type { Job } from "./effect.ts";
 import type { Faults } from "./faults.ts";
 import type { SimProcess } from "./process.ts";
 import { type SimRandom, streamOf } from "./random.ts";

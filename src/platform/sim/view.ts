@@ -2,7 +2,6 @@ import type { TargetRef } from "../../api/meta.ts";
 import type { Workload } from "../../ports/platform.ts";
 import type { SimProcess } from "./process.ts";
 import type { Delivery } from "./watch-stream.ts";
-import type { SimWorkload } from "./world.ts";
 
 /** How long nothing may be heard of the API server before what is known counts as out of date (ms): as the Kubernetes platform has it. */
 const MAX_AGE_MS = 180_000;
@@ -46,7 +45,7 @@ export class OperatorView {
   }
 
   /** A workload has changed: the news set out. */
-  changed(workload: SimWorkload, described: Workload): void {
+  changed(workload: { readonly uid: string; readonly version: number }, described: Workload): void {
     const now = this.#process.monotonic();
     const { version, uid } = workload;
     for (const delay of this.#delivery.delays("Workload")) {

@@ -1,6 +1,9 @@
 import type { ActionState } from "../../../hints/protocol.ts";
 import { DO_NOT_REMEDIATE, type TargetRef } from "../../api/meta.ts";
 import type { Busy, Markable, Replica, ReplicaState, Workload } from "../../ports/platform.ts";
+import { MARKS } from "../kubernetes/marks.ts";
+import { nodePool } from "../kubernetes/nodes.ts";
+import type { NodeRecord } from "../kubernetes/records.ts";
 import { type Ending, type NodeSpec, type Symptom, workloadKey, type WorkloadSpec } from "./scenario.ts";
 import type { SimRandom } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
@@ -22,6 +25,9 @@ const HIGH_MEMORY = 0.85;
 const STUCK_MS = 120_000;
 /** How often the autoscaler looks (ms). */
 const AUTOSCALER_MS = 60_000;
+
+/** How long nodes have been there at the beginning (ms). */
+const OLD_MS = 24 * 3_600_000;
 
 /** What a pod suffers from. */
 export interface Illness {
@@ -127,23 +133,51 @@ export interface SimWorkload {
 
 export interface SimNode {
   readonly name: string;
+  /** Of the machine: another one under the same name has another. */
+  uid: string;
+  readonly pool: string;
   /** Operators know its name: only then can it be told that pods share it. */
   readonly known: boolean;
   readonly zone: string | undefined;
   up: boolean;
+  /** Its `Ready` condition is false, though its kubelet is heard of, and what is on it runs on. */
+  ill: boolean;
+  createdAt: number;
+  /** When it became ready or ceased to be (ms since the epoch). */
+  readyChangedAt: number;
   /** Its machine is no more: whatever comes under its name is another. */
   gone: boolean;
   marked: boolean;
+  /** Id of the effect that has cordoned it. */
+  cordonedBy: string | undefined;
+  cordonedByOthers: boolean;
+  /** Id of the effect whose cordon was taken back last. */
+  uncordoned: string | undefined;
+  /** Changes with every write. */
+  version: number;
+}
+
+/** A pool of nodes. */
+export interface SimPool {
+  readonly name: string;
+  readonly uid: string;
+  /** Changes with each of its nodes. */
+  version: number;
 }
 
 /** The cluster as it truly is: workloads, pods and nodes, and Kubernetes' own controllers. Changes by nobody else than these and the methods' callers. */
 export class SimWorld {
   readonly workloads: SimWorkload[] = [];
   readonly nodes: SimNode[] = [];
+  /** Those that operators see as targets. */
+  readonly pools: SimPool[] = [];
   readonly #simulation: Simulation;
   readonly #random: SimRandom;
   readonly #byLoad: boolean;
   readonly #dirty = new Set<SimWorkload>();
+  readonly #dirtyPools = new Set<SimPool>();
+  readonly #nodesIn: string | undefined;
+  #machines = 0;
   readonly #reconciling = new Set<SimWorkload>();
   namespaceMarked = false;
   /** Counts the changes. */
@@ -154,6 +188,8 @@ export class SimWorld {
     readonly random: SimRandom;
     readonly workloads: readonly WorkloadSpec[];
     readonly nodes: number | readonly NodeSpec[];
+    /** See `Scenario.nodesIn`. */
+    readonly nodesIn?: string | undefined;
     readonly autoscaleByLoad?: boolean | undefined;
   }) {
     this.#simulation = options.simulation;
@@ -162,7 +198,27 @@ export class SimWorld {
     const { nodes } = options;
     const known = typeof nodes !== "number";
     const specs: readonly NodeSpec[] = known ? nodes : Array.from({ length: Math.max(1, nodes) }, (_, i) => ({ name: `node-${i}` }));
-    for (const { name, zone } of specs) this.nodes.push({ name, zone, known, up: true, gone: false, marked: false });
+    for (const { name, zone, pool = "nodes" } of specs)
+      this.nodes.push({
+        name,
+        uid: this.#machine(name),
+        pool,
+        zone,
+        known,
+        up: true,
+        ill: false,
+        createdAt: this.#simulation.epoch - OLD_MS,
+        readyChangedAt: this.#simulation.epoch - OLD_MS,
+        gone: false,
+        marked: false,
+        cordonedBy: undefined,
+        cordonedByOthers: false,
+        uncordoned: undefined,
+        version: 1,
+      });
+    this.#nodesIn = options.nodesIn;
+    if (options.nodesIn !== undefined)
+      for (const name of new Set(this.nodes.map(({ pool }) => pool))) this.pools.push({ name, uid: `nodepool/${name}`, version: 1 });
     for (const spec of options.workloads) this.#add(spec);
     const scale = (): void => {
       this.#autoscale();
@@ -175,6 +231,13 @@ export class SimWorld {
   takeChanged(): readonly SimWorkload[] {
     const changed = [...this.#dirty];
     this.#dirty.clear();
+    return changed;
+  }
+
+  /** The pools that changed since the last call. */
+  takeChangedPools(): readonly SimPool[] {
+    const changed = [...this.#dirtyPools];
+    this.#dirtyPools.clear();
     return changed;
   }
 
@@ -208,6 +271,9 @@ export class SimWorld {
       }
     }
     this.#dirty.add(workload);
+    // What is marked holds for the node that it is on.
+    if (this.pools.length > 0 && (workload.marked || this.namespaceMarked || workload.pods.some(({ marked }) => marked)))
+      this.poolsChanged();
     if (this.#reconciling.has(workload)) return;
     this.#reconciling.add(workload);
     this.#simulation.schedule(CONTROLLER_MS * (0.5 + this.#random.next()), () => {
@@ -347,7 +413,10 @@ export class SimWorld {
         if (hung && pod.node.up) this.setReady(pod, true);
       }
     }
-    for (const node of this.nodes) this.setNode(node, true);
+    for (const node of this.nodes) {
+      this.setNode(node, true);
+      this.setNodeIll(node, false);
+    }
     this.allChanged();
   }
 
@@ -378,8 +447,9 @@ export class SimWorld {
 
   /** Where the scheduler puts a pod: anywhere, or spread over the nodes where these are known. */
   #nodeFor(workload: SimWorkload): SimNode {
-    const up = this.nodes.filter((node) => node.up);
-    const nodes = up.length > 0 ? up : this.nodes;
+    const open = this.nodes.filter((node) => !isClosed(node) && !node.ill);
+    const up = open.filter((node) => node.up);
+    const nodes = up.length > 0 ? up : open.length > 0 ? open : this.nodes;
     if (nodes[0]?.known !== true) return this.#random.pick(nodes);
     const all = this.workloads.flatMap(({ pods }) => pods);
     const load = (node: SimNode): number =>
@@ -423,9 +493,46 @@ export class SimWorld {
 
   // ---- nodes ---------------------------------------------------------------------------------------------------
 
+  /** The pool of a node; undefined where operators do not see it as a target. */
+  poolOf(node: SimNode): SimPool | undefined {
+    return this.pools.find(({ name }) => name === node.pool);
+  }
+
+  /** Something of a node has changed. */
+  nodeChanged(node: SimNode): void {
+    this.version += 1;
+    node.version += 1;
+    const pool = this.poolOf(node);
+    if (pool === undefined) return;
+    pool.version += 1;
+    this.#dirtyPools.add(pool);
+  }
+
+  /** What is on nodes, and marked, has changed. */
+  poolsChanged(): void {
+    for (const pool of this.pools) {
+      pool.version += 1;
+      this.#dirtyPools.add(pool);
+    }
+  }
+
+  #machine(name: string): string {
+    return `node/${name}/${this.#machines++}`;
+  }
+
+  /** Its kubelet says that it is ill, or well again. */
+  setNodeIll(node: SimNode, ill: boolean): void {
+    if (node.ill === ill) return;
+    node.ill = ill;
+    if (node.up) node.readyChangedAt = this.#simulation.now;
+    this.nodeChanged(node);
+  }
+
   setNode(node: SimNode, up: boolean): void {
     if (node.up === up) return;
     node.up = up;
+    if (!node.ill) node.readyChangedAt = this.#simulation.now;
+    this.nodeChanged(node);
     for (const workload of this.workloads)
       for (const pod of workload.pods) {
         if (pod.node !== node) continue;
@@ -463,6 +570,12 @@ export class SimWorld {
     }
     node.gone = false;
     node.up = true;
+    node.ill = false;
+    node.uid = this.#machine(node.name);
+    node.cordonedBy = node.uncordoned = undefined;
+    node.cordonedByOthers = false;
+    node.createdAt = node.readyChangedAt = this.#simulation.now;
+    this.nodeChanged(node);
   }
 
   // ---- controllers ---------------------------------------------------------------------------------------------
@@ -641,6 +754,27 @@ export class SimWorld {
     };
   }
 
+  /** The pool as the API server shows its nodes now. */
+  describePool({ name }: SimPool): Workload {
+    const nodes = this.nodes.filter(({ pool, gone }) => pool === name && !gone);
+    const marked = new Map(nodes.map((node) => [node.uid, this.#markedOn(node)]));
+    return nodePool(this.#nodesIn ?? NAMESPACE, name, nodes.map(recordOf), ({ uid }) => marked.get(uid) ?? []);
+  }
+
+  /** What on a node carries a mark. */
+  #markedOn(node: SimNode): Markable[] {
+    const found: Markable[] = [];
+    for (const workload of this.workloads) {
+      const pods = workload.pods.filter((pod) => pod.node === node);
+      if (pods.length === 0) continue;
+      if (workload.marked) found.push({ ref: workload.ref, ...marksOf(true) });
+      if (this.namespaceMarked) found.push({ ref: { kind: "Namespace", namespace: "", name: workload.ref.namespace }, ...marksOf(true) });
+      for (const { name, uid, marked } of pods)
+        if (marked) found.push({ ref: { kind: "Pod", namespace: workload.ref.namespace, name, uid }, ...marksOf(true) });
+    }
+    return found;
+  }
+
   #replica(pod: Pod): Replica {
     const startedBy = pod.effects.get("claimed");
     const states = statesOf(pod);
@@ -666,6 +800,34 @@ export class SimWorld {
       ...(pod.node.marked ? { around: [{ ref: { kind: "Node", namespace: "", name: pod.node.name }, ...marksOf(true) }] } : {}),
     };
   }
+}
+
+/** Nothing new is scheduled on it. */
+export function isClosed({ cordonedBy, cordonedByOthers }: SimNode): boolean {
+  return cordonedBy !== undefined || cordonedByOthers;
+}
+
+/** A node as `platform/kubernetes` keeps it. */
+function recordOf(node: SimNode): NodeRecord {
+  const { name, uid, zone, up, ill, cordonedBy, marked, createdAt, readyChangedAt, version } = node;
+  const ready = up ? (ill ? "False" : "True") : "Unknown";
+  return {
+    namespace: "",
+    name,
+    uid,
+    resourceVersion: String(version),
+    labels: { "kubernetes.io/os": "linux", ...(zone === undefined ? {} : { "topology.kubernetes.io/zone": zone }) },
+    annotations: {
+      ...(cordonedBy === undefined ? {} : { [MARKS.cordonedBy]: cordonedBy }),
+      ...marksOf(marked).annotations,
+    },
+    unschedulable: isClosed(node),
+    ready,
+    readyChangedAt,
+    readyMessage: "",
+    conditions: [{ type: "Ready", status: ready, since: readyChangedAt, message: "" }],
+    createdAt,
+  };
 }
 
 /** It gets requests and can answer them. */

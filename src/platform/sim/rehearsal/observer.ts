@@ -1,5 +1,5 @@
 import { targetKey } from "../../../api/meta.ts";
-import type { Mutation } from "../effects.ts";
+import type { Mutation } from "../effect.ts";
 import { takesDown } from "../rules/facts.ts";
 import type { Checks, Rule, Truth } from "../rules/rule.ts";
 import { workloadKey } from "../scenario.ts";
@@ -52,6 +52,7 @@ export class Observer implements Rule {
 
   #mutated(mutation: Mutation): undefined {
     const { workload, pod, at, effect, verb } = mutation;
+    if (workload === undefined) return;
     this.effects.push({ at, workload: workloadKey(workload.spec), type: effect.type, verb });
     if (pod === undefined || !takesDown(mutation) || pod.serving || pod.servingChangedAt !== this.truth.now) return;
     const down = this.#down.get(workload.uid) ?? new Set();

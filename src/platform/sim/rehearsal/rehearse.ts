@@ -15,6 +15,9 @@ import { Observer, type Unavailability } from "./observer.ts";
 import type { Result } from "./scenario-file.ts";
 import { befallsSomebody, couldHear, heardBy, listensTo, type Naming, namingsOf, shownBy } from "./symptoms.ts";
 
+/** Effects that are rehearsed: those on nodes are not. */
+const REHEARSED = new Set([...SIM_EFFECTS].filter((effect) => effect !== "Cordon" && effect !== "Uncordon" && effect !== "Drain"));
+
 /** How near to each other two policies act on one workload to be told as fighting (ms). */
 const NEAR_MS = 15 * 60_000;
 
@@ -129,7 +132,7 @@ export function remarks({
     runbooks.find(({ metadata }) => metadata.namespace === namespace && metadata.name === name);
   for (const policy of policies) {
     const key = policyKey(policy);
-    for (const error of unsupported(policy, runbook, { name: "sim", effects: SIM_EFFECTS, reports: SIM_REPORTS }))
+    for (const error of unsupported(policy, runbook, { name: "sim", effects: REHEARSED, reports: SIM_REPORTS }))
       found.push(`${key} takes no part: ${error.message}, which the simulator does not play`);
     if (!cluster.workloads.some((workload) => policiesOf(workload, [policy]).length > 0))
       found.push(`${key} covers no workload of the cluster`);

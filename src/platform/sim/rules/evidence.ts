@@ -30,6 +30,7 @@ export class Evidence {
       }
       if (traffic.errorRate(workload) > 0) holding.add(`errors/${workload.spec.name}`);
     }
+    for (const { uid, up, ill, gone } of world.nodes) if (!gone && (!up || ill)) holding.add(`unready/${uid}`);
     for (const key of this.#holding) if (!holding.has(key)) this.#ended.set(key, now);
     this.#holding = holding;
   }

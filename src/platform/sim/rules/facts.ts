@@ -1,7 +1,7 @@
 import { sameTarget } from "../../../api/meta.ts";
 import type { Attempt, Remediation, StepRecord } from "../../../api/remediation.ts";
 import { timeMs } from "../../../api/time.ts";
-import type { Mutation } from "../effects.ts";
+import type { Mutation } from "../effect.ts";
 import { EPOCH_MS } from "../simulation.ts";
 import type { Truth } from "./rule.ts";
 
@@ -34,6 +34,7 @@ export function stepOf(truth: Pick<Truth, "api">, effectId: string): StoredStep 
 
 /** Writes that take something away or change it, and are not the taking back of another. */
 const ACTS: ReadonlySet<string> = new Set([
+  "cordon",
   "detach",
   "invoke",
   "removeFromTraffic",

@@ -1,5 +1,5 @@
 import type { Change, ApiServer } from "../api-server.ts";
-import type { Mutation } from "../effects.ts";
+import type { Mutation } from "../effect.ts";
 import type { Scenario } from "../scenario.ts";
 import type { Delivered } from "../surroundings.ts";
 import type { Traffic } from "../traffic.ts";
@@ -12,7 +12,7 @@ export interface Truth {
   readonly scenario: Scenario;
   /** The true time (ms since the epoch). */
   readonly now: number;
-  readonly world: Pick<SimWorld, "workloads" | "namespaceMarked" | "pod" | "workload">;
+  readonly world: Pick<SimWorld, "workloads" | "nodes" | "namespaceMarked" | "pod" | "workload" | "poolOf">;
   readonly api: Pick<ApiServer, "get" | "list">;
   readonly traffic: Pick<Traffic, "errorRate" | "ownErrorRate">;
   readonly monitoring: Pick<MonitoringSystem, "firing">;

@@ -148,6 +148,53 @@ describe("S3", () => {
   });
 });
 
+describe("S3, of nodes", () => {
+  const cordon = (t: SimTruth, index = 0): void => {
+    const node = t.node(index);
+    t.nodeEpisode({ attempts: [t.attempt({ name: "payments-0" }, { type: "cordon" })] });
+    t.mutate(ONE, "cordon", { node, effect: { id: ONE, type: "Cordon", replica: t.payments.ref }, change: () => (node.cordonedBy = ONE) });
+    t.check();
+  };
+  it("holds for one of two, and is broken by one beside another that has been ill for long", async () => {
+    for (const known of [false, true]) {
+      const t = new SimTruth(rule("S3"));
+      t.policy({ budgets: [{ maxUnavailable: 5 }] });
+      await t.pass(100_000);
+      t.world.setNode(t.node(1), false);
+      t.check();
+      await t.pass(known ? 60_000 : 1_000);
+      cordon(t);
+      assert.equal(t.broken.length, known ? 1 : 0);
+      if (known) assert.match(t.broken[0] ?? "", /2 of 2 nodes unavailable, 1 allowed/);
+    }
+  });
+  it("is broken by one where the platform team allows none", async () => {
+    const t = new SimTruth(rule("S3"));
+    t.policy({ budgets: [{ maxUnavailable: 0 }] });
+    await t.pass(100_000);
+    cordon(t);
+    assert.match(t.broken[0] ?? "", /1 of 2 nodes unavailable, 0 allowed/);
+  });
+  it("is broken by two of a workload that are moved away from a node at once, and not by one after the other", async () => {
+    for (const atOnce of [true, false]) {
+      const t = new SimTruth(rule("S3"));
+      t.policy({ budgets: [{ maxUnavailable: 4 }] });
+      await t.pass(100_000);
+      t.nodeEpisode({ attempts: [t.attempt({ name: "payments-0" }, { type: "drain" })] });
+      for (const pod of [t.pod(0), t.pod(1)]) {
+        t.mutate(ONE, "delete", {
+          pod,
+          effect: { id: ONE, type: "Drain", replica: pod.workload.ref },
+          change: () => t.world.deletePod(pod),
+        });
+        t.check();
+        if (!atOnce) await t.pass(60_000);
+      }
+      assert.equal(t.broken.length, atOnce ? 1 : 0, t.broken[0]);
+    }
+  });
+});
+
 describe("S4", () => {
   const begin = (t: SimTruth): void => {
     t.episode({ attempts: [t.attempt({ name: "payments-0" }, {})] });
@@ -430,6 +477,25 @@ describe("S12", () => {
     });
 });
 
+describe("S12, of nodes", () => {
+  for (const what of ["node", "pod", "namespace"] as const)
+    it(`is broken by a cordon of a node that is marked, or that what is marked is on: ${what}`, async () => {
+      for (const seconds of [1, 60]) {
+        const t = new SimTruth(rule("S12"));
+        await t.pass(1_000);
+        const on = t.pod().node;
+        if (what === "node") on.marked = true;
+        else if (what === "pod") t.pod().marked = true;
+        else t.world.namespaceMarked = true;
+        t.check();
+        await t.pass(seconds * 1_000);
+        t.nodeEpisode({ attempts: [t.attempt({ name: "payments-0" }, { type: "cordon" })] });
+        t.mutate(ONE, "cordon", { node: on, effect: { id: ONE, type: "Cordon", replica: t.payments.ref } });
+        assert.equal(t.broken.length, seconds === 60 ? 1 : 0, t.broken[0]);
+      }
+    });
+});
+
 describe("S13", () => {
   it("is broken by who has heard nothing of the API server for minutes", () => {
     const t = new SimTruth(rule("S13"));
@@ -583,6 +649,18 @@ describe("S17", () => {
   it("holds while two are", async () => {
     assert.deepEqual((await truth([0, 1], 60)).broken, []);
   });
+  it("is broken by a cordon while three of four nodes are ill, and not while two are", async () => {
+    for (const ill of [2, 3]) {
+      const t = new SimTruth(rule("S17"));
+      for (const name of ["node-2", "node-3"]) t.world.nodes.push({ ...t.node(), name, uid: name });
+      await t.pass(100_000);
+      for (let i = 0; i < ill; i++) t.world.setNode(t.node(i), false);
+      await t.pass(60_000);
+      t.nodeEpisode({ attempts: [t.attempt({ name: "payments-0" }, { type: "cordon" })] });
+      t.mutate(ONE, "cordon", { node: t.node(), effect: { id: ONE, type: "Cordon", replica: t.payments.ref } });
+      assert.equal(t.broken.length, ill === 3 ? 1 : 0, t.broken[0]);
+    }
+  });
 });
 
 describe("S18", () => {
@@ -717,6 +795,24 @@ describe("S22", () => {
   });
 });
 
+describe("S22, of nodes", () => {
+  it("is broken by a cordon where somebody else has cordoned the node, and not where they did so after it", async () => {
+    for (const first of [true, false]) {
+      const t = new SimTruth(rule("S22"));
+      const node = t.node();
+      if (!first) node.cordonedBy = ONE;
+      node.cordonedByOthers = true;
+      t.check();
+      await t.pass(60_000);
+      t.nodeEpisode({ attempts: [t.attempt({ name: "payments-0" }, { type: "drain" })] });
+      const pod = t.world.workloads.flatMap(({ pods }) => pods).find((each) => each.node === node)!;
+      t.mutate(ONE, "delete", { pod, workload: pod.workload, effect: { id: ONE, type: "Drain", replica: t.payments.ref } });
+      assert.equal(t.broken.length, first ? 1 : 0, t.broken[0]);
+      if (first) assert.match(t.broken[0] ?? "", /somebody else has been emptying for 60 s/);
+    }
+  });
+});
+
 describe("L1", () => {
   it("is broken by an episode that does not end, and by writes when everything is over", async () => {
     const t = new SimTruth(rule("L1"));
@@ -778,6 +874,16 @@ describe("L3", () => {
     t.pod(1).owned = false;
     t.end();
     assert.equal(t.broken.length, 2);
+  });
+  it("is broken by a node that is cordoned in the end, and no person was told", () => {
+    const t = new SimTruth(rule("L3"));
+    t.nodeEpisode({ phase: "Failed", attempts: [t.attempt({ name: "payments-0" }, { type: "cordon" })] });
+    t.node().cordonedBy = ONE;
+    t.end();
+    assert.match(t.broken[0] ?? "", /node node-0 is cordoned by default\/payments-0\/0\/0, and nobody knows/);
+    t.page();
+    t.end();
+    assert.equal(t.broken.length, 1);
   });
 });
 

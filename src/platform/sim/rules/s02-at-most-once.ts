@@ -11,7 +11,7 @@ export const s02AtMostOnce: Rule = {
   watch: (truth) => {
     const seen = new Set<string>();
     return {
-      mutated({ effect, verb }) {
+      mutated({ effect, verb, pod }) {
         if (MARKS.has(verb)) return undefined;
         const found = stepOf(truth, effect.id);
         const list = found?.undoes === true ? found.attempt.undo : found?.attempt.steps;
@@ -20,7 +20,8 @@ export const s02AtMostOnce: Rule = {
           found === undefined || list === undefined
             ? effect.id
             : [effect.id.split("/", 3).join("/"), found.undoes ? "undo" : "step", list.indexOf(found.step)].join("/");
-        const key = `${step} ${verb}`;
+        // What empties a node does the same to one pod after the other.
+        const key = `${step} ${verb}${effect.type === "Drain" ? ` ${pod?.uid ?? ""}` : ""}`;
         if (seen.has(key)) return `${effect.type} ${effect.id} took effect twice: ${verb}`;
         seen.add(key);
         return undefined;

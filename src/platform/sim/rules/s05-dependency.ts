@@ -38,9 +38,11 @@ export const s05Dependency: Rule = {
         const condition = remediation?.spec.signal.condition;
         // One that was told of it by an alert alone may not have heard of the requests yet: it must have led for a while.
         if (condition !== "errorRate") return undefined;
-        const cause = dependenciesOf(mutation.workload).find((each) => (ill.since(each.uid) ?? truth.now) < truth.now - KNOWN_MS);
+        const { workload } = mutation;
+        if (workload === undefined) return undefined;
+        const cause = dependenciesOf(workload).find((each) => (ill.since(each.uid) ?? truth.now) < truth.now - KNOWN_MS);
         if (cause === undefined) return undefined;
-        return `${mutation.effect.type} on ${mutation.workload.spec.name} for its errors, while ${cause.spec.name}, which it depends on, fails`;
+        return `${mutation.effect.type} on ${workload.spec.name} for its errors, while ${cause.spec.name}, which it depends on, fails`;
       },
     };
   },

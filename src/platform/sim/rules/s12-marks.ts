@@ -4,7 +4,7 @@ import type { Rule } from "./rule.ts";
 /** Hands off means hands off. */
 export const s12Marks: Rule = {
   name: "S12",
-  doc: "`nightshift.dev/do-not-remediate` on a pod, workload, node or namespace is always obeyed: no write to what has been marked long enough to be known, other than to take back what was done before.",
+  doc: "`nightshift.dev/do-not-remediate` on a pod, workload, node or namespace is always obeyed: no write to what has been marked, or a node that what is marked is on, for long enough to be known, other than to take back what was done before.",
   watch: (truth) => {
     const marks = new Moments();
     return {
@@ -17,16 +17,32 @@ export const s12Marks: Rule = {
             marks.holds(`${pod.uid}/node`, pod.node.marked, truth.now);
           }
         }
+        for (const node of truth.world.nodes) marks.holds(node.uid, node.marked, truth.now);
         return undefined;
       },
       mutated(mutation) {
         if (!isAct(mutation)) return undefined;
-        const { effect, workload, pod, viewAgeMs, wallMs } = mutation;
+        const { effect, workload, pod, node, viewAgeMs, wallMs } = mutation;
         const found = stepOf(truth, effect.id);
         const known = truth.now - NEWS_MS - viewAgeMs - (found === undefined ? 0 : sinceIntent(found.step, wallMs));
         const marked = [
-          ["namespace", "its namespace"],
-          [workload.uid, workload.spec.name],
+          ...(node === undefined
+            ? [["namespace", "its namespace"]]
+            : [
+                [node.uid, `node ${node.name}`],
+                // It could not be emptied.
+                ...truth.world.workloads.flatMap(({ uid, spec, pods }) =>
+                  pods.flatMap((on) => {
+                    if (on.node !== node || on.createdAt >= known) return [];
+                    return [
+                      [on.uid, on.name],
+                      [uid, spec.name],
+                      ["namespace", "a namespace of what is on it"],
+                    ];
+                  }),
+                ),
+              ]),
+          ...(workload === undefined ? [] : [[workload.uid, workload.spec.name]]),
           ...(pod === undefined
             ? []
             : [
@@ -36,7 +52,7 @@ export const s12Marks: Rule = {
         ].find(([key = ""]) => (marks.since(key) ?? Infinity) < known);
         return marked === undefined
           ? undefined
-          : `${effect.type} ${effect.id} on ${pod?.name ?? workload.spec.name}, though ${marked[1]} is marked do-not-remediate`;
+          : `${effect.type} ${effect.id} on ${pod?.name ?? workload?.spec.name ?? node?.name ?? ""}, though ${marked[1]} is marked do-not-remediate`;
       },
     };
   },

@@ -10,7 +10,7 @@ export const s14Paused: Rule = {
     const paused = new Moments();
     /** Since when each epoch leads: who takes up what another began asks anew. */
     const reigns = new Moments();
-    const namespaces = new Set(truth.world.workloads.map(({ ref }) => ref.namespace));
+    const namespaces = new Set([...truth.world.workloads.map(({ ref }) => ref.namespace), truth.scenario.nodesIn ?? "default"]);
     const isPaused = (pause: { readonly until?: string | undefined } | undefined): boolean =>
       pause !== undefined && (pause.until === undefined || timeMs(pause.until) > truth.now);
     // A pause that ends at a time ends by the operators' clocks.

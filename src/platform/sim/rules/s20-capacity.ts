@@ -6,7 +6,7 @@ export const s20Capacity: Rule = {
   doc: "A replica that another takes the place of stays in traffic, and stays, until that one has been ready: no write takes it out of its Services or away before.",
   watch: () => ({
     mutated({ effect, verb, workload, pod }) {
-      if (pod === undefined || (effect.type !== "RemoveFromTraffic" && effect.type !== "Stop")) return undefined;
+      if (pod === undefined || workload === undefined || (effect.type !== "RemoveFromTraffic" && effect.type !== "Stop")) return undefined;
       if (verb !== "removeFromTraffic" && verb !== "delete") return undefined;
       const replacement = workload.pods.find(({ replaces }) => replaces === pod.uid);
       return replacement === undefined || replacement.everReady
