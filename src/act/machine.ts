@@ -105,7 +105,7 @@ export function abandon(
   const undo: StepRecord[] = [];
   attempt.steps.toReversed().forEach((step, reverse) => {
     if (step.state !== "Done" && step.state !== "Failed") return;
-    const type = STEPS[step.type].undo?.(contextOf(remediation, attempt, step, platform, now, 0));
+    const type = STEPS[step.type].undo?.(contextOf(remediation, { ...attempt, outcome }, step, platform, now, 0));
     if (type === undefined || EFFECTS_OF[type].some((effect) => !platform.effects.has(effect))) return;
     undo.push({
       name: type,

@@ -8,11 +8,12 @@ export const cordon: StepDefinition = {
   destructive: false,
   precondition: goneNode,
   effect: ({ step, remediation }) => ({ id: step.effectId, type: "Cordon", replica: step.target ?? remediation.spec.remediationTarget }),
-  // A node that was emptied because it is ill stays closed until it is well; one that could not be emptied is opened again.
+  // A node that was emptied because it is ill stays closed until it is well, and a person is told; one that could not be emptied
+  // is opened again, and so is one that a person took from us: nobody is told of that.
   undo: ({ replica, attempt }) => {
     if (replica === undefined || attempt.steps.some((s) => s.type === "uncordon" && s.state === "Done")) return undefined;
     const emptied = attempt.steps.some((s) => s.type === "drain" && s.state === "Done");
-    return emptied && !replica.ready ? undefined : "uncordon";
+    return emptied && !replica.ready && attempt.outcome !== "Cancelled" ? undefined : "uncordon";
   },
 };
 
