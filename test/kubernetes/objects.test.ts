@@ -5,7 +5,7 @@ import { after, before, describe, it } from "node:test";
 import type { Remediation } from "../../src/api/remediation.ts";
 import { Cluster } from "../cluster/cluster.ts";
 import { lacking } from "../cluster/requirements.ts";
-import { CHART, deployment, FAKE, KubeLoop, OWN, type PodTemplate, service, SHOP, story } from "./support.ts";
+import { CHART, deployment, KubeLoop, OWN, type PodTemplate, service, SHOP, story } from "./support.ts";
 
 const config = (name: string, data: Record<string, string>): object => ({
   apiVersion: "v1",
@@ -94,7 +94,7 @@ describe("signals from the objects of a real cluster", { skip: lacking({ nodes: 
   let cluster: Cluster;
   let loop: KubeLoop;
   before(async () => {
-    cluster = await Cluster.start({ node: true, fakeNodes: 3, tools: ["helm"] });
+    cluster = await Cluster.start({ node: true, dns: false, tools: ["helm"] });
     await cluster.kubectl(["create", "namespace", SHOP]);
     loop = await KubeLoop.start(cluster);
   });
@@ -171,25 +171,25 @@ describe("signals from the objects of a real cluster", { skip: lacking({ nodes: 
   });
 
   it("a condition of a node fires for that node; one that no node has is missing data, and nothing begins", async () => {
-    await cluster.apply([deployment("quiet", 1, FAKE)]);
+    await cluster.apply([deployment("quiet", 1)]);
     const patch = (status: string): Promise<unknown> =>
       cluster.request(
         "PATCH",
-        "/api/v1/nodes/fake-1/status",
+        "/api/v1/nodes/node-0/status",
         { status: { conditions: [{ type: "Broken", status, lastTransitionTime: new Date().toISOString().replace(/\.\d+/, "") }] } },
         "application/strategic-merge-patch+json",
       );
     await patch("True");
     const node = (type: string): object => ({
       mode: "Observe",
-      targets: [{ kind: "Node", name: "fake-1" }],
+      targets: [{ kind: "Node", name: "node-0" }],
       signals: [{ name: "seen", nodeCondition: { type, for: "0s" } }],
       ladder: [{ strategy: "CordonAndDrainNode" }],
     });
     await loop.policy("unknown", { ...node("KernelDeadlock") }, OWN);
     await loop.policy("broken", { ...node("Broken") }, OWN);
     const { spec } = await loop.episode("broken", isDecided);
-    assert.deepEqual([spec.signal.condition, spec.signalTarget.name, spec.diagnosis.cause], ["nodeCondition", "fake-1", "NodeCondition"]);
+    assert.deepEqual([spec.signal.condition, spec.signalTarget.name, spec.diagnosis.cause], ["nodeCondition", "node-0", "NodeCondition"]);
     const ready = await cluster.until("the policy's status", async () =>
       (await loop.store.get("RemediationPolicy", OWN, "unknown"))?.status?.conditions.find(({ type }) => type === "Ready"),
     );
@@ -223,7 +223,7 @@ describe("signals from the objects of a real cluster", { skip: lacking({ nodes: 
             versions: [{ name: "v1", served: true, storage: true, schema: { openAPIV3Schema: schema } }],
           },
         },
-        deployment("quiet", 1, FAKE),
+        deployment("quiet", 1),
       ]);
       await cluster.until("widgets are served", () => cluster.apply([widget]).then(() => true));
       await loop.whole("quiet", 1);

@@ -45,12 +45,14 @@ async function installChart(cluster: Cluster): Promise<void> {
   );
   // Until the API servers know the policies, nothing is proven by what they let through.
   const account = `system:serviceaccount:${OWN}:nightshift`;
+  const [node] = (await cluster.get<{ items: { metadata: { name: string } }[] }>("nodes")).items;
+  const name = node?.metadata.name ?? "";
   await cluster.until("the admission policies", async () => {
     const refused = await cluster
-      .kubectl(["annotate", "node", "fake-0", "example.org/x=y", `--as=${account}`])
+      .kubectl(["annotate", "node", name, "example.org/x=y", `--as=${account}`])
       .then(() => false)
       .catch((error: unknown) => /ValidatingAdmissionPolicy/.test(messageOf(error)));
-    if (!refused) await cluster.kubectl(["annotate", "node", "fake-0", "example.org/x-"]);
+    if (!refused) await cluster.kubectl(["annotate", "node", name, "example.org/x-"]);
     return refused;
   });
 }
