@@ -34,4 +34,5 @@ test("a replica that does not go away is there to be cured of that", () => {
   const context = contextOf({ replica: replicaOf(0, { phase: "Stopping" }) });
   const stuck = { ...context, diagnosis: { ...context.diagnosis, cause: "StuckTerminating" as const } };
   assert.equal(noData.check(stuck).verdict, "Pass");
+  assert.equal(noData.check({ ...stuck, replica: replicaOf(0, { phase: "Exited" }) }).verdict, "Pass");
 });

@@ -19,7 +19,7 @@ export const noData: Gate = {
     if (!isWorkloadLevel(context)) {
       if (replica === undefined) return block(`${targetKey(diagnosis.remediationTarget)} no longer exists`);
       // One that does not go away is what is to be cured then.
-      const isStuck = replica.phase === "Stopping" && diagnosis.cause === "StuckTerminating";
+      const isStuck = diagnosis.cause === "StuckTerminating";
       if (!isStuck && (replica.phase === "Exited" || replica.phase === "Stopping"))
         return block(`${targetKey(replica.ref)} is ${replica.phase === "Exited" ? "gone" : "stopping"} already`);
     }

@@ -55,6 +55,12 @@ describe("podState", () => {
     assert.equal(fires({ state: "Pending", reason: "Unschedulable" }, { state: "Pending", reason: "Unschedulable" }), true);
   });
 
+  test("Terminating is said of a pod whose containers have ended, too", () => {
+    const held = one([stateOf({ state: "Terminating" })], { phase: "Exited" });
+    assert.equal(look({ podState: { state: "Terminating" } }, held).signals.length, 1);
+    assert.equal(look({ podState: { state: "CrashLoopBackOff" } }, one([stateOf()], { phase: "Exited" })).signals.length, 0);
+  });
+
   test("OOMKilled holds for as long as it is recent", () => {
     const fires = (condition: object, ago: number): boolean =>
       look({ podState: { state: "OOMKilled", ...condition } }, one([stateOf({ state: "OOMKilled", since: NOW - ago })])).signals.length > 0;

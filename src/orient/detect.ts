@@ -402,12 +402,14 @@ const STATE_FOR_MS = 60_000;
 const KILLED_WITHIN_MS = 600_000;
 
 function podStateSignals(context: Context, condition: NonNullable<PolicySignal["podState"]>): Signal[] {
-  const { now } = context;
+  const { now, workload } = context;
   const { state, minRestarts, reason, container } = condition;
   const span = condition.for === undefined ? STATE_FOR_MS : durationMs(condition.for);
   const within = condition.within === undefined ? KILLED_WITHIN_MS : durationMs(condition.within);
   const found: Signal[] = [];
-  for (const replica of context.replicas) {
+  // The containers of a pod that a finalizer holds have ended.
+  const all = workload.replicas.filter((replica) => context.whole || covers(context.policy, workload, replica));
+  for (const replica of state === "Terminating" ? all : context.replicas) {
     if (replica.restarts < minRestarts) continue;
     const lasts = (since: number): boolean => (state === "OOMKilled" ? now - since <= within : now - since >= span);
     const seen = replica.states?.find(

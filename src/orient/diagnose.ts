@@ -113,7 +113,7 @@ export function diagnose(
     }
   }
 
-  if (replica !== undefined && replica.phase === "Exited") missing.push(`${replica.ref.name} has exited`);
+  if (replica?.phase === "Exited" && signal.cause !== "StuckTerminating") missing.push(`${replica.ref.name} has exited`);
   let chosen = "";
   if (replica === undefined && needsReplica(policy)) {
     const choice = chooseReplica(policy, workload, telemetry, now);
