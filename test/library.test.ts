@@ -53,9 +53,6 @@ const resourcesOf = (name: string): ParsedResource[] => parseResources(read(name
 const policiesIn = (name: string): RemediationPolicy[] =>
   resourcesOf(name).flatMap(({ resource }) => (resource.kind === "RemediationPolicy" ? [resource] : []));
 
-/** Nodes are no targets of rehearsals: what is done to them is tested on a real cluster, in test/kubernetes/strategies.test.ts. */
-const isPlayed = (name: string): boolean => policiesIn(name).every(({ spec }) => spec.targets.every(({ kind }) => kind !== "Node"));
-
 /** Whether nothing that Nightshift does would be an honest cure: then it tells a person, and does nothing else. */
 const onlyTells = (name: string): boolean =>
   policiesIn(name).every(({ spec }) => spec.ladder.every(({ strategy }) => strategy === "Notify"));
@@ -100,8 +97,7 @@ describe("the library", () => {
     for (const name of names) {
       const files = readdirSync(join(LIBRARY, name)).toSorted();
       const fixtures = rulesOf(name).map((alert) => `webhook.${alert}.json`);
-      const scenarios = isPlayed(name) ? ["acts.yaml", "holds.yaml"] : [];
-      const wanted = [...scenarios, "policy.yaml", "rules.test.yaml", "rules.yaml", ...fixtures].toSorted();
+      const wanted = ["acts.yaml", "holds.yaml", "policy.yaml", "rules.test.yaml", "rules.yaml", ...fixtures].toSorted();
       assert.deepEqual(files, wanted, name);
       assert.match(table, new RegExp(`^\\| \\[\`${name}\`\\]\\(${name}/policy.yaml\\) *\\|`, "m"));
     }
@@ -326,7 +322,7 @@ describe("the scenarios of the library", () => {
     });
   }
 
-  for (const name of names.filter(isPlayed)) {
+  for (const name of names) {
     it(`${name}: acts`, async () => {
       const report = await play(name, scenario(name, "acts"));
       assert.deepEqual([report.violations, report.unmet], [[], []], JSON.stringify(report.faults));

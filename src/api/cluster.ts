@@ -73,6 +73,7 @@ export const clusterSchema = z.strictObject({
       z.strictObject({
         name: objectName.meta({ description: "Its name." }),
         zone: z.string().min(1).optional().meta({ description: "Its failure zone." }),
+        labels: textMap.optional().meta({ description: "Its labels, for policies that select nodes by them." }),
       }),
     )
     .min(1)

@@ -6,8 +6,8 @@ import type { EffectDeps } from "./effect.ts";
 import { SIM_EFFECTS, SimEffects } from "./effects.ts";
 import type { OperatorView } from "./view.ts";
 
-/** The conditions of objects that it reports: nodes are no targets in it. */
-export const SIM_REPORTS: ReadonlySet<ObjectCondition> = new Set(["podState", "rollout"]);
+/** The conditions of objects that it reports. */
+export const SIM_REPORTS: ReadonlySet<ObjectCondition> = new Set(["podState", "rollout", "nodeCondition"]);
 
 /** The simulated cluster as one operator sees it and acts on it. */
 export class SimPlatform implements Platform {

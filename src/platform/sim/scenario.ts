@@ -154,6 +154,7 @@ export interface NodeSpec {
   readonly zone?: string;
   /** Default: `nodes`. */
   readonly pool?: string;
+  readonly labels?: Readonly<Record<string, string>>;
 }
 
 /** What monitoring can see of an illness. */

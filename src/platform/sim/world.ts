@@ -136,6 +136,7 @@ export interface SimNode {
   /** Of the machine: another one under the same name has another. */
   uid: string;
   readonly pool: string;
+  readonly labels: Readonly<Record<string, string>>;
   /** Operators know its name: only then can it be told that pods share it. */
   readonly known: boolean;
   readonly zone: string | undefined;
@@ -198,11 +199,12 @@ export class SimWorld {
     const { nodes } = options;
     const known = typeof nodes !== "number";
     const specs: readonly NodeSpec[] = known ? nodes : Array.from({ length: Math.max(1, nodes) }, (_, i) => ({ name: `node-${i}` }));
-    for (const { name, zone, pool = "nodes" } of specs)
+    for (const { name, zone, pool = "nodes", labels = {} } of specs)
       this.nodes.push({
         name,
         uid: this.#machine(name),
         pool,
+        labels,
         zone,
         known,
         up: true,
@@ -809,14 +811,14 @@ export function isClosed({ cordonedBy, cordonedByOthers }: SimNode): boolean {
 
 /** A node as `platform/kubernetes` keeps it. */
 function recordOf(node: SimNode): NodeRecord {
-  const { name, uid, zone, up, ill, cordonedBy, marked, createdAt, readyChangedAt, version } = node;
+  const { name, uid, zone, labels, up, ill, cordonedBy, marked, createdAt, readyChangedAt, version } = node;
   const ready = up ? (ill ? "False" : "True") : "Unknown";
   return {
     namespace: "",
     name,
     uid,
     resourceVersion: String(version),
-    labels: { "kubernetes.io/os": "linux", ...(zone === undefined ? {} : { "topology.kubernetes.io/zone": zone }) },
+    labels: { "kubernetes.io/os": "linux", ...labels, ...(zone === undefined ? {} : { "topology.kubernetes.io/zone": zone }) },
     annotations: {
       ...(cordonedBy === undefined ? {} : { [MARKS.cordonedBy]: cordonedBy }),
       ...marksOf(marked).annotations,

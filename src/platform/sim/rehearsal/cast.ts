@@ -43,7 +43,7 @@ const OF_WORKLOADS: ReadonlySet<FaultKind> = new Set([
   "PodCondition",
   "WorkloadCondition",
 ]);
-const OF_NODES: ReadonlySet<FaultKind> = new Set(["NodeDown", "NodeGone", "ZoneDown"]);
+const OF_NODES: ReadonlySet<FaultKind> = new Set(["NodeDown", "NodeIll", "NodeGone", "ZoneDown"]);
 const OF_POLICIES: ReadonlySet<FaultKind> = new Set(["PausePolicy", "EditMode", "EditPolicy", "DeletePolicy"]);
 /** What happens at a moment and does not last. */
 const AT_ONCE: ReadonlySet<FaultKind> = new Set([
@@ -96,7 +96,33 @@ export function policiesOf(workload: DescribedWorkload, policies: readonly Remed
   return policies.filter((policy) => covers(policy, whole) || covers(policy, whole, replica));
 }
 
-/** One workload for each group that the same policies cover: those of a group fare alike. */
+/** Name of the one pool that the nodes of a described cluster are in. */
+const POOL = "nodes";
+
+/** The namespace that nodes are targets in: that of the policies that are for nodes. */
+function nodesIn(policies: readonly RemediationPolicy[]): string | undefined {
+  return policies.find(({ spec }) => spec.targets.some(({ kind }) => kind === "Node"))?.metadata.namespace;
+}
+
+/** Key of the pool of nodes, as workloads have keys; undefined where no policy is for nodes. */
+export function poolKeyOf(policies: readonly RemediationPolicy[]): string | undefined {
+  const namespace = nodesIn(policies);
+  return namespace === undefined ? undefined : workloadKey({ namespace, name: POOL });
+}
+
+/** The policies that cover what a key names: a workload or its pods, or the pool or its nodes. */
+export function coveringOf(cluster: Cluster, key: string, policies: readonly RemediationPolicy[]): RemediationPolicy[] {
+  const namespace = nodesIn(policies);
+  if (namespace === undefined || key !== poolKeyOf(policies)) return policiesOf(describedOf(cluster, key), policies);
+  const pool = { ref: { kind: "NodePool", namespace, name: POOL }, labels: {} };
+  return policies.filter((policy) =>
+    cluster.nodes.some(({ name, labels = {} }) =>
+      covers(policy, pool, { ref: { kind: "Node", namespace, name }, labels: { "kubernetes.io/os": "linux", ...labels } }),
+    ),
+  );
+}
+
+/** One workload for each group that the same policies cover: those of a group fare alike. And the pool of nodes, where one is for them. */
 export function targetsOf(cluster: Cluster, policies: readonly RemediationPolicy[]): string[] {
   const groups = new Map<string, string>();
   for (const workload of cluster.workloads) {
@@ -104,7 +130,8 @@ export function targetsOf(cluster: Cluster, policies: readonly RemediationPolicy
     const group = covering.map(({ metadata }) => `${metadata.namespace}/${metadata.name}`).join(" ");
     if (covering.length > 0 && !groups.has(group)) groups.set(group, keyOf(workload));
   }
-  return [...groups.values()];
+  const pool = poolKeyOf(policies);
+  return [...groups.values(), ...(pool !== undefined && coveringOf(cluster, pool, policies).length > 0 ? [pool] : [])];
 }
 
 /** Workloads besides those that policies name, in each of their namespaces: without neighbours nothing can be told from a storm. */
@@ -138,7 +165,11 @@ export function clusterFor({ policies, dependencies }: Resources): Cluster {
   }
   for (const namespace of new Set(policies.map(({ metadata }) => metadata.namespace)))
     for (let i = 1; i <= NEIGHBOURS; i++) put({ namespace, name: `neighbour-${i}` });
-  const nodes = Array.from({ length: 6 }, (_, i) => ({ name: `node-${i + 1}`, zone: `zone-${"abc"[i % 3] ?? ""}` }));
+  const wanted = policies.flatMap(({ spec }) =>
+    spec.targets.flatMap(({ kind, selector }) => (kind === "Node" ? [selector?.matchLabels] : [])),
+  );
+  const labels = Object.assign({}, ...wanted) as Record<string, string>;
+  const nodes = Array.from({ length: 6 }, (_, i) => ({ name: `node-${i + 1}`, zone: `zone-${"abc"[i % 3] ?? ""}`, labels }));
   return { nodes, workloads: [...workloads.values()] };
 }
 
@@ -178,7 +209,8 @@ export function cast(options: CastRequest): Cast {
   const workloads = specsOf(cluster, resources.dependencies);
   const known = new Map(workloads.map((spec) => [workloadKey(spec), spec]));
   const of = known.get(target);
-  if (of === undefined) throw notPlayable(`the cluster has no workload ${target}`);
+  const pool = poolKeyOf(policies);
+  if (of === undefined && target !== pool) throw notPlayable(`the cluster has no workload ${target}`);
   const lasts = durationMs(file.lasts);
   const zones = new Map(cluster.nodes.map(({ name, zone }) => [name, zone]));
   const faults: Fault[] = [];
@@ -199,15 +231,18 @@ export function cast(options: CastRequest): Cast {
     const add = (more: Partial<Fault>): void => void faults.push({ id: faults.length, ...common, ...more });
     const befallen = befallenBy(fault, target, known, workloads);
     if (OF_NODES.has(fault.kind)) {
-      const node = (known.get(befallen[0] ?? target) ?? of).on?.[0] ?? cluster.nodes[0]?.name ?? "";
+      const node = (known.get(befallen[0] ?? target) ?? of)?.on?.[0] ?? cluster.nodes[0]?.name ?? "";
       const zone = zones.get(node);
       if (fault.kind === "ZoneDown" && zone === undefined) throw notPlayable(`no zone of node ${node} is known`);
       const isHit = (name: string): boolean => (fault.kind === "ZoneDown" ? zones.get(name) === zone : name === node);
       add(fault.kind === "ZoneDown" && zone !== undefined ? { zone } : { node });
-      const hit = workloads.filter(({ on = [] }) => on.some(isHit)).map(workloadKey);
-      return { file: fault, at, until, befallen: hit, through: [] };
+      // An ill node is closed to what is new, and what is on it runs on.
+      const hit = fault.kind === "NodeIll" ? [] : workloads.filter(({ on = [] }) => on.some(isHit)).map(workloadKey);
+      return { file: fault, at, until, befallen: [...(pool === undefined ? [] : [pool]), ...hit], through: [] };
     }
     if (OF_WORKLOADS.has(fault.kind)) {
+      if (befallen[0] === pool && pool !== undefined && fault.what !== "Node")
+        throw notPlayable(`${fault.kind} befalls workloads, and ${pool} is a pool of nodes`);
       for (const key of befallen) {
         const spec = known.get(key);
         add({
@@ -219,7 +254,7 @@ export function cast(options: CastRequest): Cast {
       const through = fault.on === "Dependency" ? [target] : [];
       return { file: fault, at, until, befallen, through };
     }
-    const covering = policies.findIndex((policy) => policiesOf(describedOf(cluster, target), [policy]).length > 0);
+    const covering = policies.findIndex((policy) => coveringOf(cluster, target, policies).includes(policy));
     add(OF_POLICIES.has(fault.kind) ? { index: Math.max(0, covering) } : {});
     return { file: fault, at, until, befallen: [], through: [] };
   });
@@ -234,7 +269,8 @@ export function cast(options: CastRequest): Cast {
       startsAt: timeMs(file.time),
       faultsUntil: lasts,
       operators: file.operators,
-      nodes: cluster.nodes.map(({ name, zone }) => ({ name, ...(zone === undefined ? {} : { zone }) })),
+      nodes: cluster.nodes.map(({ name, zone, labels = {} }) => ({ name, labels, ...(zone === undefined ? {} : { zone }) })),
+      ...(pool === undefined ? {} : { nodesIn: nodesIn(policies) ?? "" }),
       workloads,
       policies,
       budgets: resources.budgets,

@@ -37,6 +37,13 @@ export class Observer implements Rule {
 
   watch(truth: Truth): Checks {
     this.#truth = truth;
+    const { nodesIn: namespace } = truth.scenario;
+    if (namespace !== undefined)
+      for (const { name, pool } of truth.world.nodes) {
+        const key = workloadKey({ namespace, name: pool });
+        this.workloadOf.set(targetKey({ kind: "NodePool", namespace, name: pool }), key);
+        this.workloadOf.set(targetKey({ kind: "Node", namespace, name }), key);
+      }
     return {
       mutated: (mutation) => this.#mutated(mutation),
       checked: () => {
@@ -52,8 +59,10 @@ export class Observer implements Rule {
 
   #mutated(mutation: Mutation): undefined {
     const { workload, pod, at, effect, verb } = mutation;
+    const { nodesIn: namespace = "" } = this.truth.scenario;
+    const key = workload === undefined ? workloadKey({ namespace, name: mutation.node?.pool ?? "" }) : workloadKey(workload.spec);
+    this.effects.push({ at, workload: key, type: effect.type, verb });
     if (workload === undefined) return;
-    this.effects.push({ at, workload: workloadKey(workload.spec), type: effect.type, verb });
     if (pod === undefined || !takesDown(mutation) || pod.serving || pod.servingChangedAt !== this.truth.now) return;
     const down = this.#down.get(workload.uid) ?? new Set();
     this.#down.set(workload.uid, down.add(pod.uid));

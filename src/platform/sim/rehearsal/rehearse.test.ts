@@ -80,6 +80,31 @@ describe("signals from what the cluster says of its objects", () => {
     assert.deepEqual(report.violations, []);
   });
 
+  it("are played on the pool of nodes, which policies select by labels of a described cluster", async () => {
+    const drains = policy("nodes", {
+      targets: [{ kind: "Node", selector: { matchLabels: { heal: "yes" } } }],
+      signals: [{ name: "ill", nodeCondition: { type: "NotReady", for: "1m" } }],
+      ladder: [{ strategy: "CordonAndDrainNode", drain: { healWithin: "10m" }, timeout: "30m" }],
+    });
+    const resources: Resources = { ...examples, policies: [drains] };
+    const made = clusterFor(resources);
+    assert.deepEqual(targetsOf(made, [drains]), ["shop/nodes"]);
+    const file = written({ lasts: "40m", faults: [{ kind: "NodeIll", for: "6m" }] });
+    const on = (nodes: typeof made.nodes): Promise<RehearsalReport> =>
+      rehearse({ name: "test", file, cluster: { ...made, nodes }, resources, target: "shop/nodes", seed: 1, namings: [] });
+    const report = await on(made.nodes);
+    assert.deepEqual(
+      [report.faults.map(({ workload, result }) => [workload, result]), report.violations],
+      [[["shop/nodes", "Healed"]], []],
+    );
+    assert.ok(report.effects.some(({ type, workload }) => type === "Cordon" && workload === "shop/nodes"));
+    const others = await on(made.nodes.map(({ name }) => ({ name })));
+    assert.deepEqual([others.effects, others.faults[0]?.result], [[], "Unheard"]);
+    const pods = written({ faults: [{ kind: "PodHang" }] });
+    const misplaced = rehearse({ name: "test", file: pods, cluster: made, resources, target: "shop/nodes", seed: 1, namings: [] });
+    await assert.rejects(misplaced, { code: "NOT_PLAYABLE" });
+  });
+
   it("that are not played are named as such", () => {
     const told = remarks({ cluster, resources: of({ podState: { state: "ImagePullBackOff" } }, restart), namings: [] }).join();
     assert.match(told, /pods that are ImagePullBackOff \(signal seen\), which the simulator does not play/);
@@ -89,7 +114,7 @@ describe("signals from what the cluster says of its objects", () => {
       ladder: [{ strategy: "Notify" }],
     });
     const refused = remarks({ cluster, resources: { ...examples, policies: [nodes] }, namings: [] }).join();
-    assert.match(refused, /the condition nodeCondition of signal full is not reported on platform sim/);
+    assert.match(refused, /the node condition DiskPressure \(signal full\), which the simulator does not play/);
   });
 });
 

@@ -10,13 +10,10 @@ import { RULES } from "../rules/index.ts";
 import type { Truth } from "../rules/rule.ts";
 import { runScenario } from "../run.ts";
 import { workloadKey, type WorkloadSpec } from "../scenario.ts";
-import { type Cast, cast, type CastFault, type CastRequest, describedOf, policiesOf } from "./cast.ts";
+import { type Cast, cast, type CastFault, type CastRequest, coveringOf, policiesOf, poolKeyOf } from "./cast.ts";
 import { Observer, type Unavailability } from "./observer.ts";
 import type { Result } from "./scenario-file.ts";
 import { befallsSomebody, couldHear, heardBy, listensTo, type Naming, namingsOf, shownBy } from "./symptoms.ts";
-
-/** Effects that are rehearsed: those on nodes are not. */
-const REHEARSED = new Set([...SIM_EFFECTS].filter((effect) => effect !== "Cordon" && effect !== "Uncordon" && effect !== "Drain"));
 
 /** How near to each other two policies act on one workload to be told as fighting (ms). */
 const NEAR_MS = 15 * 60_000;
@@ -132,14 +129,16 @@ export function remarks({
     runbooks.find(({ metadata }) => metadata.namespace === namespace && metadata.name === name);
   for (const policy of policies) {
     const key = policyKey(policy);
-    for (const error of unsupported(policy, runbook, { name: "sim", effects: REHEARSED, reports: SIM_REPORTS }))
+    for (const error of unsupported(policy, runbook, { name: "sim", effects: SIM_EFFECTS, reports: SIM_REPORTS }))
       found.push(`${key} takes no part: ${error.message}, which the simulator does not play`);
-    if (!cluster.workloads.some((workload) => policiesOf(workload, [policy]).length > 0))
+    const pool = poolKeyOf([policy]);
+    const isOfNodes = pool !== undefined && coveringOf(cluster, pool, [policy]).length > 0;
+    if (!isOfNodes && !cluster.workloads.some((workload) => policiesOf(workload, [policy]).length > 0))
       found.push(`${key} covers no workload of the cluster`);
     for (const signal of policy.spec.signals) {
-      if (heardBy(signal, namings) !== undefined || signal.nodeCondition !== undefined) continue;
+      if (heardBy(signal, namings) !== undefined) continue;
       const unheard =
-        signal.podState === undefined
+        signal.podState === undefined && signal.nodeCondition === undefined
           ? `and nothing says what that stands for: --map SYMPTOM=${signal.alert?.alertname ?? signal.metric?.name ?? signal.trend?.metric ?? signal.name}`
           : "which the simulator does not play";
       found.push(`${key} listens to ${listensTo(signal)} (signal ${signal.name}), ${unheard}`);
@@ -172,7 +171,7 @@ class Look {
 
   /** Policies that cover a workload, as they were rehearsed. */
   covering(workload: string): RemediationPolicy[] {
-    return policiesOf(describedOf(this.#cluster, workload), this.#cast.scenario.policies);
+    return coveringOf(this.#cluster, workload, this.#cast.scenario.policies);
   }
 
   /** What came of a fault: on the target, and on every other workload that it befell and a policy covers. */

@@ -48,6 +48,7 @@ export const SYMPTOMS_OF: Readonly<Partial<Record<FaultKind, readonly KnownSympt
   CrashLoop: ["CrashLooping", "NotReady"],
   BadRollout: ["RolloutStuck"],
   NodeDown: ["NotReady"],
+  NodeIll: ["NotReady"],
   NodeGone: ["NotReady"],
   ZoneDown: ["NotReady"],
   ServiceErrors: ["Errors"],
@@ -110,6 +111,7 @@ export function heardBy(signal: PolicySignal, namings: readonly Naming[]): Sympt
   if (signal.probe !== undefined) return "NotReady";
   if (signal.errorRate !== undefined) return "Errors";
   if (signal.rollout !== undefined) return "RolloutStuck";
+  if (signal.nodeCondition?.type === "NotReady") return "NotReady";
   if (signal.podState !== undefined) return SYMPTOM_OF_STATE[signal.podState.state];
   if (signal.trend !== undefined) return symptomOf(signal.trend.metric, "metrics", namings);
   if (signal.metric !== undefined) return symptomOf(signal.metric.name, "metrics", namings);
