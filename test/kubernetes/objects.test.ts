@@ -262,7 +262,11 @@ describe("signals from the objects of a real cluster", { skip: lacking({ nodes: 
 
     it("counts Warning events about a pod, and about the ReplicaSet of its workload", async () => {
       await cluster.apply([
-        deployment("mounts", 1, { spec: { volumes: [{ name: "gone", configMap: { name: "nowhere" } }] } }),
+        // A volume that no container has is not mounted.
+        deployment("mounts", 1, {
+          container: { volumeMounts: [{ name: "gone", mountPath: "/gone" }] },
+          spec: { volumes: [{ name: "gone", configMap: { name: "nowhere" } }] },
+        }),
         deployment("refused", 1, { spec: { serviceAccountName: "nobody" } }),
       ]);
       const spec = (reason: string): object => ({
