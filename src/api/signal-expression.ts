@@ -55,7 +55,7 @@ export const SIGNAL_VARIABLES: Variables = {
   metrics: namedOf(DOUBLE),
   kernel: namedOf(DYN),
   graph: objectOf("graph", { dependencies: listOf(service), callers: listOf(service) }),
-  changes: listOf(objectOf("change", { kind: STRING, name: STRING, namespace: STRING, what: STRING, age: DURATION })),
+  changes: listOf(objectOf("change", { kind: STRING, name: STRING, namespace: STRING, what: STRING, age: DURATION, ours: BOOL })),
 };
 
 /** See `checkExpression`. */

@@ -119,6 +119,7 @@ export class World {
     const { platform } = this;
     const surroundings = {
       graph: () => this.#causes.graph(this.dependencies.list(), platform.workloads()),
+      changes: { list: this.#changes.list(), knownSince: this.#changes.knownSince },
       resources: platform.resources === undefined ? undefined : platform.resources.bind(platform),
     };
     return this.#timed("orient", () =>

@@ -45,6 +45,7 @@ export class ChangeLog {
   readonly #changes: Change[] = [];
   #known: Map<string, Seen> | undefined;
   #workloads: readonly Workload[] | undefined;
+  #knownSince: number | undefined;
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -54,6 +55,7 @@ export class ChangeLog {
   look(workloads: readonly Workload[], isOurs: (workload: TargetRef) => boolean): void {
     if (workloads === this.#workloads) return;
     this.#workloads = workloads;
+    this.#knownSince ??= this.#clock.now();
     const before = this.#known;
     const now = new Map<string, Seen>();
     for (const workload of workloads) {
@@ -80,6 +82,11 @@ export class ChangeLog {
     return this.#changes;
   }
 
+  /** From when on every change is in the list (ms); undefined before the first look. What came before may not have been seen. */
+  get knownSince(): number | undefined {
+    return this.#knownSince;
+  }
+
   #compare(before: Seen, after: Seen, isOurs: (workload: TargetRef) => boolean): void {
     const { ref, revision, desired } = after.workload;
     const known = before.workload;
@@ -102,7 +109,9 @@ export class ChangeLog {
     const at = this.#clock.now();
     this.#changes.push({ at, kind, target, message, ours });
     const kept = this.#changes.findIndex((change) => change.at >= at - KEEP_MS);
-    this.#changes.splice(0, Math.max(kept, this.#changes.length - MAX_CHANGES));
+    const tooMany = this.#changes.length - MAX_CHANGES;
+    this.#knownSince = Math.max(this.#knownSince ?? at, at - KEEP_MS, tooMany > 0 ? (this.#changes[tooMany]?.at ?? at) : 0);
+    this.#changes.splice(0, Math.max(kept, tooMany));
   }
 }
 

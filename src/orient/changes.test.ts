@@ -49,9 +49,11 @@ describe("the log of changes", () => {
     const log = new ChangeLog(clock);
     for (let i = 0; i <= 1_500; i++) log.look([at("shop", { revision: String(i) })], () => false);
     assert.equal(log.list().length, 1_000);
+    assert.equal(log.knownSince, log.list()[0]?.at, "what was dropped is not known any more");
     await clock.advance(6 * 60 * MINUTE + 1);
     log.look([at("shop", { revision: "last" })], () => false);
     assert.equal(log.list().length, 1);
+    assert.equal(log.knownSince, clock.now() - 6 * 60 * MINUTE);
   });
 });
 

@@ -23,13 +23,9 @@ const MAX_TOLD = 5;
  * changed shortly before counts for more. Changes elsewhere are not told of.
  */
 export function changeEvidence(changes: readonly Change[], workload: Workload, graph: CallGraph, onset: number): Evidence[] {
-  const depths = depthsFrom(workload.ref, graph);
-  const nodes = new Set(workload.replicas.map(({ node }) => node));
-  const found = changes.flatMap((change) => {
+  const found = changesAround(changes, workload, graph).flatMap(({ change, depth }) => {
     const before = onset - change.at;
-    const isNode = change.target.kind === "Node";
-    const depth = isNode ? (nodes.has(change.target.name) ? 1 : undefined) : depths.get(`${change.target.namespace}/${change.target.name}`);
-    if (depth === undefined || before > LOOKBACK_MS || before < -SLACK_MS) return [];
+    if (before > LOOKBACK_MS || before < -SLACK_MS) return [];
     return [{ change, depth, before: Math.max(0, before), score: 2 ** (-Math.max(0, before) / HALF_MS) / (1 + depth) }];
   });
   found.sort((a, b) => b.score - a.score || b.change.at - a.change.at || (a.change.message < b.change.message ? -1 : 1));
@@ -45,6 +41,21 @@ export function changeEvidence(changes: readonly Change[], workload: Workload, g
       ours: change.ours,
     },
   }));
+}
+
+/** The changes of a workload (depth 0), of what it calls, so many steps downstream, and of the nodes that its replicas are on (1). */
+export function changesAround(
+  changes: readonly Change[],
+  workload: Workload,
+  graph: CallGraph,
+): { readonly change: Change; readonly depth: number }[] {
+  const depths = depthsFrom(workload.ref, graph);
+  const nodes = new Set(workload.replicas.map(({ node }) => node));
+  return changes.flatMap((change) => {
+    const { kind, namespace, name } = change.target;
+    const depth = kind === "Node" ? (nodes.has(name) ? 1 : undefined) : depths.get(`${namespace}/${name}`);
+    return depth === undefined ? [] : [{ change, depth }];
+  });
 }
 
 /** Whether a workload was rolled out, not by Nightshift, within the half hour before its symptom began at `onset` (ms). */

@@ -132,7 +132,7 @@ function conditionOf(context: Context): (signal: Signal) => Signal | undefined {
   if (signal.when === undefined) return (found) => found;
   const { when } = signal;
   const expression = signalExpression(when);
-  missing.push(...missingFor(expression, context.replicas.filter(established), telemetry, now));
+  missing.push(...missingFor(expression, context.replicas.filter(established), telemetry, surroundings, now));
   return (found) => {
     const replica = workload.replicas.find((each) => sameTarget(each.ref, found.target));
     const verdict = askSignal(expression, found, workload, replica, telemetry, surroundings, now);

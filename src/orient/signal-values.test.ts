@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import type { Change } from "../observe/changes.ts";
 import { CallGraph } from "./call-graph.ts";
 import { detectSignals } from "./detect.ts";
 import type { Surroundings } from "./signal-values.ts";
@@ -66,9 +67,33 @@ describe("a signal on a condition", () => {
   });
 
   test("that reads what Nightshift does not have is blind from the beginning", () => {
-    for (const when of ["kernel.stalled == true", "changes.size() == 0"]) {
-      const { fires, blind } = look(when);
-      assert.deepEqual([fires, blind], [false, ["hot"]]);
+    const { fires, blind } = look("kernel.stalled == true");
+    assert.deepEqual([fires, blind], [false, ["hot"]]);
+  });
+
+  test("reads what changed of the workload and of what it calls, once all of the last half hour is known", () => {
+    const MINUTE = 60_000;
+    const change = (name: string, minutes: number): Change => ({
+      at: NOW - minutes * MINUTE,
+      kind: "Rollout",
+      target: { kind: "Workload", namespace: "default", name },
+      message: `${name} was rolled out`,
+      ours: false,
+    });
+    const seen = (knownFor: number, ...list: Change[]): Surroundings => ({
+      ...surroundings,
+      changes: { list, knownSince: NOW - knownFor * MINUTE },
+    });
+    const asks = (when: string, around: Surroundings) => look(when, telemetryAt(), around);
+    const rolledOut = "changes.exists(c, c.kind == 'Rollout' && c.name == 'bank' && !c.ours && c.age < duration('10m'))";
+    assert.equal(asks(rolledOut, seen(30, change("bank", 9))).fires, true);
+    assert.equal(asks(rolledOut, seen(30, change("bank", 11))).fires, false);
+    assert.equal(asks(rolledOut, seen(30, change("other", 9))).fires, false, "what has nothing to do with it");
+    assert.equal(asks("size(changes) == 0", seen(60, change("bank", 31))).fires, true, "what was long before");
+    for (const around of [seen(29), seen(29, change("bank", 9)), surroundings]) {
+      const { fires, blind, missing } = asks("size(changes) == 0", around);
+      assert.deepEqual([fires, blind], [false, ["hot"]], "a list that begins later says nothing of what came before");
+      assert.match(missing.join("\n"), /changes of an expression are not known yet/);
     }
   });
 });

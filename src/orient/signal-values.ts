@@ -1,17 +1,25 @@
 import { SIGNAL_VARIABLES } from "../api/signal-expression.ts";
 import type { Signal } from "../api/signal.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
+import type { Change } from "../observe/changes.ts";
 import type { Platform, Replica, Workload } from "../ports/platform.ts";
 import type { CallGraph, ServiceNode } from "./call-graph.ts";
+import { changesAround } from "./changes.ts";
 import { celDuration, celMap, celTime, evaluable, type Evaluable, type ExpressionValue, type Verdict } from "./expression.ts";
 import { readingsOf } from "./samples.ts";
+import { seconds } from "./trend.ts";
 
 /** What stands around a workload, as far as it is known. */
 export interface Surroundings {
   /** Who calls whom. Made when it is asked for. */
   readonly graph: () => CallGraph;
+  /** What has changed, oldest first, and from when on all of it is known (ms). */
+  readonly changes?: { readonly list: readonly Change[]; readonly knownSince: number | undefined };
   readonly resources?: Platform["resources"];
 }
+
+/** How far back an expression reads changes (ms): as long as a rollout may be taken back for a symptom. */
+const CHANGES_MS = 1_800_000;
 
 /** How far back the newest reading of a metric is looked for (ms). */
 const NEWEST_MS = 60_000;
@@ -42,6 +50,7 @@ export function askSignal(
     ...reads("target", () => targetValue(workload, replica, now)),
     ...reads("metrics", () => metricsValue(names.get("metrics") ?? new Set(), replica, telemetry, now)),
     ...reads("graph", () => (surroundings === undefined ? undefined : graphValue(workload, surroundings.graph()))),
+    ...reads("changes", () => changesValue(workload, surroundings, now)),
   });
 }
 
@@ -49,8 +58,19 @@ export function askSignal(
  * What of the data that an expression reads is not there for a replica, whether or not its signal fires: so that a policy is
  * known to be blind before it is needed. What Nightshift does not have at all comes first.
  */
-export function missingFor({ variables, names }: Evaluable, replicas: readonly Replica[], telemetry: Telemetry, now: number): string[] {
-  const absent = ["kernel", "changes"].filter((name) => variables.has(name)).map((name) => `${name} of an expression is not there`);
+export function missingFor(
+  { variables, names }: Evaluable,
+  replicas: readonly Replica[],
+  telemetry: Telemetry,
+  surroundings: Surroundings | undefined,
+  now: number,
+): string[] {
+  const absent = [
+    ...(variables.has("kernel") ? ["kernel of an expression is not there"] : []),
+    ...(variables.has("changes") && !areChangesKnown(surroundings, now)
+      ? [`changes of an expression are not known yet: they are after ${seconds(CHANGES_MS / 1_000)} of looking on`]
+      : []),
+  ];
   const metrics = [...(names.get("metrics") ?? [])];
   return [
     ...absent,
@@ -131,4 +151,28 @@ function graphValue({ ref }: Workload, graph: CallGraph): ExpressionValue {
     dependencies: services(graph.callees(node).map(({ to }) => to)),
     callers: services(graph.callers(node).map(({ from }) => from)),
   });
+}
+
+/** A list that begins later would say of what came before that it was not. */
+function areChangesKnown(surroundings: Surroundings | undefined, now: number): boolean {
+  const since = surroundings?.changes?.knownSince;
+  return since !== undefined && since <= now - CHANGES_MS;
+}
+
+/** The changes of the last half hour, of the workload, of what it calls and of its nodes: the newest first. */
+function changesValue(workload: Workload, surroundings: Surroundings | undefined, now: number): ExpressionValue {
+  if (surroundings?.changes === undefined || !areChangesKnown(surroundings, now)) return undefined;
+  return changesAround(surroundings.changes.list, workload, surroundings.graph())
+    .filter(({ change }) => change.at >= now - CHANGES_MS)
+    .toReversed()
+    .map(({ change: { at, kind, target, message, ours } }) =>
+      celMap({
+        kind,
+        name: target.name,
+        namespace: target.namespace,
+        what: message,
+        age: celDuration(Math.max(0, now - at)),
+        ours,
+      }),
+    );
 }
