@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { NightshiftError } from "../api/errors.ts";
+import { NO_METRICS } from "../record/metrics.ts";
 import type { Receiver } from "../record/paging.ts";
 import { Harness } from "../../test/support/harness.ts";
 
@@ -136,6 +137,20 @@ describe("not acting", () => {
     assert.equal(h.only().status.outcome, "Observed");
     assert.deepEqual(h.platform.log, []);
     assert.ok(h.said("Decision").some((message) => message.startsWith("I would have fixed this now")));
+    await h.stop();
+  });
+
+  it("tells once how long a signal took to be known, by its source", async () => {
+    const { h, replica } = await ill();
+    const told: unknown[] = [];
+    // What Alertmanager had already when Nightshift began to ask.
+    h.fire("Ill", { replica });
+    const known = [...h.alerts.values()][0];
+    assert.ok(known);
+    h.alerts.set(known.fingerprint, { ...known, startsAt: known.startsAt - 90_000 });
+    await h.start({}, { metrics: { ...NO_METRICS, detected: (source, seconds) => void told.push([source, seconds]) } });
+    await h.pass(5_000);
+    assert.deepEqual(told, [["Alertmanager", 90]]);
     await h.stop();
   });
 

@@ -223,7 +223,10 @@ export class Loop {
     for (const signal of firing.values()) {
       const known = before?.get(signal.fingerprint);
       const isNew = known === undefined || (signal.condition === "alert" && known.startsAt !== signal.startsAt);
-      if (isNew) this.#options.metrics.signal(signal.source, signal.condition, "Firing");
+      if (isNew) {
+        this.#options.metrics.signal(signal.source, signal.condition, "Firing");
+        this.#options.metrics.detected(signal.source, Math.max(0, signal.receivedAt - signal.startsAt) / 1000);
+      }
       await this.#episodes.take(signal, policy, isNew, isNew ? [this.#signalRecord(signal, policy, "fires")] : [], () => {
         const now = { signal: this.#world.firing.get(key)?.get(signal.fingerprint), policy: this.#world.policies.get(objectKey(policy)) };
         return now.signal === undefined || now.policy === undefined ? undefined : { signal: now.signal, policy: now.policy };

@@ -15,6 +15,8 @@ export interface LoopMetrics {
   room(name: Room, seconds: number): void;
   /** A signal came in, or its end did. */
   signal(source: Signal["source"], condition: SignalCondition, state: Signal["state"]): void;
+  /** From when a condition began to hold, by its source's clock, to when Nightshift knew of it, in seconds. Told once of each that begins. */
+  detected(source: Signal["source"], seconds: number): void;
   /** The gates have answered. `reason` is the first gate that blocked. */
   decision(action: "Act" | "Observe" | "AwaitApproval" | "Block", reason?: BlockReason): void;
   /** From a signal's arrival to the first effect of its episode, in seconds. */
@@ -35,6 +37,7 @@ export interface LoopMetrics {
 export const NO_METRICS: LoopMetrics = {
   room() {},
   signal() {},
+  detected() {},
   decision() {},
   signalToEffect() {},
   queueDepth() {},

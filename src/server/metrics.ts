@@ -6,6 +6,9 @@ import type { LoopMetrics, Room } from "../record/metrics.ts";
 /** From 50 microseconds to 10 seconds: a room takes milliseconds, a captured heap seconds. */
 const SECONDS = [0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10];
 
+/** From a hint's tenths of a second over the two and a half minutes of Prometheus' and Alertmanager's defaults to a leak's hour. */
+const DETECTION_SECONDS = [0.1, 0.25, 0.5, 1, 2.5, 5, 10, 15, 30, 60, 90, 120, 150, 300, 600, 1_800, 3_600];
+
 /** What the listeners and the telemetry have counted, read at the time of a scrape. */
 export interface ObservedCounts {
   /** Time series in memory. */
@@ -32,6 +35,7 @@ export class NightshiftMetrics implements LoopMetrics {
   readonly registry = new Registry();
   readonly #room: Histogram<"room">;
   readonly #signalToEffect: Histogram;
+  readonly #detection: Histogram;
   readonly #signals: Counter<"source" | "condition" | "state">;
   readonly #decisions: Counter<"action">;
   readonly #blocked: Counter<"reason">;
@@ -65,6 +69,13 @@ export class NightshiftMetrics implements LoopMetrics {
       name: "nightshift_signal_to_effect_seconds",
       help: "Time from a signal's arrival to the first effect of its episode.",
       buckets: SECONDS,
+      registers,
+    });
+    this.#detection = new Histogram({
+      name: "nightshift_detection_seconds",
+      help: "Time from when a condition began to hold, by its source's clock, to when Nightshift knew of it, by the source of the signal.",
+      labelNames: ["source"],
+      buckets: DETECTION_SECONDS,
       registers,
     });
     this.#signals = new Counter({
@@ -188,6 +199,10 @@ export class NightshiftMetrics implements LoopMetrics {
 
   signal(...[source, condition, state]: Parameters<LoopMetrics["signal"]>): void {
     this.#signals.inc({ source, condition, state });
+  }
+
+  detected(...[source, seconds]: Parameters<LoopMetrics["detected"]>): void {
+    if (Number.isFinite(seconds)) this.#detection.observe({ source }, seconds);
   }
 
   decision(...[action, reason]: Parameters<LoopMetrics["decision"]>): void {

@@ -195,6 +195,7 @@ describe("the doors", () => {
     running.metrics.decision("Block", "NoData");
     running.metrics.phases(() => ({ Executing: 2 }));
     running.metrics.signal("HostProbe", "trend", "Firing");
+    running.metrics.detected("Alertmanager", 149);
     const text = await (await fetch(`${running.url}/metrics`, { headers: AUTH })).text();
     for (const line of [
       'nightshift_loop_seconds_count{room="decide"} 1',
@@ -203,6 +204,8 @@ describe("the doors", () => {
       'nightshift_remediations{phase="Executing"} 2',
       'nightshift_remediations{phase="Blocked"} 0',
       'nightshift_signals_total{source="HostProbe",condition="trend",state="Firing"} 1',
+      'nightshift_detection_seconds_bucket{le="120",source="Alertmanager"} 0',
+      'nightshift_detection_seconds_bucket{le="150",source="Alertmanager"} 1',
       "nightshift_telemetry_series 0",
     ])
       assert.ok(text.includes(`${line}\n`), line);

@@ -61,6 +61,7 @@ export function countingMetrics(coverage: Coverage): LoopMetrics {
       count(coverage.decision, action);
       if (reason !== undefined) count(coverage.blockReason, reason);
     },
+    detected() {},
     signalToEffect() {},
     queueDepth() {},
     phases() {},
