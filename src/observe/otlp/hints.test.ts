@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import type { Clock } from "../../ports/clock.ts";
 import { TelemetryStore } from "../store.ts";
-import { OtlpReceiver, type IngestResult } from "./receiver.ts";
+import { OtlpReceiver, type IngestResult, type OtlpReceiverOptions } from "./receiver.ts";
 
 const START = 1_800_000_000_000;
 const TRACE = "0af7651916cd43dd8448eb211c80319c";
@@ -24,11 +24,11 @@ interface Sent {
   readonly exemplars?: readonly { readonly value: number; readonly at: number; readonly traceId?: string }[];
 }
 
-function setup() {
+function setup(options: Partial<OtlpReceiverOptions> = {}) {
   const time = { now: START };
   const clock: Clock = { now: () => time.now, monotonic: () => time.now, after: () => () => {} };
   const store = new TelemetryStore(clock);
-  const receiver = new OtlpReceiver({ sink: store, clock });
+  const receiver = new OtlpReceiver({ sink: store, clock, ...options });
   const metrics = (resource: Attributes, list: readonly object[]): IngestResult =>
     receiver.receive(
       Buffer.from(
@@ -68,6 +68,56 @@ function setup() {
 }
 
 describe("hints over OTLP", () => {
+  it("what was added while there was no place for its counter is no hint when there is", () => {
+    const { receiver, send, gauge, seen, time } = setup({ maxStreams: 1, streamTtlMs: 60_000 });
+    const other = { "service.name": "other", "service.instance.id": "uid-2" };
+    gauge(1);
+    assert.deepEqual(send({ at: 2, value: 1, resource: other }).accepted, 1);
+    // The process is younger than the receiver, and its counter has been refused since it was added to.
+    for (let at = 5; at < 60; at += 5) send({ at, start: 1, value: 1 });
+    assert.ok((receiver.refused()["stream-limit"] ?? 0) > 0);
+    time.now = START + 70_000;
+    for (let at = 70; at < 90; at += 5) send({ at, start: 1, value: 1 });
+    assert.deepEqual(seen(), []);
+    send({ at: 95, start: 1, value: 2 });
+    assert.deepEqual(seen(), [["pool-reset", 1, false, 85, 95]]);
+  });
+
+  it("what was beyond a request's limit of points is no hint when it comes later", () => {
+    const { receiver, send, seen, time } = setup({ limits: { maxPoints: 1 } });
+    const resource = { attributes: listed({ "service.name": "payments", "service.instance.id": "uid-1" }) };
+    const both = (at: number): IngestResult => {
+      time.now = START + at * 1_000;
+      const timeUnixNano = nano(time.now);
+      const point = {
+        attributes: listed({ "remediation.action": "pool-reset" }),
+        startTimeUnixNano: nano(START),
+        timeUnixNano,
+        asInt: "1",
+      };
+      const sum = { aggregationTemporality: 2, isMonotonic: true, dataPoints: [point] };
+      const metrics = [
+        { name: "m", gauge: { dataPoints: [{ timeUnixNano, asInt: "1" }] } },
+        { name: "service.remediation.hint", sum },
+      ];
+      return receiver.receive(Buffer.from(JSON.stringify({ resourceMetrics: [{ resource, scopeMetrics: [{ metrics }] }] })), "json");
+    };
+    for (const at of [10, 600, 1_200]) assert.equal(both(at).rejected, 1);
+    send({ at: 1_210, value: 1 });
+    assert.deepEqual(seen(), []);
+  });
+
+  it("a clock that was set back makes no hint of what was counted before", () => {
+    const { send, gauge, seen, time } = setup();
+    gauge(10);
+    for (const at of [20, 1_500, 3_000]) send({ at, start: 1, value: 1 });
+    const before = seen();
+    assert.deepEqual(before, [["pool-reset", 1, false, 10, 20]]);
+    time.now = START + 2_000_000;
+    send({ at: 2_000, start: 1, value: 1 });
+    assert.deepEqual(seen(), before);
+  });
+
   it("differences are hints as they come, with when they were added", () => {
     const { send, store } = setup();
     const attributes = { "remediation.action": "cache-flush", "saturation.type": "memory", target: "other", "k8s.pod.uid": "uid-2" };

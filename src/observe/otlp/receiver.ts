@@ -60,9 +60,6 @@ export interface IngestResult {
   readonly message: string;
 }
 
-/** A stream that no process is known of: its first point is a baseline, unless it began under our eyes. */
-const NEVER_HEARD: Heard = { first: Infinity, before: undefined, newest: Infinity };
-
 /** What was seen last of a stream whose points mean something only against the one before. */
 interface Stream {
   start: number;
@@ -103,6 +100,8 @@ interface Heard {
   before: number | undefined;
   /** Time of the newest point. */
   newest: number;
+  /** When some of its points had no place last (ms, by our clock): a stream from before that may be new to us alone. */
+  refusedAt: number;
 }
 
 /** How many times of a stream of differences are remembered. */
@@ -147,9 +146,9 @@ export interface OtlpReceiverOptions {
  * Cumulative streams are turned into differences per process and attribute set. A stream begins anew when its start time
  * moves forward or its count falls: then the point counts in full, as nothing of the new life was seen before. The first
  * point of a stream counts in full when all of it happened under our eyes: it started after this receiver did, or its
- * process was heard of in an earlier collection, which would have had the stream. Else it is a baseline and counts
- * nothing: a history of unknown age is not evidence about now. A point at or before the newest of its stream adds
- * nothing that is not known, and is accepted without effect.
+ * process was heard of in an earlier collection, which would have had the stream; and nothing of its process has been refused
+ * for want of place since it started. Else it is a baseline and counts nothing: a history of unknown age is not evidence about
+ * now. A point at or before the newest of its stream adds nothing that is not known, and is accepted without effect.
  */
 export class OtlpReceiver {
   readonly #sink: TelemetrySink;
@@ -166,6 +165,8 @@ export class OtlpReceiver {
   readonly #streams = new Map<string, { stream: Stream; seen: number }>();
   /** The collections of each process, and when it was last heard of. Same order. */
   readonly #processes = new Map<string, Heard & { seen: number }>();
+  /** Of calls no process is known: the first point of a stream is a baseline, unless it began under our eyes. */
+  readonly #callers: Heard = { first: Infinity, before: undefined, newest: Infinity, refusedAt: -Infinity };
   #accepted = 0;
 
   constructor(options: OtlpReceiverOptions) {
@@ -206,7 +207,13 @@ export class OtlpReceiver {
       else reasons.set(refusal, (reasons.get(refusal) ?? 0) + points);
     };
     for (const resource of request.resources) this.#resource(resource, now, count);
-    if (request.overLimit > 0) count("point-limit", request.overLimit);
+    if (request.overLimit > 0) {
+      count("point-limit", request.overLimit);
+      for (const { process } of request.resources) {
+        const heard = this.#processes.get(process);
+        if (heard !== undefined) heard.refusedAt = now;
+      }
+    }
     this.#accepted += accepted;
     return { accepted, ...this.#refused.count(reasons) };
   }
@@ -259,7 +266,7 @@ export class OtlpReceiver {
       const key = JSON.stringify([resource.process, metric.scope, name, point.attributesKey]);
       const delta = metric.kind !== "Gauge" && metric.temporality === "Delta";
       // It is followed from when it was looked at, not from when its process was first heard of: the first point is no news.
-      const heard = { first: point.t, before: undefined, newest: point.t };
+      const heard = { first: point.t, before: undefined, newest: point.t, refusedAt: -Infinity };
       const increase = this.#increase(key, delta, point, value, undefined, now, heard);
       if (typeof increase === "string" || increase === undefined || increase.over <= 0) continue;
       this.#sink.recordReplica(uid, name, point.attributesKey, { t: point.t, v: (increase.amount * 1_000) / increase.over });
@@ -293,7 +300,7 @@ export class OtlpReceiver {
     if (value === undefined || value < 0 || (isDuration && buckets === undefined)) return "invalid";
     // Several collectors may count the same calls under the same name, each those that passed it: each began at a time of its own.
     const key = JSON.stringify(["calls", metric.name, point.start, point.attributesKey]);
-    const increase = this.#increase(key, metric.temporality === "Delta", point, value, buckets, now, NEVER_HEARD);
+    const increase = this.#increase(key, metric.temporality === "Delta", point, value, buckets, now, this.#callers);
     if (typeof increase === "string" || increase === undefined) return increase;
     if (!isDuration)
       return graph.recordCalls("Otlp", { ...call, t: point.t, [what === "failed" ? "failed" : "requests"]: increase.amount });
@@ -408,7 +415,10 @@ export class OtlpReceiver {
     const refusal = this.#untimely(point.t, now);
     if (refusal !== undefined) return refusal;
     const known = this.#streams.get(key);
-    if (known === undefined && this.#streams.size >= this.#maxStreams) return "stream-limit";
+    if (known === undefined && this.#streams.size >= this.#maxStreams) {
+      heard.refusedAt = now;
+      return "stream-limit";
+    }
     // Nothing from the future was taken, so our own clock was set back: the stream begins again.
     const stream = known !== undefined && known.stream.t > now + DEFAULT_TELEMETRY_LIMITS.maxFutureMs ? undefined : known?.stream;
     const next: Stream = stream ?? { start: point.start, t: point.t, value, buckets, recent: [] };
@@ -424,7 +434,8 @@ export class OtlpReceiver {
       return { amount: value, over: sinceStart, since: startKnown ? point.start : (heard.before ?? 0), before: undefined };
     }
     if (stream === undefined) {
-      const ours = point.start >= this.#startedAt || point.t > heard.first + SAME_COLLECTION_MS;
+      const isNew = known === undefined && point.start > heard.refusedAt;
+      const ours = isNew && (point.start >= this.#startedAt || point.t > heard.first + SAME_COLLECTION_MS);
       const since = Math.max(point.start, heard.before ?? 0);
       return ours ? { amount: value, over: sinceStart, since, before: undefined } : undefined;
     }
@@ -441,7 +452,7 @@ export class OtlpReceiver {
   #hear(process: string, t: number, now: number): Heard {
     const known = this.#processes.get(process);
     if (known === undefined) {
-      const heard = { first: t, before: undefined, newest: t, seen: now };
+      const heard = { first: t, before: undefined, newest: t, refusedAt: -Infinity, seen: now };
       if (this.#processes.size < this.#maxStreams && this.#untimely(t, now) === undefined) this.#processes.set(process, heard);
       return heard;
     }
