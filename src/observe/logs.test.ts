@@ -83,6 +83,53 @@ describe("counting log records", () => {
     assert.equal(logs.record("a", record({ body })), undefined);
   });
 
+  it("what could not be counted is not known, of its replica alone", () => {
+    const { logs, time } = book();
+    const of = { ...ERRORS, body: "x" };
+    const since = (uid: string): number | undefined => logs.count(uid, of, time.now - 60_000)?.countedSince;
+    since("a");
+    time.now += 600_000;
+    logs.record("b", record({ t: time.now }));
+    assert.deepEqual([since("a"), since("b")], [START, START]);
+    while (logs.record("a", record({ t: time.now })) === undefined);
+    assert.deepEqual([since("a"), since("b")], [time.now, START]);
+    time.now += 60_000;
+    logs.record("a", record({ t: time.now }));
+    assert.equal(since("a"), time.now - 60_000);
+  });
+
+  it("who looks further back than anybody before knows no more than was kept", () => {
+    const { logs, time } = book();
+    const count = (ms: number) => logs.count("a", ERRORS, time.now - ms);
+    count(60_000);
+    for (let s = 0; s < 1_200; s++) {
+      time.now += 1_000;
+      logs.record("a", record({ t: time.now }));
+    }
+    assert.deepEqual([count(60_000)?.total, count(60_000)?.countedSince], [61, START]);
+    const long = count(900_000);
+    assert.equal(long?.countedSince, time.now - 120_000);
+    for (let s = 0; s < 900; s++) {
+      time.now += 1_000;
+      logs.record("a", record({ t: time.now }));
+    }
+    assert.equal(count(900_000)?.total, 901);
+    assert.ok((count(900_000)?.countedSince ?? Infinity) <= time.now - 900_000);
+  });
+
+  it("a log of an hour that is sent again takes no longer than it is long", () => {
+    const { logs } = book();
+    logs.count("a", ERRORS, 0);
+    // As it may come, and as it was written.
+    const begin = performance.now();
+    for (let i = 0; i < 60_000; i++) logs.record(`u${Math.floor(i / 3_600)}`, record({ t: START - ((i * 7_919) % 3_600) * 1_000 }));
+    const taken = performance.now() - begin;
+    const again = performance.now();
+    for (let i = 0; i < 60_000; i++) logs.record(`u${Math.floor(i / 3_600)}`, record({ t: START }));
+    assert.ok(taken < 50 * (performance.now() - again) + 100, `${taken} ms`);
+    assert.equal(logs.count("u0", ERRORS, START - 3_599_000)?.total, 7_200);
+  });
+
   it("a pattern that makes other engines hang takes no time", () => {
     const { logs } = book();
     logs.count("a", { severity: 1, body: "^(a+)+$", attributes: {} }, 0);

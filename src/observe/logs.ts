@@ -48,8 +48,9 @@ export type LogRefusal =
 
 /** A query that nobody has asked for in this time is counted no more (ms). */
 const FORGOTTEN_MS = 300_000;
-/** How long counts are kept (ms). */
+/** How long counts are kept at most (ms); else a minute or two longer than anybody looks back. */
 const RETENTION_MS = 3_600_000;
+const SLACK_MS = 60_000;
 /** Counts are kept by seconds. */
 const RESOLUTION_MS = 1_000;
 /** Most queries at a time. */
@@ -66,8 +67,11 @@ const TRACE_ID = /^[0-9a-f]{32}$/;
 interface Asked {
   readonly query: LogQuery;
   readonly pattern: RE2JS | undefined;
-  readonly since: number;
+  /** Since when all is counted (ms). */
+  since: number;
   askedAt: number;
+  /** How long its counts are kept (ms): what is older than anybody asks for takes place for nothing. */
+  keepMs: number;
   /** By replica: counts by second, oldest first. */
   readonly counts: Map<string, { readonly seconds: Map<number, number>; traceIds: readonly string[] }>;
 }
@@ -76,8 +80,8 @@ interface Asked {
 export class LogBook {
   readonly #clock: Clock;
   readonly #asked = new Map<string, Asked>();
-  /** When each replica's logs were heard of last; least recently first. */
-  readonly #heard = new Map<string, number>();
+  /** When each replica's logs were heard of last, and when one of them could not be counted; least recently heard of first. */
+  readonly #heard = new Map<string, { readonly at: number; gapAt: number }>();
   #pairs = 0;
   #matches = { left: MAX_MATCHES, at: -Infinity };
 
@@ -102,23 +106,38 @@ export class LogBook {
    */
   count(replicaUid: string, query: LogQuery, since: number): LogCount | undefined {
     const key = JSON.stringify([query.severity, query.body, Object.entries(query.attributes).toSorted(([a], [b]) => (a < b ? -1 : 1))]);
+    const now = this.#clock.now();
+    const keepMs = Math.min(RETENTION_MS, (Math.ceil((now - since) / SLACK_MS) + 1) * SLACK_MS);
     let asked = this.#asked.get(key);
     if (asked === undefined) {
       this.#forget();
       if (this.#asked.size >= MAX_QUERIES) return undefined;
       const pattern = query.body === undefined ? undefined : RE2JS.compile(query.body);
-      asked = { query, pattern, since: this.#clock.now(), askedAt: 0, counts: new Map() };
+      asked = { query, pattern, since: now, askedAt: 0, keepMs, counts: new Map() };
       this.#asked.set(key, asked);
+    }
+    if (keepMs > asked.keepMs) {
+      asked.since = Math.max(asked.since, now - asked.keepMs);
+      asked.keepMs = keepMs;
     }
     asked.askedAt = this.#clock.monotonic();
     const of = asked.counts.get(replicaUid);
-    const seconds = [...(of?.seconds ?? [])].filter(([second]) => second + RESOLUTION_MS > since);
+    const heard = this.#heard.get(replicaUid);
+    let total = 0;
+    let first: number | undefined;
+    let last: number | undefined;
+    for (const [second, count] of of?.seconds ?? []) {
+      if (second + RESOLUTION_MS <= since || second <= now - RETENTION_MS) continue;
+      total += count;
+      first = Math.min(first ?? second, second);
+      last = Math.max(last ?? second, second);
+    }
     return {
-      total: seconds.reduce((sum, [, count]) => sum + count, 0),
-      first: seconds[0]?.[0],
-      last: seconds.at(-1)?.[0],
-      countedSince: asked.since,
-      heardAt: this.#heard.get(replicaUid),
+      total,
+      first,
+      last,
+      countedSince: Math.max(asked.since, heard?.gapAt ?? 0),
+      heardAt: heard?.at,
       traceIds: of?.traceIds ?? [],
     };
   }
@@ -127,12 +146,26 @@ export class LogBook {
   record(replicaUid: string, record: LogRecord): LogRefusal | undefined {
     const now = this.#clock.now();
     if (!this.#heard.has(replicaUid) && this.#heard.size >= MAX_COUNTS) {
-      const [oldest, heardAt] = this.#heard.entries().next().value ?? ["", 0];
-      if (heardAt > now - RETENTION_MS) return "log-senders";
+      const [oldest, { at }] = this.#heard.entries().next().value ?? ["", { at: 0 }];
+      if (at > now - RETENTION_MS) return "log-senders";
       this.#heard.delete(oldest);
     }
+    const heard = { at: now, gapAt: this.#heard.get(replicaUid)?.gapAt ?? 0 };
     this.#heard.delete(replicaUid);
-    this.#heard.set(replicaUid, now);
+    this.#heard.set(replicaUid, heard);
+    const refusal = this.#count(replicaUid, record, now);
+    // What was not counted may be what is asked for: that there is none is not known any more.
+    if (refusal !== undefined) heard.gapAt = now;
+    return refusal;
+  }
+
+  /** Drops what is known of a replica that is gone. */
+  forget(replicaUid: string): void {
+    this.#heard.delete(replicaUid);
+    for (const { counts } of this.#asked.values()) if (counts.delete(replicaUid)) this.#pairs--;
+  }
+
+  #count(replicaUid: string, record: LogRecord, now: number): LogRefusal | undefined {
     for (const asked of this.#asked.values()) {
       const { query, pattern } = asked;
       if (record.severity < query.severity) continue;
@@ -146,12 +179,6 @@ export class LogBook {
     return undefined;
   }
 
-  /** Drops what is known of a replica that is gone. */
-  forget(replicaUid: string): void {
-    this.#heard.delete(replicaUid);
-    for (const { counts } of this.#asked.values()) if (counts.delete(replicaUid)) this.#pairs--;
-  }
-
   #add(asked: Asked, replicaUid: string, t: number, traceId: string, now: number): boolean {
     let of = asked.counts.get(replicaUid);
     if (of === undefined) {
@@ -161,13 +188,10 @@ export class LogBook {
       asked.counts.set(replicaUid, of);
     }
     const second = Math.floor(t / RESOLUTION_MS) * RESOLUTION_MS;
-    const known = of.seconds.get(second);
-    of.seconds.set(second, (known ?? 0) + 1);
-    if (known === undefined) {
-      const sorted = [...of.seconds].filter(([at]) => at > now - RETENTION_MS).sort(([a], [b]) => a - b);
-      of.seconds.clear();
-      for (const [at, count] of sorted) of.seconds.set(at, count);
-    }
+    of.seconds.set(second, (of.seconds.get(second) ?? 0) + 1);
+    // Not with each: that would take as long as there are seconds, for every record of a replayed log.
+    if (of.seconds.size > (2 * asked.keepMs) / RESOLUTION_MS)
+      for (const at of of.seconds.keys()) if (at <= now - asked.keepMs) of.seconds.delete(at);
     if (TRACE_ID.test(traceId)) of.traceIds = [traceId, ...of.traceIds.filter((other) => other !== traceId)].slice(0, MAX_TRACES);
     return true;
   }
