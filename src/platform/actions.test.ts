@@ -81,7 +81,7 @@ describe("a caller", () => {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     address = { host: "127.0.0.1", port: (server.address() as AddressInfo).port, uid: UID };
   });
-  afterEach(() => new Promise((resolve) => server.close(resolve)));
+  afterEach(() => new Promise((resolve) => server.close(() => resolve())));
 
   it("takes nothing for an answer that is none, follows no redirect, and reads no more than it needs", async () => {
     const paths: string[] = [];
@@ -123,8 +123,23 @@ describe("a caller", () => {
     // Sent once, it is no longer known.
     answer = () => ({ status: 200, body: "" });
     await assert.rejects(caller.invoke(reset, address, never), { code: "EFFECT_UNKNOWN" });
-    await assert.rejects(caller.invoke(reset, closed, never), { code: "ACTION_UNREACHABLE" });
+    await assert.rejects(caller.invoke(reset, closed, never), { code: "EFFECT_UNKNOWN" });
     assert.equal((await caller.observe(reset, closed)).state, "Unknown");
+  });
+
+  it("takes no refusal and no silence after a lost answer for a sign that nothing was done", async () => {
+    for (const status of [401, 403]) {
+      let asked = 0;
+      answer = () => ((asked += 1) === 1 ? { status: 200, body: "" } : { status, body: '{"message":"too late"}' });
+      await assert.rejects(caller.invoke(effect(), address, never), { code: "EFFECT_UNKNOWN" }, String(status));
+      assert.equal(asked, 2);
+    }
+    // One that died of it.
+    answer = () => {
+      server.close();
+      return { status: 200, body: "" };
+    };
+    await assert.rejects(caller.invoke(effect(), address, never), { code: "EFFECT_UNKNOWN", message: /ECONNREFUSED/ });
   });
 
   it("signs with an Ed25519 key, and nothing else", () => {

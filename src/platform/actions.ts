@@ -131,11 +131,13 @@ export class ActionCaller {
       connection: "close",
     };
     mayAct();
+    // What was sent before and not answered may have been done, whatever becomes of this one.
+    const maybeDone = this.#sent.get(id) === true;
     if (method === "POST" && !this.#sent.has(id)) this.#remember(id, false);
     return new Promise((resolve, reject) => {
       let isConnected = false;
       const fail = (why: string, cause?: unknown): void => {
-        const code = isConnected ? "EFFECT_UNKNOWN" : "ACTION_UNREACHABLE";
+        const code = isConnected || maybeDone ? "EFFECT_UNKNOWN" : "ACTION_UNREACHABLE";
         reject(new NightshiftError(code, `${effect.replica.name} does not serve its actions: ${why}`, { where, cause }));
       };
       // No agent: no proxy, no redirect, and no connection that a later request shares.
@@ -168,9 +170,12 @@ export class ActionCaller {
           const body = Buffer.concat(chunks).toString();
           const answer = answerOf(body);
           if (response.statusCode === 200 && answer !== undefined) return resolve(answer);
-          // Whoever refuses to listen has done nothing.
+          // Whoever refuses to listen has done nothing of this one.
           if (response.statusCode === 401 || response.statusCode === 403)
-            return resolve({ state: method === "POST" ? "NotApplied" : "Unknown", message: refusal(response.statusCode, body) });
+            return resolve({
+              state: method === "POST" && !maybeDone ? "NotApplied" : "Unknown",
+              message: refusal(response.statusCode, body),
+            });
           fail(`it answered with ${response.statusCode} and no state`);
         });
       });
