@@ -81,7 +81,7 @@ describe("a caller", () => {
     await new Promise<void>((resolve) => server.listen(0, "127.0.0.1", resolve));
     address = { host: "127.0.0.1", port: (server.address() as AddressInfo).port, uid: UID };
   });
-  afterEach(() => new Promise((resolve) => server.close(() => resolve())));
+  afterEach(() => new Promise<void>((resolve) => server.close(() => resolve())));
 
   it("takes nothing for an answer that is none, follows no redirect, and reads no more than it needs", async () => {
     const paths: string[] = [];
