@@ -115,6 +115,7 @@ export interface OwnerRecord extends BaseRecord {
 export interface RevisionRecord extends BaseRecord {
   readonly controller?: ControllerRef;
   readonly revision: number;
+  readonly createdAt: number;
   readonly annotations: Texts;
 }
 
@@ -390,7 +391,13 @@ function sortedKeys(value: unknown): unknown {
 
 function projectRevision(object: ControllerRevision): RevisionRecord {
   const { metadata, revision } = object;
-  return { ...base(metadata), ...controllerOf(metadata.ownerReferences), revision, annotations: kept(metadata.annotations) };
+  return {
+    ...base(metadata),
+    ...controllerOf(metadata.ownerReferences),
+    revision,
+    createdAt: time(metadata.creationTimestamp) ?? 0,
+    annotations: kept(metadata.annotations),
+  };
 }
 
 function projectService({ metadata, spec }: Service): ServiceRecord {

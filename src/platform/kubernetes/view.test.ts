@@ -389,6 +389,22 @@ describe("the newest revision that was healthy", () => {
     assert.equal(world.workload("payments").lastHealthy, undefined);
   });
 
+  it("is none that somebody else went back from: kubectl rollout undo takes an older ReplicaSet up again", () => {
+    const { world, rollOut } = replaced({ [MARKS.healthySince]: at(0) });
+    rollOut();
+    assert.equal(world.workload("payments").lastHealthy?.revision, "payments-a1");
+    const made = world.kube.get("ReplicaSet", "shop", "payments-a1");
+    const left = world.kube.all("ReplicaSet").find(({ metadata }) => metadata.name !== "payments-a1");
+    world.kube.change("ReplicaSet", "shop", left?.metadata.name ?? "", {
+      metadata: { creationTimestamp: at(60_000), annotations: { [MARKS.healthySince]: at(61_000) } },
+    });
+    assert.ok(made !== undefined && left !== undefined);
+    world.kube.change("ReplicaSet", "shop", "payments-a1", {
+      metadata: { creationTimestamp: at(0), annotations: { "deployment.kubernetes.io/revision": "9" } },
+    });
+    assert.equal(world.workload("payments").lastHealthy, undefined);
+  });
+
   it("of a StatefulSet is the one before a rollout that has not finished", () => {
     const world = new KubeWorld();
     world.owned("StatefulSet", "db");

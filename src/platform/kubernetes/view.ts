@@ -611,6 +611,9 @@ export class ClusterView {
     const now = this.#clock.now();
     /** Revisions that were rolled back from are not gone back to, however well they seemed. */
     const abandoned = new Set((owner.annotations[MARKS.rolledBackFrom] ?? "").split(","));
+    // So are those that somebody else went back from: the newest revision keeps the time when it was first made.
+    const isLeft = (older: Left, newest: Left | undefined): boolean =>
+      abandoned.has(older.name) || older.createdAt > (newest?.createdAt ?? Infinity);
     const seen = (key: string, annotations: Readonly<Record<string, string>>): string | undefined => {
       const marked = annotations[MARKS.healthySince];
       if (marked !== undefined) return `all of its replicas were available since ${marked}`;
@@ -618,9 +621,9 @@ export class ClusterView {
       return since === undefined ? undefined : `all of its replicas were available since ${timestamp(since)}`;
     };
     if (owner.kind === "Deployment") {
-      const [, ...older] = byRevision(replicaSets);
+      const [newest, ...older] = byRevision(replicaSets);
       for (const set of older) {
-        if (abandoned.has(set.name)) continue;
+        if (isLeft(set, newest)) continue;
         const why = set.available > 0 ? `${set.available} of its replicas are available now` : seen(set.uid, set.annotations);
         if (why !== undefined) return { revision: set.name, why: `revision ${set.revision}: ${why}` };
       }
@@ -628,7 +631,7 @@ export class ClusterView {
     }
     const [newest, ...older] = [...this.#revisions.get(owner.uid)].toSorted((a, b) => b.revision - a.revision);
     for (const revision of older) {
-      if (abandoned.has(revision.name)) continue;
+      if (isLeft(revision, newest)) continue;
       const why =
         owner.currentRevision === revision.name && owner.updateRevision === newest?.name
           ? "its pods were of it before a rollout that has not finished"
@@ -638,6 +641,8 @@ export class ClusterView {
     return undefined;
   }
 }
+
+type Left = { readonly name: string; readonly createdAt: number };
 
 /** Whether nothing but the resourceVersion is different: what the loop does not read has changed. */
 function isUnchanged<R extends BaseRecord>(before: R | undefined, after: R | undefined): boolean {
