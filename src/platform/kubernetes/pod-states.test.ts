@@ -58,6 +58,17 @@ describe("a pod's states", () => {
     assert.partialDeepStrictEqual(one.states(), [{ since: START + 80_000 + 11 * MINUTE }]);
   });
 
+  it("a time that the kubelet does not know (null) does not hide a crash loop for the rest of the pod's life", () => {
+    const one = pod();
+    const unknown = { terminated: { exitCode: 137, reason: "ContainerStatusUnknown", startedAt: null, finishedAt: null } };
+    one.container({ restartCount: 1, ready: false, state: waiting("CrashLoopBackOff"), lastState: unknown });
+    assert.deepEqual(one.states(), []);
+    one.container({ restartCount: 2, ready: false, state: waiting("CrashLoopBackOff"), lastState: end(20_000, 25_000) });
+    assert.partialDeepStrictEqual(one.states(), [{ state: "CrashLoopBackOff", since: START + 25_000 }]);
+    one.container({ restartCount: 2, ready: false, state: waiting("ErrImagePull"), lastState: unknown });
+    assert.equal(Number.isNaN(one.states()[0]?.since), false);
+  });
+
   it("one restart is no crash loop, nor is a container that has done its work", () => {
     const one = pod();
     one.container({ restartCount: 1, ready: false, state: { running: { startedAt: at(9_000) } }, lastState: end(1_000, 5_000) });
@@ -153,6 +164,21 @@ describe("a node's conditions", () => {
   });
 });
 
+it("a node's condition of which it is not known since when it is so (null) is none", () => {
+  const world = new KubeWorld();
+  world.node("n3", {
+    status: {
+      conditions: [
+        { type: "Ready", status: "False", lastTransitionTime: at(9_000) },
+        { type: "KernelDeadlock", status: "True", lastTransitionTime: null },
+        { type: "DiskPressure", status: "True" },
+      ],
+    },
+  });
+  const node = world.workload("nodes").replicas.find(({ ref }) => ref.name === "n3");
+  assert.deepEqual(node?.conditions, [{ type: "Ready", status: "False", since: START + 9_000, message: "" }]);
+});
+
 describe("a rollout that makes no progress", () => {
   it("is what a Deployment's controller says, of the template that it has looked at", () => {
     const world = new KubeWorld();
@@ -196,6 +222,26 @@ describe("a rollout that makes no progress", () => {
     assert.partialDeepStrictEqual(world.workload("db").rollout, { progressAt: START + 40_000 });
     status({ availableReplicas: 3, currentRevision: "db-2" }, 50_000);
     assert.equal(world.workload("db").rollout, undefined);
+  });
+
+  it("of a StatefulSet's canary is over when it has come as far as its partition: a pod that is ill later is none", () => {
+    const world = new KubeWorld();
+    world.owned("StatefulSet", "db", 3);
+    world.kube.change("StatefulSet", "shop", "db", { spec: { updateStrategy: { rollingUpdate: { partition: 2 } } } });
+    const status = (changed: object): void =>
+      world.kube.change("StatefulSet", "shop", "db", { status: { observedGeneration: 2, ...changed } });
+    status({ updateRevision: "db-2", updatedReplicas: 0, availableReplicas: 2 });
+    assert.notEqual(world.workload("db").rollout, undefined);
+    status({ updatedReplicas: 1 });
+    assert.notEqual(world.workload("db").rollout, undefined, "the canary is not available yet");
+    status({ availableReplicas: 3 });
+    assert.equal(world.workload("db").rollout, undefined);
+    status({ availableReplicas: 2 });
+    assert.equal(world.workload("db").rollout, undefined);
+    // The next pods are let go.
+    world.kube.change("StatefulSet", "shop", "db", { spec: { updateStrategy: { rollingUpdate: { partition: 1 } } } });
+    status({ observedGeneration: 3 });
+    assert.notEqual(world.workload("db").rollout, undefined);
   });
 
   it("of a DaemonSet is over when its template was available everywhere: a pod that is ill later is none", () => {

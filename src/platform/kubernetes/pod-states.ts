@@ -23,7 +23,8 @@ const WAITING: ReadonlyMap<string, PodState> = new Map([
   ["CreateContainerConfigError", "CreateContainerConfigError"],
 ]);
 
-const time = (text: string | undefined): number | undefined => (text === undefined ? undefined : timeMs(text));
+/** The API server says null of a time that nobody knows, as of a run that the kubelet lost track of. */
+const time = (text: string | null | undefined): number | undefined => (text === undefined || text === null ? undefined : timeMs(text));
 
 /**
  * What is wrong with a pod by its own status; empty for most. `before` is what was kept of the same pod: the kubelet says how

@@ -92,7 +92,10 @@ export interface OwnerRecord extends BaseRecord {
   readonly stalledAt?: number;
   /** Of a StatefulSet or DaemonSet: when its status last said that its rollout got further. */
   readonly progressAt?: number;
-  /** Of a DaemonSet: its present template has not been on every node, and available there, yet. Absent where that is not known. */
+  /**
+   * Of a StatefulSet or DaemonSet: its present template has not been everywhere where it is to be (on every node, down to the
+   * partition), with all replicas available, yet. Absent where that is not known.
+   */
   readonly unfinished?: true;
   /** Labels of the pods that it makes. */
   readonly templateLabels: Texts;
@@ -248,7 +251,8 @@ function controllerOf(references: readonly OwnerReference[] | undefined): { cont
   return found === undefined ? {} : { controller: { kind: found.kind, name: found.name, uid: found.uid } };
 }
 
-const time = (text: string | undefined): number | undefined => (text === undefined ? undefined : timeMs(text));
+/** The API server says null of a time that nobody knows. */
+const time = (text: string | null | undefined): number | undefined => (text === undefined || text === null ? undefined : timeMs(text));
 
 function conditionOf(conditions: readonly Condition[] | undefined, type: string): Condition | undefined {
   return conditions?.find((condition) => condition.type === type);
@@ -361,13 +365,14 @@ export function projectOwner(kind: OwnerKind, object: Owner, before?: OwnerRecor
   };
   if (kind !== "StatefulSet" && !daemon) return record;
   const known = before?.uid === record.uid ? before : undefined;
-  const begun = record.updated < record.desired || known?.unfinished === true;
+  const wanted = daemon ? record.desired : Math.max(0, record.desired - record.partition);
+  const begun = record.updated < wanted || known?.unfinished === true;
   const changed = known !== undefined && known.templateHash !== record.templateHash;
-  const done = record.updated >= record.desired && record.available >= record.desired && !changed;
+  const done = record.updated >= wanted && record.available >= record.desired && !changed;
   return {
     ...record,
     progressAt: progressOf(record, object, known),
-    ...(daemon && (begun || changed) && !done ? { unfinished: true as const } : {}),
+    ...((begun || changed) && !done ? { unfinished: true as const } : {}),
   };
 }
 
@@ -456,12 +461,11 @@ function projectNode({ metadata, spec, status }: Node): NodeRecord {
     ready: condition?.status ?? "Unknown",
     readyChangedAt: time(condition?.lastTransitionTime) ?? createdAt,
     readyMessage: condition?.message ?? condition?.reason ?? "it has no Ready condition",
-    conditions: (status?.conditions ?? []).map(({ type, status: value, lastTransitionTime, message, reason }) => ({
-      type,
-      status: value,
-      since: time(lastTransitionTime) ?? createdAt,
-      message: message ?? reason ?? "",
-    })),
+    conditions: (status?.conditions ?? []).flatMap(({ type, status: value, lastTransitionTime, message, reason }) => {
+      const since = time(lastTransitionTime);
+      // That it lasts since the node was made is nothing that anybody has said.
+      return since === undefined ? [] : [{ type, status: value, since, message: message ?? reason ?? "" }];
+    }),
     createdAt,
   };
 }

@@ -53,7 +53,11 @@ export function progressOf(owner: OwnerRecord): Workload["rollout"] {
     return { progressAt: stalledAt, deadline: stalledAt, message: `${name}: ${stalled}` };
   }
   const wanted = owner.kind === "StatefulSet" ? Math.max(0, owner.desired - owner.partition) : owner.desired;
-  const isUnderWay = owner.kind === "StatefulSet" ? owner.currentRevision !== owner.updateRevision : owner.unfinished === true;
+  // The revisions of a StatefulSet stay apart for as long as a partition holds its rollout.
+  const isUnderWay =
+    owner.kind === "DaemonSet"
+      ? owner.unfinished === true
+      : owner.currentRevision !== owner.updateRevision && (owner.partition === 0 || owner.unfinished === true);
   if (owner.progressAt === undefined || !isUnderWay || (owner.updated >= wanted && owner.available >= owner.desired)) return undefined;
   const message = `${name}: ${owner.updated} of ${wanted} updated, ${owner.available} of ${owner.desired} available`;
   return { progressAt: owner.progressAt, message };
