@@ -134,6 +134,24 @@ describe("AlertmanagerPoll", () => {
     assert.deepEqual(states(), { a: "resolved" });
   });
 
+  it("one whose start has moved back, as another Prometheus is merged in, is heard of and silenced all the same", async () => {
+    const { manager, ask, book, clock } = await polling();
+    const seen = (): unknown[] => book.alerts().map((a) => [a.status, a.suppressed === true, a.receivedAt - NOW]);
+    manager.alerts = [alert("a")];
+    await ask();
+    manager.alerts = [activeAlert("a", { pod: "a" }, NOW - 7_000, "active")];
+    await clock.advance(30_000);
+    await ask();
+    assert.deepEqual(seen(), [["firing", false, 30_000]]);
+    manager.alerts = [activeAlert("a", { pod: "a" }, NOW - 7_000, "suppressed")];
+    await ask();
+    assert.deepEqual(seen(), [["firing", true, 30_000]]);
+    manager.alerts = [];
+    await clock.advance(30_000);
+    await ask();
+    assert.deepEqual(seen(), [["resolved", true, 60_000]]);
+  });
+
   it("one that is not looked at yet is not called silenced", async () => {
     const { manager, ask, book } = await polling();
     manager.alerts = [alert("a")];

@@ -101,7 +101,12 @@ export class AlertmanagerPoll {
       ...active.values(),
       ...[...suppressed.values()].filter(({ fingerprint }) => !active.has(fingerprint) && firing.has(fingerprint)),
     ];
-    const fires = told.map((alert): Alert => (suppressed.has(alert.fingerprint) ? { ...alert, suppressed: true } : alert));
+    const fires = told.map((alert): Alert => {
+      // What fires now is no older life: of what several Prometheus say Alertmanager takes the earliest start, whichever came first.
+      const known = firing.get(alert.fingerprint)?.startsAt ?? alert.startsAt;
+      const startsAt = known > now ? alert.startsAt : Math.max(alert.startsAt, known);
+      return { ...alert, startsAt, ...(suppressed.has(alert.fingerprint) ? { suppressed: true as const } : {}) };
+    });
     const firesNow = new Set(fires.map(({ fingerprint }) => fingerprint));
     const silent = [...this.#known.values()].filter(({ fingerprint }) => !firesNow.has(fingerprint) && firing.has(fingerprint));
     // Of what a webhook has told meanwhile, an answer may know nothing yet.
