@@ -11,7 +11,13 @@ export type Expression = ReturnType<typeof parse>["expr"];
 export type ExpressionType =
   | { readonly kind: "bool" | "int" | "double" | "string" | "timestamp" | "duration" | "null" | "dyn" }
   | { readonly kind: "list" | "map"; readonly of: ExpressionType; readonly named?: true }
-  | { readonly kind: "object"; readonly name: string; readonly fields: Readonly<Record<string, ExpressionType>> };
+  | {
+      readonly kind: "object";
+      readonly name: string;
+      readonly fields: Readonly<Record<string, ExpressionType>>;
+      /** A field that is not there is not known, and so `has()` of it is no reason. */
+      readonly unsure?: true;
+    };
 
 export const [BOOL, INT, DOUBLE, STRING, TIMESTAMP, DURATION, NULL, DYN] = (
   ["bool", "int", "double", "string", "timestamp", "duration", "null", "dyn"] as const
@@ -36,6 +42,13 @@ export const objectOf = (name: string, fields: Readonly<Record<string, Expressio
   kind: "object",
   name,
   fields,
+});
+/** An object whose fields are not there as long as nobody has said anything of them. */
+export const unsureOf = (name: string, fields: Readonly<Record<string, ExpressionType>>): ExpressionType => ({
+  kind: "object",
+  name,
+  fields,
+  unsure: true,
 });
 
 export type Variables = Readonly<Record<string, ExpressionType>>;
@@ -240,6 +253,8 @@ class Check {
     if (of.kind === "object") {
       const type = Object.hasOwn(of.fields, field) ? of.fields[field] : undefined;
       if (type === undefined) return this.say(expr, `${of.name} has no field ${field}${meant(field, Object.keys(of.fields))}`);
+      if (asks && of.unsure === true)
+        return this.say(expr, `what is not there of ${of.name} is missing data, and no reason: write the value without has()`);
       return asks ? BOOL : type;
     }
     if (of.kind === "map" || of.kind === "dyn") return asks ? BOOL : of.kind === "map" ? of.of : DYN;

@@ -11,6 +11,7 @@ import {
   objectOf,
   STRING,
   TIMESTAMP,
+  unsureOf,
   BOOL,
   type ExpressionProblem,
   type Variables,
@@ -54,7 +55,7 @@ export const SIGNAL_VARIABLES: Variables = {
   }),
   metrics: namedOf(DOUBLE),
   kernel: namedOf(DYN),
-  graph: objectOf("graph", { dependencies: listOf(service), callers: listOf(service) }),
+  graph: unsureOf("graph", { dependencies: listOf(service), callers: listOf(service) }),
   changes: listOf(objectOf("change", { kind: STRING, name: STRING, namespace: STRING, what: STRING, age: DURATION, ours: BOOL })),
 };
 

@@ -2,8 +2,8 @@ import assert from "node:assert/strict";
 import { describe, test } from "node:test";
 import * as fc from "fast-check";
 import { checkExpression, MAX_EXPRESSION_CHARS } from "../api/expression.ts";
-import { checkSignalExpression, SIGNAL_VARIABLES } from "../api/signal-expression.ts";
-import { celDuration, celMap, celTime, evaluable, type ExpressionValue } from "./expression.ts";
+import { checkSignalExpression, OBJECT_VARIABLES, SIGNAL_VARIABLES } from "../api/signal-expression.ts";
+import { celDuration, celMap, celOf, celTime, evaluable, type ExpressionValue } from "./expression.ts";
 
 const at = (text: string): string[] =>
   checkSignalExpression(text).problems.map(({ line, column, message }) => `${line}:${column} ${message}`);
@@ -41,6 +41,7 @@ describe("an expression is refused, and it is said where, for", () => {
     ["a chain that is no bool", "target.name && true", /&& is of bool, and this is a string/],
     ["a list of two types", "target.name in ['a', 1]", /a list of string and int/],
     ["what is asked of data that is not there", "!has(metrics.queue)", /is missing data, and no reason/],
+    ["what is asked of a graph that nobody knows", "!has(graph.callers)", /of graph is missing data, and no reason/],
     ["a count of data that is not there", "size(metrics) == 0", /its entries are reached by name/],
     ["a metric by a name that is worked out", "metrics[target.name] > 1", /must stand in the expression/],
     ["a pattern that is worked out", "target.name.matches(target.node)", /must stand in the expression/],
@@ -101,6 +102,26 @@ describe("what comes of an expression", () => {
     const long = values({ target: celMap({ name: "a".repeat(60_000) }) });
     assert.match(of(`target.name.matches('${"(a|b)*".repeat(40)}c') || true`, long), /costs too much/);
     assert.match(of("(target.name + target.name) != ''", long), /^Missing: .*too large/);
+  });
+
+  test("costs what it goes through: texts, lists and maps, in each step of a loop", () => {
+    const object = celOf({ few: [1, 2, 3], many: Array.from({ length: 5_000 }, (_, i) => i % 10), text: "x".repeat(50_000) });
+    const asked = (text: string): string => JSON.stringify(evaluable(text, OBJECT_VARIABLES).evaluate({ object }));
+    for (const step of [
+      "object.text.size() > 1",
+      "!object.text.contains('xxxxy')",
+      "!object.text.endsWith('y')",
+      "object.text == object.text",
+      "object.text < 'y'",
+      "string(object.text) != ''",
+      "object.many == object.many",
+      "!(11 in object.many)",
+      "object == object",
+    ]) {
+      assert.match(asked(`object.few.all(x, ${step})`), /True/, step);
+      assert.match(asked(`object.many.all(x, ${step})`), /costs too much/, step);
+    }
+    assert.match(asked("object.many.filter(x, x == 3).size() < 5000 && object.few.map(x, x).size() == 3"), /True/);
   });
 
   test("is a verdict for whatever is written", () => {

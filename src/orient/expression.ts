@@ -1,4 +1,4 @@
-import { CelScalar, celEnv, celFunc, isCelError, plan, type CelInput } from "@bufbuild/cel";
+import { CelScalar, celEnv, celFunc, isCelError, isCelList, isCelMap, plan, type CelInput } from "@bufbuild/cel";
 import { create } from "@bufbuild/protobuf";
 import { DurationSchema, timestampFromMs, type Duration, type Timestamp } from "@bufbuild/protobuf/wkt";
 import { checkExpression, type CheckedExpression, type Expression, type Variables } from "../api/expression.ts";
@@ -11,10 +11,13 @@ export type Verdict = { readonly state: "True" | "False" } | { readonly state: "
 
 /**
  * What an evaluation may cost. A step of a loop is 1; a regular expression is 1 for every thousand characters times the
- * pattern's (its engine is linear in both). 10,000 are some tens of milliseconds.
+ * pattern's (its engine is linear in both); what goes through a whole text, list or map is 1 for every hundred characters
+ * and every ten values. 10,000 are some tens of milliseconds.
  */
 const BUDGET = 10_000;
 const REGEX_UNIT = 1_000;
+const TEXT_UNIT = 100;
+const VALUE_UNIT = 10;
 /** Longest text, and most elements, that an expression may put together. */
 const MAX_TEXT = 65_536;
 const MAX_ELEMENTS = 10_000;
@@ -30,6 +33,27 @@ export interface Evaluable extends CheckedExpression {
 const STEP = "@step";
 const CHARGE = "@charge";
 const SIZED = "@sized";
+const WEIGHED = "@weighed";
+
+/** Functions and operators that go through all of what they are given. (What `+` makes is charged by its size, `matches` as a regular expression.) */
+const GOES_THROUGH: ReadonlySet<string> = new Set([
+  "_==_",
+  "_!=_",
+  "_<_",
+  "_<=_",
+  "_>_",
+  "_>=_",
+  "@in",
+  "size",
+  "contains",
+  "startsWith",
+  "endsWith",
+  "int",
+  "double",
+  "string",
+  "timestamp",
+  "duration",
+]);
 
 const call = (name: string, ...args: Expression[]): Expression => ({
   $typeName: "cel.expr.Expr",
@@ -49,8 +73,12 @@ function charged(expr: Expression): Expression {
       return { ...expr, exprKind: { case: kind.case, value: { ...kind.value, elements: kind.value.elements.map(charged) } } };
     case "callExpr": {
       const { function: name } = kind.value;
-      const args = kind.value.args.map(charged);
-      const target = kind.value.target === undefined ? undefined : charged(kind.value.target);
+      const weighed = (part: Expression): Expression =>
+        GOES_THROUGH.has(name) && part.exprKind.case !== "constExpr" && part.exprKind.case !== "listExpr"
+          ? call(WEIGHED, charged(part))
+          : charged(part);
+      const args = kind.value.args.map(weighed);
+      const target = kind.value.target === undefined ? undefined : weighed(kind.value.target);
       const own = name === "matches" && target !== undefined && args[0] !== undefined ? call(CHARGE, target, args[0]) : target;
       const made: Expression = {
         ...expr,
@@ -94,6 +122,22 @@ function sizeOf(value: unknown): number {
   return typeof value === "object" && value !== null && "size" in value && typeof value.size === "number" ? value.size : 0;
 }
 
+/** Charges for going through a value once. */
+function weigh(value: unknown, costs: Costs): void {
+  if (typeof value === "string") costs.add(value.length / TEXT_UNIT);
+  else if (isCelList(value)) for (const inner of value) weighInner(inner, costs);
+  else if (isCelMap(value))
+    for (const [key, inner] of value.entries()) {
+      weighInner(key, costs);
+      weighInner(inner, costs);
+    }
+}
+
+function weighInner(value: unknown, costs: Costs): void {
+  costs.add(1 / VALUE_UNIT);
+  weigh(value, costs);
+}
+
 /** Plans an expression that was found right; one with problems is always `Missing`. Planned once for the same text and variables. */
 export function evaluable(text: string, variables: Variables): Evaluable {
   let known = plans.get(variables);
@@ -123,6 +167,10 @@ function make(text: string, variables: Variables): Evaluable {
       celFunc(CHARGE, [CelScalar.STRING, CelScalar.STRING], CelScalar.STRING, (on, pattern) => {
         costs.add(1 + (on.length * pattern.length) / REGEX_UNIT);
         return on;
+      }),
+      celFunc(WEIGHED, [CelScalar.DYN], CelScalar.DYN, (given) => {
+        weigh(given, costs);
+        return given;
       }),
       celFunc(SIZED, [CelScalar.DYN], CelScalar.DYN, (made) => {
         const size = sizeOf(made);
