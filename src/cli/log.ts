@@ -1,4 +1,5 @@
 import { pino, type Logger } from "pino";
+import { printable } from "./table.ts";
 
 /** Levels of the log, the most talkative first. */
 export const LOG_LEVELS = ["trace", "debug", "info", "warn", "error"] as const;
@@ -13,12 +14,19 @@ export function createLog(options: { readonly json: boolean; readonly level?: st
     return pino({ level, base: null, timestamp: pino.stdTimeFunctions.isoTime }, destination);
   }
   const stream = {
-    write(line: string): void {
-      const { time, level: of, msg, ...rest } = JSON.parse(line) as { time: number; level: number; msg?: string };
-      const extra = Object.entries(rest).map(([key, value]) => ` ${key}=${typeof value === "string" ? value : JSON.stringify(value)}`);
-      const label = of >= 50 ? "ERROR " : of >= 40 ? "WARN  " : "";
-      process.stderr.write(`${new Date(time).toISOString().slice(11, 23)} ${label}${msg ?? ""}${extra.join("")}\n`);
-    },
+    write: (line: string): void => void process.stderr.write(readable(line)),
   };
   return pino({ level, base: null }, stream);
+}
+
+/**
+ * An entry of JSON for people. It may quote anybody who sends telemetry or alerts: no terminal acts on it, and a line of its
+ * own is indented, as no entry is.
+ */
+export function readable(line: string): string {
+  const { time, level, msg, ...rest } = JSON.parse(line) as { time: number; level: number; msg?: string };
+  const extra = Object.entries(rest).map(([key, value]) => ` ${key}=${typeof value === "string" ? value : JSON.stringify(value)}`);
+  const label = level >= 50 ? "ERROR " : level >= 40 ? "WARN  " : "";
+  const text = `${label}${msg ?? ""}${extra.join("")}`.split("\n").map(printable).join("\n    ");
+  return `${new Date(time).toISOString().slice(11, 23)} ${text}\n`;
 }
