@@ -25,6 +25,8 @@ interface Entry {
 
 /** How many ids are remembered. */
 const MAX_ENTRIES = 1_000;
+/** Longest message (characters): Nightshift keeps no more of it, and takes an answer that is far longer for none. */
+const MAX_MESSAGE = 1_000;
 
 /** Which actions were done: each id at most once, one at a time. Times are milliseconds since the epoch, by this process' clock. */
 export class ActionBook {
@@ -97,9 +99,13 @@ export class ActionBook {
     });
     try {
       const said = await Promise.race([work, late]);
-      return { state: "Applied", message: typeof said === "string" && said !== "" ? said : `${action} was done`, tookMs: tookMs() };
+      return {
+        state: "Applied",
+        message: typeof said === "string" && said !== "" ? said.slice(0, MAX_MESSAGE) : `${action} was done`,
+        tookMs: tookMs(),
+      };
     } catch (error) {
-      return { state: "Failed", message: messageOf(error), tookMs: tookMs() };
+      return { state: "Failed", message: messageOf(error).slice(0, MAX_MESSAGE), tookMs: tookMs() };
     } finally {
       cancel?.();
     }

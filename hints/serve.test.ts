@@ -196,6 +196,20 @@ describe("what is done", () => {
     assert.equal(calls, 1);
   });
 
+  it("is known to be done, however much its handler says of it", async () => {
+    actions.on("talk", () => "x".repeat(100_000));
+    actions.on("fail", () => {
+      throw new Error("y".repeat(100_000));
+    });
+    for (const [action, state] of [
+      ["talk", "Applied"],
+      ["fail", "Failed"],
+    ] as const) {
+      const { answer } = await ask({ action, effect: `prod/${action}/0/0` });
+      assert.deepEqual([answer.state, answer.message.length], [state, 1_000]);
+    }
+  });
+
   it("fails when its time is up, and nothing is begun before it has really ended", async () => {
     let aborted = false;
     let end: () => void = () => undefined;
