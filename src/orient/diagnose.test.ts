@@ -73,6 +73,13 @@ describe("a dependency", () => {
     assert.equal(d.workload.uid, "uid-bank");
     assert.equal(d.dependency?.workload.uid, "uid-bank");
   });
+  test("is the cause of a rollout that is stuck, too: new pods that wait for it never become ready", () => {
+    const stuck = policy([{ name: "stuck", rollout: { stuckFor: "10m" } }], { ladder: [{ strategy: "RollbackRollout" }] });
+    const rolling = { ...payments, rollout: { progressAt: NOW - 1_200_000, deadline: NOW - 600_000, message: "timed out" } };
+    const rolled = only(stuck, rolling, telemetry);
+    assert.equal(diagnose(rolled, stuck, [rolling, bank], edges, telemetry, NOW).dependency?.workload.uid, "uid-bank");
+    assert.equal(diagnose(rolled, stuck, [rolling, bank], edges, telemetryAt(), NOW).dependency, undefined);
+  });
   test("of which nothing is known is recorded, and no cause", () => {
     const quiet = telemetryAt();
     requests(quiet, "payments", () => 0.5);

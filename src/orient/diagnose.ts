@@ -21,7 +21,7 @@ const NEEDS_REPLICA: ReadonlySet<Strategy> = new Set(["RestartPod", "EvictPod", 
 /** Signals of something that may not run, and so sends no metrics. */
 const STOPS_TELEMETRY: ReadonlySet<SignalCondition> = new Set(["probe", "podState", "nodeCondition", "rollout", "event", "resource"]);
 /** Signals that are never another service's fault. */
-const OWN_FAULT: ReadonlySet<SignalCondition> = new Set(["trend", "nodeCondition", "rollout"]);
+const OWN_FAULT: ReadonlySet<SignalCondition> = new Set(["trend", "nodeCondition"]);
 
 /** The same for every episode with the same root cause: two ill replicas of one workload are one. */
 export function rootCauseKeyOf(cause: Cause, workload: TargetRef): string {
