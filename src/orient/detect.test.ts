@@ -210,6 +210,18 @@ describe("alert", () => {
       assert.equal(at({ [key]: "payments" })[0]?.target.uid, "uid-payments", key);
     assert.equal(at({ job: "payments", instance: "10.0.0.1:80" })[0]?.target.name, "payments");
   });
+  test("names a Deployment or a StatefulSet, and never the other of the same name", () => {
+    const of = (kind: string, labels: Record<string, string>) =>
+      detectSignals(hot, { ...payments, ref: { ...payments.ref, kind } }, telemetryAt(), [alert({ severity: "page", ...labels })], NOW)
+        .signals;
+    assert.equal(of("Deployment", { deployment: "payments" }).length, 1);
+    assert.equal(of("StatefulSet", { statefulset: "payments", service: "payments" }).length, 1);
+    assert.equal(of("StatefulSet", { deployment: "payments" }).length, 0);
+    assert.equal(of("StatefulSet", { deployment: "payments", service: "payments" }).length, 0);
+    assert.equal(of("DaemonSet", { deployment: "payments" }).length, 0);
+    assert.equal(of("Deployment", { statefulset: "payments" }).length, 0);
+    assert.equal(of("DaemonSet", { service: "payments" }).length, 1);
+  });
   test("a replica that is not there is named, and never widened to the workload", () => {
     assert.deepEqual(at({ deployment: "payments", pod: "payments-9" })[0]?.target, {
       kind: "Process",

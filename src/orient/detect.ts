@@ -74,6 +74,11 @@ const REPLICA_LABELS = ["pod", "replica", "node", "instance", "service_instance_
 const STRICT_REPLICA_LABELS: ReadonlySet<string> = new Set(["pod", "replica"]);
 /** Labels of an alert that name a workload. */
 const WORKLOAD_LABELS = ["deployment", "statefulset", "workload", "service", "service_name", "job"] as const;
+/** The kinds that have a label of their own: a Deployment and a StatefulSet may have one name. */
+const KIND_LABELS: ReadonlyMap<string, string> = new Map([
+  ["Deployment", "deployment"],
+  ["StatefulSet", "statefulset"],
+]);
 
 /** The workloads that a policy covers: of its namespace only; an empty selector covers nothing. */
 export function targetsOf(policy: RemediationPolicy, workloads: readonly Workload[]): Workload[] {
@@ -758,6 +763,10 @@ function targetOf(labels: Labels, context: Context): TargetRef | undefined {
     if (replica !== undefined) return context.whole || covers(context.policy, workload, replica) ? replica.ref : undefined;
   }
   if (!context.whole || !WORKLOAD_LABELS.some((key) => label(labels, key) === workload.ref.name)) return undefined;
+  // What names another kind is about that, whatever else has the name.
+  const own = KIND_LABELS.get(workload.ref.kind);
+  const others = [...KIND_LABELS.values()].some((key) => key !== own && label(labels, key) !== undefined);
+  if (workload.ref.kind !== "Workload" && others && (own === undefined || label(labels, own) !== workload.ref.name)) return undefined;
   for (const key of REPLICA_LABELS) {
     const value = label(labels, key);
     // It names a replica of this workload that is not there: the diagnosis will say so. It is never widened to the others.
