@@ -120,6 +120,22 @@ describe("resource", () => {
     assert.deepEqual(look(belongs, other({}, { ready: false })).targets, []);
     assert.deepEqual(look(condition(), [certificate(ill), ...other()]).targets, ["payments"]);
   });
+
+  test("is read once, however many targets and rounds ask whose it is", () => {
+    let reads = 0;
+    const object = {
+      ready: false,
+      get spec() {
+        reads += 1;
+        return { for: "payments" };
+      },
+    };
+    const objects = [certificate([[90_000, object]], { name: "other" })];
+    const belongs = condition({ belongs: "object.spec.for == target.labels.app" });
+    look(belongs, objects);
+    const once = reads;
+    assert.deepEqual([look(belongs, objects).targets, look(belongs, objects).targets, reads], [["payments"], ["payments"], once]);
+  });
 });
 
 describe("event", () => {

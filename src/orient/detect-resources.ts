@@ -4,7 +4,7 @@ import type { Signal } from "../api/signal.ts";
 import { durationMs } from "../api/units.ts";
 import type { ObservedObject, Replica, Workload } from "../ports/platform.ts";
 import type { Context, signalOf } from "./detect.ts";
-import { celMap, celOf, evaluable, type Verdict } from "./expression.ts";
+import { celMap, celOf, evaluable, type ExpressionValue, type Verdict } from "./expression.ts";
 import { seconds } from "./trend.ts";
 
 type Resource = NonNullable<PolicySignal["resource"]>;
@@ -72,13 +72,29 @@ export function resourceSignals(context: Context, resource: Resource, make: type
   return found.toSorted((a, b) => b.startsAt - a.startsAt);
 }
 
-function belongs(object: ObservedObject, { ref, labels }: Workload | Replica, { name, label, owned, belongs: whose }: Resource): boolean {
+/** What `belongs` made of an object, and the object as expressions have it. An object that changes is another, and so is a target. */
+const belonging = new WeakMap<
+  ObservedObject,
+  { readonly value: ExpressionValue; readonly verdicts: Map<string, WeakMap<Workload | Replica, boolean>> }
+>();
+
+function belongs(object: ObservedObject, to: Workload | Replica, { name, label, owned, belongs: whose }: Resource): boolean {
+  const { ref, labels } = to;
   if (name !== undefined) return object.name === name;
   if (label !== undefined) return Object.hasOwn(object.labels, label) && object.labels[label] === ref.name;
   if (owned === true) return object.owners.includes(ref.uid);
   if (whose === undefined) return object.name === ref.name;
   const newest = object.versions.at(-1)?.object;
   if (newest === undefined) return false;
-  const target = celMap({ kind: ref.kind, name: ref.name, namespace: ref.namespace, uid: ref.uid, labels: celMap(labels) });
-  return evaluable(whose, BELONGS_VARIABLES).evaluate({ object: celOf(newest), target }).state === "True";
+  let known = belonging.get(object);
+  if (known === undefined) belonging.set(object, (known = { value: celOf(newest), verdicts: new Map() }));
+  let verdictsOf = known.verdicts.get(whose);
+  if (verdictsOf === undefined) known.verdicts.set(whose, (verdictsOf = new WeakMap()));
+  let verdict = verdictsOf.get(to);
+  if (verdict === undefined) {
+    const target = celMap({ kind: ref.kind, name: ref.name, namespace: ref.namespace, uid: ref.uid, labels: celMap(labels) });
+    verdict = evaluable(whose, BELONGS_VARIABLES).evaluate({ object: known.value, target }).state === "True";
+    verdictsOf.set(to, verdict);
+  }
+  return verdict;
 }
