@@ -52,6 +52,7 @@ interface PodSpec {
 const EVERYTHING: readonly string[] = [
   "replicas=3",
   "agent.enabled=true",
+  "actions.existingSecret=actions",
   "tls.secretName=tls",
   "receiverSecret=pager",
   "priorityClassName=system-cluster-critical",
@@ -346,7 +347,7 @@ describe("the chart", { skip: lacking({ nodes: false, tools: ["helm"] }) }, () =
     test("mount what their arguments name", () => {
       const [container] = podOf(one(rendered(EVERYTHING), "Deployment", "nightshift")).containers;
       const files = container.args.flatMap((arg) => /=(\/etc\/nightshift\/[^ ]+)$/.exec(arg)?.[1] ?? []);
-      assert.equal(files.length, 4, container.args.join(" "));
+      assert.equal(files.length, 5, container.args.join(" "));
       for (const file of files)
         assert.ok(
           container.volumeMounts.some(({ mountPath }) => file.startsWith(`${mountPath}/`)),
