@@ -37,6 +37,33 @@ describe("one episode", () => {
     await h.stop();
   });
 
+  it("does nothing about what may mean a replica of that name in another namespace", async () => {
+    const { h, replica } = await ill();
+    await h.start({
+      platform: (platform) => ({
+        name: platform.name,
+        effects: platform.effects,
+        workloads: () =>
+          platform.workloads().flatMap((each) => {
+            const elsewhere = <T extends { readonly ref: object }>(of: T): T => ({
+              ...of,
+              ref: { ...of.ref, namespace: "other", uid: "u" },
+            });
+            return [each, { ...elsewhere(each), replicas: each.replicas.map(elsewhere) }];
+          }),
+        onChange: (listener) => platform.onChange(listener),
+        observe: (effect) => platform.observe(effect),
+        apply: (effect, signal) => platform.apply(effect, signal),
+      }),
+    });
+    h.fire("Ill", { replica, namespace: undefined } as unknown as Record<string, string>);
+    await h.pass(20_000);
+    assert.deepEqual([h.remediations(), h.platform.log], [[], []]);
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.platform.log.length > 0));
+    await h.stop();
+  });
+
   it("puts the decision with all twelve verdicts and the intent on record before the first effect", async () => {
     const { h, replica } = await ill();
     const seen: string[][] = [];

@@ -50,6 +50,8 @@ export class World {
   /** By the uids of episodes that were taken up after a start, and whose alert or hint has not been heard of since: when they were. */
   readonly #unheard = new Map<string, number>();
 
+  /** Workloads and replicas by name, and what that was made of. */
+  #names: { readonly of: readonly Workload[]; readonly refs: ReadonlyMap<string, readonly TargetRef[]> } | undefined;
   /** Workloads by namespace, and what that was made of. */
   #namespaces: { readonly of: readonly Workload[]; readonly workloads: ReadonlyMap<string, readonly Workload[]> } | undefined;
 
@@ -101,6 +103,16 @@ export class World {
     return this.#namespaces.workloads.get(namespace) ?? [];
   }
 
+  /** Whether a workload or replica of another namespace has this name. */
+  #hasNamesake({ namespace, name }: TargetRef): boolean {
+    const of = this.platform.workloads();
+    if (this.#names?.of !== of) {
+      const refs = of.flatMap(({ ref, replicas }) => [ref, ...replicas.map((replica) => replica.ref)]);
+      this.#names = { of, refs: Map.groupBy(refs, (ref) => ref.name) };
+    }
+    return this.#names.refs.get(name)?.some((ref) => ref.namespace !== namespace) ?? false;
+  }
+
   workload(ref: TargetRef): Workload | undefined {
     return findWorkload(this.platform, ref);
   }
@@ -121,6 +133,7 @@ export class World {
       graph: () => this.#causes.graph(this.dependencies.list(), platform.workloads()),
       changes: { list: this.#changes.list(), knownSince: this.#changes.knownSince },
       resources: platform.resources === undefined ? undefined : platform.resources.bind(platform),
+      hasNamesake: (target: TargetRef) => this.#hasNamesake(target),
     };
     return this.#timed("orient", () =>
       this.#answeredHints.without(

@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import { describe, test } from "node:test";
+import type { TargetRef } from "../api/meta.ts";
 import { FAILED_REQUESTS } from "../observe/exemplars.ts";
 import { TelemetryStore } from "../observe/store.ts";
 import { detectSignals, targetsOf } from "./detect.ts";
@@ -221,6 +222,19 @@ describe("alert", () => {
     assert.equal(of("DaemonSet", { deployment: "payments" }).length, 0);
     assert.equal(of("Deployment", { statefulset: "payments" }).length, 0);
     assert.equal(of("DaemonSet", { service: "payments" }).length, 1);
+  });
+  test("what names no namespace is nobody's where another namespace has that name, too", () => {
+    const graph = (): never => assert.fail("nobody asks for it");
+    const names = { graph, hasNamesake: ({ name }: TargetRef) => name !== "payments-1" };
+    const look = (labels: Record<string, string>) => {
+      const { signals, missing } = detectSignals(hot, payments, telemetryAt(), [alert({ severity: "page", ...labels })], NOW, names);
+      return [signals.map(({ target }) => target.name), missing.length];
+    };
+    assert.deepEqual(look({ pod: "payments-2" }), [[], 1]);
+    assert.deepEqual(look({ deployment: "payments" }), [[], 1]);
+    assert.deepEqual(look({ pod: "payments-2", namespace: "default" }), [["payments-2"], 0]);
+    assert.deepEqual(look({ pod: "payments-1" }), [["payments-1"], 0]);
+    assert.deepEqual(look({ instance: "uid-payments-2" }), [["payments-2"], 0]);
   });
   test("a replica that is not there is named, and never widened to the workload", () => {
     assert.deepEqual(at({ deployment: "payments", pod: "payments-9" })[0]?.target, {

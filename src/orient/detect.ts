@@ -751,8 +751,19 @@ function alertSignals(context: Context, condition: NonNullable<PolicySignal["ale
 type Labels = Readonly<Record<string, string>>;
 const label = (labels: Labels, key: string): string | undefined => (Object.hasOwn(labels, key) ? labels[key] : undefined);
 
-/** What of this workload an alert or a row is about, by its labels; undefined where it names nothing of it. */
+/** What of this workload an alert or a row is about, by its labels; undefined where it names nothing of it, or may mean another's. */
 function targetOf(labels: Labels, context: Context): TargetRef | undefined {
+  const target = namedBy(labels, context);
+  if (target === undefined || label(labels, "namespace") !== undefined) return target;
+  if (target.uid !== undefined && Object.values(labels).includes(target.uid)) return target;
+  if (context.surroundings?.hasNamesake?.(target) !== true) return target;
+  context.missing.push(
+    `what signal ${context.signal.name} has of ${target.name} names no namespace, and another has a ${target.name}, too: keep the label namespace`,
+  );
+  return undefined;
+}
+
+function namedBy(labels: Labels, context: Context): TargetRef | undefined {
   const { workload } = context;
   const namespace = label(labels, "namespace");
   if (namespace !== undefined && namespace !== workload.ref.namespace) return undefined;

@@ -1,3 +1,4 @@
+import type { TargetRef } from "../api/meta.ts";
 import { SIGNAL_VARIABLES } from "../api/signal-expression.ts";
 import type { Signal } from "../api/signal.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
@@ -16,6 +17,8 @@ export interface Surroundings {
   /** What has changed, oldest first, and from when on all of it is known (ms). */
   readonly changes?: { readonly list: readonly Change[]; readonly knownSince: number | undefined };
   readonly resources?: Platform["resources"];
+  /** Whether a workload or replica of another namespace has a target's name. */
+  readonly hasNamesake?: (target: TargetRef) => boolean;
 }
 
 /** How far back an expression reads changes (ms): as long as a rollout may be taken back for a symptom. */
