@@ -201,6 +201,27 @@ describe("a rollout that makes no progress", () => {
     assert.equal(world.workload("payments").rollout, undefined, "what it says is of the template before");
   });
 
+  it("is not said at once of a Deployment whose ReplicaSet could not be made: what runs is the version before, and is not rolled back", () => {
+    const world = new KubeWorld();
+    world.deployment();
+    const uid = world.kube.get("Deployment", "shop", "payments")?.metadata.uid ?? "";
+    world.replicaSet("payments", "b2", uid, 2, 3, { metadata: { labels: { app: "payments" } }, spec: { containers: [{ name: "main" }] } });
+    assert.equal(world.workload("payments").lastHealthy?.revision, "payments-a1");
+    const failed = {
+      type: "Progressing",
+      status: "False",
+      reason: "ReplicaSetCreateError",
+      message: "exceeded quota",
+      lastTransitionTime: at(600_000),
+    };
+    world.kube.change("Deployment", "shop", "payments", { status: { conditions: [failed] } });
+    assert.deepEqual(world.workload("payments").rollout, {
+      progressAt: START + 600_000,
+      message: "Deployment shop/payments: exceeded quota",
+    });
+    assert.equal(world.workload("payments").lastHealthy, undefined);
+  });
+
   it("of a StatefulSet counts from the last pod that was updated or became available", () => {
     const world = new KubeWorld();
     world.owned("StatefulSet", "db", 3);

@@ -88,6 +88,8 @@ export interface OwnerRecord extends BaseRecord {
   readonly paused: boolean;
   /** Message of the condition that says that its rollout makes no progress. */
   readonly stalled?: string;
+  /** Its template has no ReplicaSet, as none could be made: its newest revision is the one before. */
+  readonly unmade?: true;
   /** Since when that condition says so. */
   readonly stalledAt?: number;
   /** Of a StatefulSet or DaemonSet: when its status last said that its rollout got further. */
@@ -326,6 +328,9 @@ function progressOf(record: OwnerRecord, object: Owner, before: OwnerRecord | un
   return Math.max(record.createdAt, ...times);
 }
 
+/** Why a Deployment makes no progress whose ReplicaSet the API server would not take, be it for a moment (`FailedRSCreateReason`). */
+const NOT_MADE = "ReplicaSetCreateError";
+
 /** What is kept of a Deployment, ReplicaSet, StatefulSet or DaemonSet. `before`: what was kept of it. */
 export function projectOwner(kind: OwnerKind, object: Owner, before?: OwnerRecord): OwnerRecord {
   const { metadata, spec, status = {} } = object;
@@ -349,6 +354,7 @@ export function projectOwner(kind: OwnerKind, object: Owner, before?: OwnerRecor
     ...(progressing?.status === "False"
       ? {
           stalled: progressing.message ?? progressing.reason ?? "no progress",
+          ...(progressing.reason === NOT_MADE ? { unmade: true as const } : {}),
           stalledAt: time(progressing.lastTransitionTime) ?? time(metadata.creationTimestamp) ?? 0,
         }
       : {}),

@@ -50,7 +50,8 @@ export function progressOf(owner: OwnerRecord): Workload["rollout"] {
   if (owner.kind === "Deployment") {
     const { stalled, stalledAt } = owner;
     if (stalled === undefined || stalledAt === undefined) return undefined;
-    return { progressAt: stalledAt, deadline: stalledAt, message: `${name}: ${stalled}` };
+    // Its deadline has not passed by that: the controller tries again.
+    return { progressAt: stalledAt, ...(owner.unmade === true ? {} : { deadline: stalledAt }), message: `${name}: ${stalled}` };
   }
   const wanted = owner.kind === "StatefulSet" ? Math.max(0, owner.desired - owner.partition) : owner.desired;
   // The revisions of a StatefulSet stay apart for as long as a partition holds its rollout.

@@ -621,6 +621,8 @@ export class ClusterView {
       return since === undefined ? undefined : `all of its replicas were available since ${timestamp(since)}`;
     };
     if (owner.kind === "Deployment") {
+      // What runs is the newest revision then, and the one before it would be a rollback too far.
+      if (owner.unmade === true) return undefined;
       const [newest, ...older] = byRevision(replicaSets);
       for (const set of older) {
         if (isLeft(set, newest)) continue;
