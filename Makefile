@@ -30,9 +30,10 @@ lint: install ## Lint (purity of api, orient and decide), format, generated file
 	$(NODE) scripts/generate-crds.ts --check
 	$(NODE) scripts/render-install.ts --check-chart
 
+# Two files at a time, also on two cores: by itself Node leaves one of them idle, and most tests wait for something.
 unit: install ## Unit, property, integration and real-process tests
 	scripts/apt-install.sh prometheus prometheus-alertmanager postgresql redis-server openssl zsh iproute2
-	$(NODE) --test --test-reporter=spec 'src/**/*.test.ts' 'agent/**/*.test.ts' 'hints/*.test.ts' 'test/*.test.ts'
+	$(NODE) --test --test-reporter=spec --test-concurrency=2 'src/**/*.test.ts' 'agent/**/*.test.ts' 'hints/*.test.ts' 'test/*.test.ts'
 
 # Other seeds each day would find more, and nobody could tell a change that broke a rule from one that did not: the soak does that.
 simulate: install ## The rules S1 to S22 and L1 to L4 in 1,000 simulated clusters with faults
