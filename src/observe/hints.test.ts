@@ -73,6 +73,16 @@ describe("hints in memory", () => {
     assert.deepEqual(hints.of("b"), []);
   });
 
+  it("old kinds make place for new ones of a sender that never falls silent, whoever else is there", () => {
+    const { hints, time } = book({ maxKinds: 2, retentionMs: 60_000 });
+    hints.record("a", hint(START, { saturationType: "connections" }));
+    time.now += 50_000;
+    hints.record("b", hint(time.now));
+    hints.record("a", hint(time.now));
+    time.now += 20_000;
+    assert.equal(hints.record("a", hint(time.now, { action: "cache-flush" })), undefined);
+  });
+
   it("whoever listens is told of what is kept, and of nothing else", () => {
     const { hints } = book({ maxPerMinute: 1 });
     const heard: string[] = [];

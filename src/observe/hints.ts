@@ -88,6 +88,9 @@ export class HintBook {
     const sender = known ?? { kinds: new Map(), allowance: maxPerMinute, allowanceAt: now };
     sender.allowance = Math.min(maxPerMinute, sender.allowance + ((now - sender.allowanceAt) * maxPerMinute) / 60_000);
     sender.allowanceAt = now;
+    // Those of whoever was heard of since the oldest sender are not looked at by `#expire`.
+    for (const [kind, { receivedAt }] of sender.kinds)
+      if (receivedAt < hint.receivedAt - this.#limits.retentionMs) sender.kinds.delete(kind);
     const kind = JSON.stringify([hint.action, hint.saturationType]);
     if (sender.allowance < 1 || (!sender.kinds.has(kind) && sender.kinds.size >= maxKinds)) return "hint-limit";
     sender.allowance--;
