@@ -61,7 +61,9 @@ describe("a caller and an application", () => {
   it("refuse another's key, and another replica", async () => {
     actions.onPoolReset(() => undefined);
     const stranger = new ActionCaller(newActionKey(), systemClock);
-    await assert.rejects(stranger.invoke(effect(), address, never), { code: "ACTION_REFUSED", message: /public key/ });
+    const refused = effect();
+    await assert.rejects(stranger.invoke(refused, address, never), { code: "ACTION_REFUSED", message: /public key/ });
+    assert.deepEqual(await stranger.observe(refused, address), { state: "NotApplied" }, "so that the ladder goes on");
     assert.equal((await stranger.observe(effect(), address)).state, "Unknown");
     await assert.rejects(caller.invoke(effect(), { ...address, uid: "u2" }, never), { code: "ACTION_REFUSED", message: /another replica/ });
   });

@@ -38,7 +38,7 @@ export class ActionCaller {
   readonly publicKey: string;
   readonly #key: KeyObject;
   readonly #clock: Clock;
-  /** Of each effect that this process wanted done, whether a byte of it may have left. */
+  /** Of each effect that this process wanted done, whether a byte of it may have left and was not refused. */
   readonly #sent = new Map<string, boolean>();
 
   /** Throws `INVALID_ACTIONS_KEY` where `privateKey` is no Ed25519 key in PEM. `where` names it in the error. */
@@ -171,11 +171,12 @@ export class ActionCaller {
           const answer = answerOf(body);
           if (response.statusCode === 200 && answer !== undefined) return resolve(answer);
           // Whoever refuses to listen has done nothing of this one.
-          if (response.statusCode === 401 || response.statusCode === 403)
-            return resolve({
-              state: method === "POST" && !maybeDone ? "NotApplied" : "Unknown",
-              message: refusal(response.statusCode, body),
-            });
+          if (response.statusCode === 401 || response.statusCode === 403) {
+            const isUndone = method === "POST" && !maybeDone;
+            // Whoever looks later would be refused, too.
+            if (isUndone) this.#remember(id, false);
+            return resolve({ state: isUndone ? "NotApplied" : "Unknown", message: refusal(response.statusCode, body) });
+          }
           fail(`it answered with ${response.statusCode} and no state`);
         });
       });
