@@ -1,5 +1,5 @@
 import { type LogRecord, MAX_BODY } from "../logs.ts";
-import { type AttributeValue, identityOf, type OtlpLimits } from "./model.ts";
+import type { AttributeValue, OtlpLimits } from "./model.ts";
 import { bodyText, type LogsRequest, severityOf } from "./logs-model.ts";
 import { decoding, Wire } from "./wire.ts";
 
@@ -22,30 +22,8 @@ class Decoder extends Wire {
   }
 
   request(): LogsRequest {
-    const resources: LogsRequest["resources"][number][] = [];
-    this.fields(this.reader.len, (field) => {
-      if (field !== 1) return false;
-      this.tally.item();
-      const records: LogRecord[] = [];
-      let identity = identityOf(new Map());
-      this.fields(this.end(), (part) => {
-        if (part === 1) identity = this.resource();
-        else if (part === 2) {
-          this.tally.item();
-          this.fields(this.end(), (inner) => {
-            if (inner !== 2) return false;
-            const to = this.end();
-            if (this.tally.point()) records.push(this.#record(to));
-            else this.reader.pos = to;
-            return true;
-          });
-        } else return false;
-        return true;
-      });
-      resources.push({ identity, records });
-      return true;
-    });
-    return { resources, overLimit: this.tally.overLimit };
+    const resources = this.itemsByResource((end) => this.#record(end));
+    return { resources: resources.map(({ identity, items }) => ({ identity, records: items })), overLimit: this.tally.overLimit };
   }
 
   #record(end: number): LogRecord {

@@ -1,4 +1,4 @@
-import { identityOf, type OtlpLimits } from "./model.ts";
+import type { OtlpLimits } from "./model.ts";
 import { PeerAttributes, type RawSpan, SPAN_KINDS, type TracesRequest } from "./traces-model.ts";
 import { decoding, Wire } from "./wire.ts";
 
@@ -19,35 +19,13 @@ class Decoder extends Wire {
   readonly #attributes: number[] = [];
 
   request(): TracesRequest {
-    const resources: TracesRequest["resources"][number][] = [];
     let internal = 0;
-    this.fields(this.reader.len, (field) => {
-      if (field !== 1) return false;
-      this.tally.item();
-      const spans: RawSpan[] = [];
-      let identity = identityOf(new Map());
-      this.fields(this.end(), (part) => {
-        if (part === 1) identity = this.resource();
-        else if (part === 2) {
-          this.tally.item();
-          this.fields(this.end(), (inner) => {
-            if (inner !== 2) return false;
-            const to = this.end();
-            if (!this.tally.point()) this.reader.pos = to;
-            else {
-              const span = this.#span(to);
-              if (span === undefined) internal++;
-              else spans.push(span);
-            }
-            return true;
-          });
-        } else return false;
-        return true;
-      });
-      resources.push({ identity, spans });
-      return true;
+    const resources = this.itemsByResource((end) => {
+      const span = this.#span(end);
+      if (span === undefined) internal++;
+      return span;
     });
-    return { resources, internal, overLimit: this.tally.overLimit };
+    return { resources: resources.map(({ identity, items }) => ({ identity, spans: items })), internal, overLimit: this.tally.overLimit };
   }
 
   /** Undefined for a span within a process. */

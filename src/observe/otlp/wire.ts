@@ -59,6 +59,38 @@ export abstract class Wire {
     return identityOf(attributes);
   }
 
+  /**
+   * Reads a request for spans or log records: for each resource what `read` makes of its items, each up to where it ends; undefined for
+   * one of which nothing is kept.
+   */
+  protected itemsByResource<T>(read: (end: number) => T | undefined): { readonly identity: Identity; readonly items: readonly T[] }[] {
+    const resources: { readonly identity: Identity; readonly items: readonly T[] }[] = [];
+    this.fields(this.reader.len, (field) => {
+      if (field !== 1) return false;
+      this.tally.item();
+      const items: T[] = [];
+      let identity = identityOf(new Map());
+      this.fields(this.end(), (part) => {
+        if (part === 1) identity = this.resource();
+        else if (part === 2) {
+          this.tally.item();
+          this.fields(this.end(), (inner) => {
+            if (inner !== 2) return false;
+            const to = this.end();
+            const item = this.tally.point() ? read(to) : undefined;
+            if (item !== undefined) items.push(item);
+            this.reader.pos = to;
+            return true;
+          });
+        } else return false;
+        return true;
+      });
+      resources.push({ identity, items });
+      return true;
+    });
+    return resources;
+  }
+
   attribute(attributes: AttributeSet): void {
     this.keyValue(this.end(), (key, value) => attributes.add(key, value));
   }
