@@ -554,6 +554,8 @@ export class SimWorld {
   /** A node's machine is no more: its pods are let go without its kubelet. */
   removeNode(node: SimNode): void {
     node.gone = true;
+    // It may have been down before: that it is gone is news all the same.
+    this.nodeChanged(node);
     this.setNode(node, false);
     this.#simulation.schedule(NODE_GONE_MS, () => {
       if (!node.gone) return;
