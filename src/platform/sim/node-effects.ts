@@ -145,14 +145,21 @@ function refuseUntouchable(deps: EffectDeps, pod: Pod): void {
   if (!pod.owned) throw new NightshiftError("NOT_MOVABLE", `${pod.name} has no owner that would start it elsewhere`);
 }
 
-/** Waits until the pod's workload has all of its other replicas ready, as far as the caches know: what was evicted before is back. */
+/** Waits until the pod's workload has all of its other replicas ready, as the API server and the caches both say: what was evicted before is back. */
 async function untilSpared(deps: EffectDeps, pod: Pod, signal: AbortSignal): Promise<void> {
   for (;;) {
     const workload = deps.view.workloads().find(({ ref }) => ref.uid === pod.workload.uid);
-    if (!pod.ready || workload === undefined) return;
-    const others = workload.replicas.filter(({ ready, phase, ref }) => ready && phase === "Running" && ref.uid !== pod.uid).length;
-    if (others >= workload.desired - 1) return;
-    const why = `${workload.ref.name} has ${others} other replicas that are ready, of ${workload.desired}: it can spare none`;
+    if (workload === undefined) return;
+    const { ready, desired } = await deps.request(false, `list Pods of ${pod.workload.spec.name}`, () => ({
+      ready: new Set(pod.workload.pods.filter((each) => each.ready && each.phase === "Running").map(({ uid }) => uid)),
+      desired: Math.max(workload.desired, pod.workload.desired),
+    }));
+    if (!ready.has(pod.uid)) return;
+    const others = workload.replicas.filter(
+      (r) => r.ready && r.phase === "Running" && r.ref.uid !== pod.uid && ready.has(r.ref.uid ?? ""),
+    ).length;
+    if (others >= desired - 1) return;
+    const why = `${workload.ref.name} has ${others} other replicas that are ready, of ${desired}: it can spare none`;
     if (!signal.aborted) await sleep(deps.process, SPARE_PAUSE_MS, signal);
     if (signal.aborted) throw new NightshiftError("EFFECT_TIMEOUT", why);
   }

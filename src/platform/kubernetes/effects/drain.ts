@@ -2,7 +2,9 @@ import { NightshiftError } from "../../../api/errors.ts";
 import { sleep } from "../../../ports/clock.ts";
 import { MIRROR } from "../marks.ts";
 import { isMarked } from "../nodes.ts";
-import type { Node, Pod } from "../objects.ts";
+import type { Node, Owner, Pod } from "../objects.ts";
+import { OWNER_KINDS } from "../records.ts";
+import { selectorText } from "../selector.ts";
 import { removePod } from "./removal.ts";
 import { annotation, type Deps, type EffectOf, gone, type Handler, isReady, list, nameOf, read, refuseMarked, timedOut } from "./shared.ts";
 
@@ -102,16 +104,32 @@ function workloadOf(pod: Pod, deps: Deps): ReturnType<Deps["view"]["workloadOf"]
   return record === undefined ? undefined : deps.view.workloadOf(record);
 }
 
-/** Waits until the pod's workload has all of its other replicas ready: what was evicted before is back. */
-async function untilSpared(pod: Pod, deps: Deps, signal: AbortSignal): Promise<void> {
+/**
+ * Waits until the pod's workload has all of its other replicas ready: what was evicted before is back. The caches alone would
+ * not do: they may not have heard yet of the last eviction, so a replica counts where the API server says the same.
+ */
+async function untilSpared({ metadata }: Pod, deps: Deps, signal: AbortSignal): Promise<void> {
   for (;;) {
-    const workload = workloadOf(pod, deps);
-    if (!isReady(pod) || workload === undefined) return;
-    const others = workload.replicas.filter((r) => r.ready && r.phase === "Running" && r.ref.uid !== pod.metadata.uid).length;
-    if (others >= workload.desired - 1) return;
-    const why = `${workload.ref.name} has ${others} other replicas that are ready, of ${workload.desired}: it can spare none`;
+    const record = deps.view.record("Pod", metadata.namespace ?? "", metadata.name);
+    const workload = record === undefined ? undefined : deps.view.workloadOf(record);
+    if (workload === undefined) return;
+    const kind = OWNER_KINDS.find((each) => each === workload.ref.kind);
+    const owner = kind === undefined ? undefined : await read<Owner>(deps, kind, workload.ref, signal);
+    const selector = owner?.spec.selector === undefined ? {} : { labelSelector: selectorText(owner.spec.selector) };
+    const pods = await list<Pod>(deps, "Pod", metadata.namespace, selector, signal);
+    const ready = new Set(pods.filter((each) => isReady(each) && each.metadata.deletionTimestamp === undefined).map(uidOf));
+    // What serves nobody may always go.
+    if (!ready.has(metadata.uid)) return;
+    const others = workload.replicas.filter(
+      (r) => r.ready && r.phase === "Running" && r.ref.uid !== metadata.uid && ready.has(r.ref.uid ?? ""),
+    ).length;
+    const desired = Math.max(workload.desired, owner?.spec.replicas ?? 0);
+    if (others >= desired - 1) return;
+    const why = `${workload.ref.name} has ${others} other replicas that are ready, of ${desired}: it can spare none`;
     if (signal.aborted) throw timedOut(why);
     await sleep(deps.clock, SPARE_PAUSE_MS, signal);
     if (signal.aborted) throw timedOut(why);
   }
 }
+
+const uidOf = (pod: Pod): string => pod.metadata.uid;

@@ -131,6 +131,14 @@ describe("Drain", () => {
     assert.deepEqual(onNode(), []);
   });
 
+  it("evicts no other where only the caches have not heard that the last one has gone", async () => {
+    const { world, drain, onNode } = setUp();
+    world.kube.feeding = false;
+    world.kube.podsBecomeReady = false;
+    await assert.rejects(world.apply(drain, 20_000), /payments has 1 other replicas that are ready, of 3: it can spare none/);
+    assert.equal(onNode().length, 1);
+  });
+
   it("waits for a PodDisruptionBudget", async () => {
     const { world, drain, onNode } = setUp();
     world.pdb("payments", "payments", { minAvailable: 3 });
