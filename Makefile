@@ -51,7 +51,7 @@ exhaustive: install ## Each write, watch event and read of base scenarios, pertu
 scenarios: install ## The demo's scenarios in short form
 	$(NODE) --test --test-reporter=spec --test-concurrency=1 'test/demo/*.test.ts'
 
-sdks: install ## Hints sent by the official OpenTelemetry SDKs of Go, Python, Java and Node.js
+sdks: install ## Hints sent by the official OpenTelemetry SDKs of Go, Python, Java and Node.js; calls counted by the Collector
 	scripts/apt-install.sh python3-venv maven default-jdk-headless
 	$(NODE) --test --test-reporter=spec 'test/sdk/*.test.ts'
 

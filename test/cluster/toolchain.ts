@@ -11,7 +11,7 @@ import { SYSTEM_PATH } from "./path.ts";
 export type Progress = (line: string) => void;
 
 /** What is built from Go modules: `kube` is the whole of Kubernetes in one binary, the others are built only when asked for. */
-export type Tool = "kube" | "coredns" | "kwok" | "helm" | "peer" | "versitygw";
+export type Tool = "kube" | "coredns" | "kwok" | "helm" | "peer" | "versitygw" | "collector";
 
 interface ToolSource {
   /** Go module, relative to this directory; its files are the key of the cache. */
@@ -81,6 +81,14 @@ const SOURCES: Readonly<Record<Tool, ToolSource>> = {
     names: ["peer"],
     stamp: () => ({}),
     cost: "4 minutes of CPU",
+  },
+  // A real OpenTelemetry Collector: the service graph's source, and what taking OTLP in is measured beside.
+  collector: {
+    module: "../collector-go",
+    package: ".",
+    names: ["otelcol"],
+    stamp: () => ({}),
+    cost: "2 minutes of CPU",
   },
   // An S3-compatible store over a directory, for the tests of artifacts.
   versitygw: {
