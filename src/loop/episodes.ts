@@ -238,6 +238,9 @@ export class Episodes {
     const own = this.#liveOf(policy, signal);
     if (own !== undefined) return { done: this.#recorder.write(records) };
     const diagnosis = this.#world.diagnose(signal, policy);
+    const rests = this.#restsIdle(signal, diagnosis, policy);
+    // What is new still joins the episode of its root cause, and that is the gates' to say.
+    if (rests && !isNew) return { done: this.#recorder.write(records) };
     let decision = this.#world.decide("Start", signal, diagnosis, policy, undefined);
     const busy = this.#isAnothersTurn(decision, diagnosis);
     // Of the dependents of an ill service one has the episode: one root cause, one live remediation, one page (design rule S1).
@@ -245,7 +248,7 @@ export class Episodes {
     if (twin !== undefined && isNew) this.#fold(twin);
     // Of all that a storm holds one has the episode, and the others wait for their turn without one.
     const held = decision.reason === "StormBrake" && decision.storm === undefined;
-    if (this.#restsIdle(signal, diagnosis, policy)) return { done: this.#recorder.write(records) };
+    if (rests) return { done: this.#recorder.write(records) };
     const passes = NO_EPISODE.has(decision.reason ?? "") && !(decision.reason === "StaleSignal" && this.#isLeftUnhealed(signal, policy));
     if (busy || held || twin !== undefined || passes) {
       return {

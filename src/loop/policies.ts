@@ -1,4 +1,3 @@
-import { unsupported } from "../act/plan.ts";
 import { messageOf, NightshiftError } from "../api/errors.ts";
 import type { Condition, TargetRef } from "../api/meta.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
@@ -111,7 +110,7 @@ export class Policies {
       this.#news.delete(key);
       return {};
     }
-    const refusal = refusalOf(policy, this.#world);
+    const refusal = this.#world.refusalOf(policy);
     const generation = policy.metadata.generation;
     const before = policy.status?.conditions ?? [];
     const accepted = refusal.length === 0;
@@ -197,11 +196,6 @@ function blindText(blind: readonly Blindness[]): string {
     .sort();
   const named = all.slice(0, NAMED);
   return `${named.join(", ")}${blind.length > NAMED ? `, and ${blind.length - NAMED} more` : ""}`;
-}
-
-/** Why a policy cannot be carried out here; empty when it can. Such a policy begins nothing. */
-export function refusalOf(policy: RemediationPolicy, world: Pick<World, "platform" | "runbook">): readonly NightshiftError[] {
-  return unsupported(policy, world.runbook, world.platform);
 }
 
 /** An error's code as Kubernetes writes reasons: `UNKNOWN_RUNBOOK` becomes `UnknownRunbook`. */

@@ -1,4 +1,5 @@
 import type { RemediationApproval } from "../api/approval.ts";
+import type { NightshiftError } from "../api/errors.ts";
 import { sameTarget, targetKey, type TargetRef } from "../api/meta.ts";
 import type { RemediationPolicy, Rung } from "../api/policy.ts";
 import type { Attempt, Remediation, StepRecord } from "../api/remediation.ts";
@@ -15,7 +16,7 @@ import { failureDomains } from "../orient/failure-domains.ts";
 import { ChangeLog } from "../observe/changes.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
 import { findWorkload } from "../act/machine.ts";
-import { effectsOf, favouriteRung, nextRung, rollbackRung } from "../act/plan.ts";
+import { effectsOf, favouriteRung, nextRung, rollbackRung, unsupported } from "../act/plan.ts";
 import { EFFECTS_OF } from "../act/step-facts.ts";
 import { resultReplica } from "../act/step.ts";
 import type { Clock } from "../ports/clock.ts";
@@ -25,7 +26,6 @@ import type { LoopMetrics } from "../record/metrics.ts";
 import { AlertIndex } from "./alerts.ts";
 import { AnsweredHints } from "./hints.ts";
 import { Causes } from "./causes.ts";
-import { refusalOf } from "./policies.ts";
 import { Cache, objectKey } from "./cache.ts";
 
 /** Everything that the loop knows, in memory: resources, workloads, telemetry and alerts. Reading it never waits. */
@@ -53,6 +53,7 @@ export class World {
   /** Workloads and replicas by name, and what that was made of. */
   #names: { readonly of: readonly Workload[]; readonly refs: ReadonlyMap<string, readonly TargetRef[]> } | undefined;
   /** Workloads by namespace, and what that was made of. */
+  #refusals: { readonly runbooks: readonly Runbook[]; readonly of: WeakMap<RemediationPolicy, readonly NightshiftError[]> } | undefined;
   #namespaces: { readonly of: readonly Workload[]; readonly workloads: ReadonlyMap<string, readonly Workload[]> } | undefined;
 
   constructor(options: {
@@ -92,8 +93,18 @@ export class World {
 
   /** The workloads that a policy covers; none, where it cannot be carried out here. */
   targets(policy: RemediationPolicy): Workload[] {
-    if (refusalOf(policy, this).length > 0) return [];
+    if (this.refusalOf(policy).length > 0) return [];
     return targetsOf(policy, this.#workloadsOf(policy.metadata.namespace));
+  }
+
+  /** Why a policy cannot be carried out here; empty when it can. Such a policy begins nothing. Asked anew only for another policy, or once a runbook has changed. */
+  refusalOf(policy: RemediationPolicy): readonly NightshiftError[] {
+    const runbooks = this.runbooks.list();
+    if (this.#refusals?.runbooks !== runbooks) this.#refusals = { runbooks, of: new WeakMap() };
+    const { of } = this.#refusals;
+    const refusal = of.get(policy) ?? unsupported(policy, this.runbook, this.platform);
+    of.set(policy, refusal);
+    return refusal;
   }
 
   /** The workloads of a namespace: with thousands of workloads and a policy for each team, nobody can look at all for each. */

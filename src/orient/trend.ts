@@ -73,8 +73,9 @@ export function analyseTrend(samples: readonly Point[], options: TrendOptions): 
     return none(0, 0, `${points.length} samples are too few to tell: at least ${Math.max(minSamples, MIN_POINTS)} are needed`);
   if (span < minSpanSeconds) return none(0, 0, `${seconds(span)} are too short to tell: at least ${seconds(minSpanSeconds)} are needed`);
 
-  const { judged, all } = judgedBefore(points, { limit: options.limit, minSpanSeconds, minSamples });
-  if (judged.verdict === "No") return none(all, judged.confidence, judged.reason);
+  const found = judgedBefore(points, { limit: options.limit, minSpanSeconds, minSamples });
+  const { judged } = found;
+  if (judged.verdict === "No") return noneOf(found, judged);
   const leaking = judged.confidence >= minConfidence;
   const level = judged.level + judged.slope * (now - judged.at);
   const left = Number.isFinite(options.limit) ? Math.max(0, (options.limit - level) / judged.slope) : undefined;
@@ -96,8 +97,8 @@ interface Judged {
   readonly points: readonly Point[];
   readonly options: Bounds;
   readonly judged: Judgement;
-  /** Slope of everything in view. */
-  readonly all: number;
+  /** Slope of everything in view, once somebody has asked for it: of what is no leak hardly anybody does, and it costs as much as the rest. */
+  all: number | undefined;
 }
 
 /**
@@ -131,9 +132,9 @@ function judgedBefore(points: readonly Point[], options: Bounds): Judged {
     areEqual(known.points, points)
   )
     return known;
-  const readings = points.map((p) => ({ t: (p.t - first.t) / 1000, v: p.v }));
+  const readings = readingsOf(points);
   const judged = judge(readings, (last.t - first.t) / 1000, options);
-  const found = { points, options, judged, all: judged.slope ?? monotoneTrend(bucketsOf(readings)).slope };
+  const found = { points, options, judged, all: judged.slope };
   // The oldest goes first: a map keeps the order in which its keys came.
   judgements.delete(key);
   judgements.set(key, found);
@@ -143,6 +144,23 @@ function judgedBefore(points: readonly Point[], options: Bounds): Judged {
 
 function none(slopePerSecond: number, confidence: number, reason: string): TrendResult {
   return { leaking: false, slopePerSecond, secondsToLimit: undefined, confidence, spanSeconds: undefined, reason };
+}
+
+/** A series that shows no leak. */
+function noneOf(found: Judged, { confidence, reason }: Extract<Judgement, { verdict: "No" }>): TrendResult {
+  return {
+    ...none(0, confidence, reason),
+    get slopePerSecond() {
+      found.all ??= monotoneTrend(bucketsOf(readingsOf(found.points))).slope;
+      return found.all;
+    },
+  };
+}
+
+/** The points in seconds since the first. */
+function readingsOf(points: readonly Point[]): Point[] {
+  const epoch = points[0]?.t ?? 0;
+  return points.map((p) => ({ t: (p.t - epoch) / 1000, v: p.v }));
 }
 
 /** Usable readings, ordered, each time once (the lowest of several: it is the floor that counts). */
