@@ -51,6 +51,26 @@ describe("spans", () => {
       assert.deepEqual(seen(), ["shop > bank Request 2/1 80 ms"]);
     }
   });
+  test("count once, however often they are delivered", async () => {
+    const { clock, spans, seen } = graph();
+    const database = span({ spanId: "c".repeat(16), peer: { dbSystem: "postgresql" } });
+    const away = span({ spanId: "d".repeat(16), peer: { address: "10.0.0.7" } });
+    const queue = [
+      span({ kind: "Producer", spanId: "e".repeat(16), peer: { messagingSystem: "kafka" } }),
+      span({ kind: "Consumer", service: "mail", spanId: "f".repeat(16), parentSpanId: "e".repeat(16) }),
+    ];
+    const all = [client, server, database, away, ...queue];
+    spans.recordSpans(all);
+    await clock.advance(11_000);
+    spans.recordSpans([]);
+    const once = seen().toSorted();
+    assert.equal(once.length, 5);
+    // A sender that had no answer, and one that had half of one.
+    for (const again of [all, all.toReversed(), [server], [client]]) spans.recordSpans(again);
+    await clock.advance(11_000);
+    spans.recordSpans([]);
+    assert.deepEqual(seen().toSorted(), once);
+  });
   test("of other traces and other parents do not meet, and the first of a trace waits for nobody", () => {
     const { spans, seen } = graph();
     spans.recordSpans([client, { ...server, traceId: "f".repeat(32) }, { ...server, parentSpanId: undefined }]);

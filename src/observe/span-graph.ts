@@ -6,6 +6,9 @@ import type { Span, SpanPeer, SpanSink } from "./spans.ts";
 const WAIT_MS = 10_000;
 /** Most spans that wait. Beyond, whoever has waited longest waits no more. */
 const MAX_WAITING = 20_000;
+/** How long a call is remembered that was counted (ms), and most of them: whoever has had no answer sends its spans again, for five minutes at most in the Collector. */
+const REPEATED_MS = 300_000;
+const MAX_COUNTED = 50_000;
 
 interface Waiting {
   readonly span: Span;
@@ -17,13 +20,15 @@ interface Waiting {
  * Makes calls of spans, as the Collector's servicegraph connector does: a client's span and the server's that has it as its parent
  * are one call, in whichever order they come; in the same way a producer's and a consumer's. What is called and sends no spans
  * itself is known by what its caller says of it: databases and brokers at once, others when nobody has answered
- * for the other side in ten seconds. Sampled traces count as what they are: shares and latencies hold, numbers of requests are of the sample.
+ * for the other side in ten seconds. A call counts once, however often its spans are delivered. Sampled traces count as what they are: shares and latencies hold, numbers of requests are of the sample.
  */
 export class SpanGraph implements SpanSink {
   readonly #graph: CallSink;
   readonly #clock: Clock;
   /** By trace and the caller's span; whoever has waited longest is first. */
   readonly #waiting = new Map<string, Waiting>();
+  /** Calls that were counted, by the same key, and when (monotonic ms); the oldest is first. */
+  readonly #counted = new Map<string, number>();
 
   constructor(graph: CallSink, clock: Clock) {
     this.#graph = graph;
@@ -41,7 +46,11 @@ export class SpanGraph implements SpanSink {
     for (const [key, { span, since }] of this.#waiting) {
       if (now - since < WAIT_MS && this.#waiting.size <= MAX_WAITING) break;
       this.#waiting.delete(key);
-      this.#alone(span);
+      this.#alone(key, span, now);
+    }
+    for (const [key, at] of this.#counted) {
+      if (now - at < REPEATED_MS && this.#counted.size <= MAX_COUNTED) break;
+      this.#counted.delete(key);
     }
   }
 
@@ -50,12 +59,14 @@ export class SpanGraph implements SpanSink {
     const caller = calls ? span.spanId : span.parentSpanId;
     if (caller === undefined) return;
     const external = calls ? externalOf(span.peer) : undefined;
-    if (external !== undefined) this.#record(span, external, "External", span);
+    const key = `${span.traceId}/${caller}`;
+    const queue = span.kind === "Producer" || span.kind === "Consumer";
+    // A producer calls two: its broker, and whoever consumes.
+    if (external !== undefined && this.#isFirst(queue ? `${key}/broker` : key, now)) this.#record(span, external, "External", span);
     // A database answers no trace, and so nobody is waited for.
     if (external !== undefined && span.kind === "Client") return;
-    const key = `${span.traceId}/${caller}`;
+    if (this.#counted.has(key)) return;
     const other = this.#waiting.get(key)?.span;
-    const queue = span.kind === "Producer" || span.kind === "Consumer";
     const fits = other !== undefined && other.kind === (queue ? (calls ? "Consumer" : "Producer") : calls ? "Server" : "Client");
     if (!fits) {
       // The same span once more, or a second server behind one client's span: the first waits on.
@@ -63,16 +74,24 @@ export class SpanGraph implements SpanSink {
       return;
     }
     this.#waiting.delete(key);
+    this.#counted.set(key, now);
     const [client, server] = calls ? [span, other] : [other, span];
     this.#record(client, { name: server.service, namespace: server.namespace }, queue ? "Queue" : "Request", server);
   }
 
   /** Nobody has answered for the other side of a span: a client may have said whom it called. */
-  #alone(span: Span): void {
+  #alone(key: string, span: Span, now: number): void {
     if (span.kind !== "Client") return;
     const { service, address } = span.peer;
     const server = service === undefined ? (address === undefined ? undefined : serviceAt(address)) : { name: service };
-    if (server !== undefined) this.#record(span, server, "External", span);
+    if (server !== undefined && this.#isFirst(key, now)) this.#record(span, server, "External", span);
+  }
+
+  /** Whether a call has not been counted yet; it has from now on. */
+  #isFirst(key: string, now: number): boolean {
+    if (this.#counted.has(key)) return false;
+    this.#counted.set(key, now);
+    return true;
   }
 
   /** @param timed whose duration is the call's. */

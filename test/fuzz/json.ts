@@ -1,7 +1,8 @@
 import * as fc from "fast-check";
 import { MAX_INPUT, withChanges } from "./bytes.ts";
 
-type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
+/** A value of JSON. */
+export type Json = null | boolean | number | string | Json[] | { [key: string]: Json };
 /** A place in a value: what holds it, and under which key. */
 interface Place {
   readonly holder: Json[] | { [key: string]: Json };
@@ -155,17 +156,40 @@ const changes: fc.Arbitrary<Change> = fc.oneof(
   },
 );
 
+/** Values of `made`, changed where they are; some changes take parts of `seeds`. */
+function changedValues(made: fc.Arbitrary<Json>, seeds: readonly Json[]): fc.Arbitrary<Json> {
+  return fc
+    .tuple(made, fc.array(changes, { maxLength: 5 }))
+    .map(([value, list]) => list.reduce((changed, change) => change(changed, seeds), structuredClone(value)));
+}
+
+const valuesOf = (seeds: readonly Uint8Array[]): Json[] => seeds.map((seed) => JSON.parse(Buffer.from(seed).toString()) as Json);
+
 /** Seeds, read as JSON and changed where they are: most of what comes out is understood in part. */
 export function changedJson(
   seeds: readonly Uint8Array[],
   textOf: (value: unknown) => string = (value) => JSON.stringify(value),
 ): fc.Arbitrary<Uint8Array> {
-  const values = seeds.map((seed) => JSON.parse(Buffer.from(seed).toString()) as Json);
-  return fc
-    .tuple(fc.constantFrom(...values), fc.array(changes, { maxLength: 5 }))
-    .map(([seed, list]) =>
-      Buffer.from(textOf(list.reduce((value, change) => change(value, values), structuredClone(seed)))).subarray(0, MAX_INPUT),
-    );
+  const values = valuesOf(seeds);
+  return changedValues(fc.constantFrom(...values), values).map((value) => Buffer.from(textOf(value)).subarray(0, MAX_INPUT));
+}
+
+/**
+ * Messages that a grammar makes: as they are, or changed where they are, or seeds that were changed. A grammar of few names and few times makes what
+ * changes of seeds hardly ever do: parts of a message that are about one another.
+ */
+export function grammarJson(
+  made: fc.Arbitrary<Json>,
+  seeds: readonly Uint8Array[],
+  words: readonly string[] = [],
+): fc.Arbitrary<Uint8Array> {
+  const bytes = (values: fc.Arbitrary<Json>): fc.Arbitrary<Uint8Array> =>
+    values.map((value) => Buffer.from(JSON.stringify(value)).subarray(0, MAX_INPUT));
+  return fc.oneof(
+    { weight: 3, arbitrary: bytes(made) },
+    { weight: 2, arbitrary: bytes(changedValues(made, valuesOf(seeds))) },
+    { weight: 1, arbitrary: fuzzedJson(seeds, words) },
+  );
 }
 
 /** As `changedJson`, and then the text itself changed in a third of all cases. */

@@ -298,6 +298,8 @@ export class OtlpReceiver {
     const buckets = isDuration && "counts" in point ? bucketsOf(point) : undefined;
     const value = isDuration ? ("count" in point ? point.count : undefined) : "value" in point ? point.value : undefined;
     if (value === undefined || value < 0 || (isDuration && buckets === undefined)) return "invalid";
+    // After one that is none, the next would look like a counter that began anew, and count in full.
+    if (!Number.isFinite(value)) return "not-finite";
     // Several collectors may count the same calls under the same name, each those that passed it: each began at a time of its own.
     const key = JSON.stringify(["calls", metric.name, point.start, point.attributesKey]);
     const increase = this.#increase(key, metric.temporality === "Delta", point, value, buckets, now, this.#callers);

@@ -78,6 +78,21 @@ describe("metrics of a service graph", () => {
     // The server's durations, all of them from 100 to 200 ms.
     assert.ok(points.every(({ latencyMs = 0 }) => Math.abs(latencyMs - 150) < 10));
   });
+  test("are not counted in full after a number that is none, as if their counter had begun anew", async () => {
+    const { clock, telemetry, send, total } = collector();
+    for (const count of [100, Infinity, 101]) {
+      await clock.advance(15_000);
+      const metric = total("traces_service_graph_request_total", LABELS, 0, NOW - 60_000);
+      const dataPoints = metric.sum.dataPoints.map((point) => ({ ...point, asInt: undefined, asDouble: String(count) }));
+      assert.equal(
+        send([{ ...metric, sum: { ...metric.sum, dataPoints } }]).message,
+        count === Infinity ? "points refused: 1 not-finite" : "",
+      );
+    }
+    const requests = telemetry.graph.calls().flatMap((call) => call.points(0).map((point) => point.requests));
+    // The first is a baseline.
+    assert.deepEqual(requests, [1]);
+  });
   test("of several collectors, and of one that was started anew, do not mix", async () => {
     const { clock, telemetry, send, total } = collector();
     const name = "traces_service_graph_request_total";

@@ -2,7 +2,10 @@ import type { FuzzTarget } from "../target.ts";
 import { alertmanagerApi, alertmanagerWebhook } from "./alertmanager.ts";
 import { cel } from "./cel.ts";
 import { kubernetesWatch, remediation } from "./kubernetes.ts";
-import { otlpMetricsAlike, otlpTracesAlike } from "./otlp-alike.ts";
+import { hints } from "./hints.ts";
+import { otlpLogsJson, otlpLogsProtobuf } from "./otlp-logs.ts";
+import { serviceGraphMetrics, serviceGraphPromql, serviceGraphSpans } from "./service-graph.ts";
+import { otlpLogsAlike, otlpMetricsAlike, otlpTracesAlike } from "./otlp-alike.ts";
 import { otlpMetricsJson, otlpMetricsProtobuf } from "./otlp-metrics.ts";
 import { otlpTracesJson, otlpTracesProtobuf } from "./otlp-traces.ts";
 import { promql } from "./promql.ts";
@@ -18,6 +21,13 @@ export const TARGETS: readonly FuzzTarget[] = [
   otlpTracesProtobuf,
   otlpTracesJson,
   otlpTracesAlike,
+  otlpLogsProtobuf,
+  otlpLogsJson,
+  otlpLogsAlike,
+  serviceGraphMetrics,
+  serviceGraphSpans,
+  serviceGraphPromql,
+  hints,
   promql,
   alertmanagerWebhook,
   alertmanagerApi,

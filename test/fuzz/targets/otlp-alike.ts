@@ -5,6 +5,8 @@ import { isDeepStrictEqual } from "node:util";
 import { NightshiftError } from "../../../src/api/errors.ts";
 import { decodeJson } from "../../../src/observe/otlp/json.ts";
 import { DEFAULT_OTLP_LIMITS } from "../../../src/observe/otlp/model.ts";
+import { decodeLogsJson } from "../../../src/observe/otlp/logs-json.ts";
+import { decodeLogsProtobuf } from "../../../src/observe/otlp/logs-protobuf.ts";
 import { decodeProtobuf } from "../../../src/observe/otlp/protobuf.ts";
 import { decodeTracesJson } from "../../../src/observe/otlp/traces-json.ts";
 import { decodeTracesProtobuf } from "../../../src/observe/otlp/traces-protobuf.ts";
@@ -130,6 +132,22 @@ const SCHEMA: Readonly<Record<string, Readonly<Record<string, Field>>>> = {
   Event: { timeUnixNano: [1, "fixed64"], name: [2, "string"], attributes: [3, "KeyValue", "repeated"] },
   Link: { traceId: [1, "hex"], spanId: [2, "hex"], attributes: [4, "KeyValue", "repeated"] },
   Status: { message: [2, "string"], code: [3, "enum"] },
+  ExportLogsServiceRequest: { resourceLogs: [1, "ResourceLogs", "repeated"] },
+  ResourceLogs: { resource: [1, "Resource"], scopeLogs: [2, "ScopeLogs", "repeated"], schemaUrl: [3, "string"] },
+  ScopeLogs: { scope: [1, "InstrumentationScope"], logRecords: [2, "LogRecord", "repeated"], schemaUrl: [3, "string"] },
+  LogRecord: {
+    timeUnixNano: [1, "fixed64"],
+    severityNumber: [2, "enum"],
+    severityText: [3, "string"],
+    body: [5, "AnyValue"],
+    attributes: [6, "KeyValue", "repeated"],
+    droppedAttributesCount: [7, "uint32"],
+    flags: [8, "fixed32"],
+    traceId: [9, "hex"],
+    spanId: [10, "hex"],
+    observedTimeUnixNano: [11, "fixed64"],
+    eventName: [12, "string"],
+  },
 };
 
 type Json = string | number | boolean | Json[] | { [key: string]: Json };
@@ -302,4 +320,11 @@ export const otlpTracesAlike = alike(
   "ExportTraceServiceRequest",
   (body) => decodeTracesJson(body, DEFAULT_OTLP_LIMITS),
   (body) => decodeTracesProtobuf(body, DEFAULT_OTLP_LIMITS),
+);
+const KEYS_ASKED = new Set(KEYS);
+export const otlpLogsAlike = alike(
+  "otlp-logs-alike",
+  "ExportLogsServiceRequest",
+  (body) => decodeLogsJson(body, DEFAULT_OTLP_LIMITS, KEYS_ASKED),
+  (body) => decodeLogsProtobuf(body, DEFAULT_OTLP_LIMITS, KEYS_ASKED),
 );

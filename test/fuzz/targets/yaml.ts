@@ -57,6 +57,9 @@ const WORDS = [
   "RestartPod",
 ];
 
+/** Reading YAML takes a millisecond a kilobyte: what takes another reading is tried with an eighth of all inputs. */
+const isEighth = (input: Uint8Array): boolean => input.reduce((sum, byte) => sum + byte, 0) % 8 === 0;
+
 /** Text of YAML, changed as text; or its values, changed and written as JSON, which is YAML too. */
 function fuzzedYaml(seeds: readonly Uint8Array[]): fc.Arbitrary<Uint8Array> {
   const values = seeds.flatMap((seed) =>
@@ -86,7 +89,7 @@ export const resources: FuzzTarget = {
   name: "resources",
   seeds: resourceSeeds,
   inputs: fuzzedYaml(resourceSeeds),
-  cost: 10,
+  cost: 5,
   check(input) {
     const text = Buffer.from(input).toString();
     let outcome = ACCEPTED;
@@ -106,11 +109,12 @@ export const resources: FuzzTarget = {
         const first = [...errors, ...checked].find(({ severity }) => severity === "error");
         if (first !== undefined) outcome = first.code;
         // What was understood is understood again, as it is stored.
-        for (const resource of all) {
+        for (const resource of isEighth(input) ? all : []) {
           const again = parseResources(stringify(writtenResource(resource, undefined)), "again.yaml");
           assert.deepEqual([again.errors, again.resources.map((each) => each.resource)], [[], [resource]]);
         }
       },
+      isEighth(input),
     );
     return outcome;
   },
@@ -121,7 +125,7 @@ function documentOf(name: string, schema: z.ZodType, seeds: readonly Uint8Array[
     name,
     seeds,
     inputs: fuzzedYaml(seeds),
-    cost: 5,
+    cost: 4,
     check(input) {
       const text = Buffer.from(input).toString();
       let outcome = ACCEPTED;
@@ -133,6 +137,7 @@ function documentOf(name: string, schema: z.ZodType, seeds: readonly Uint8Array[
           assert.equal(value === undefined, errors.length > 0);
           if (errors[0] !== undefined) outcome = errors[0].code;
         },
+        isEighth(input),
       );
       return outcome;
     },
