@@ -5,11 +5,13 @@
 // section, or its group, was asked for by name. A goal that is missed is a failure.
 import { messageOf } from "../src/api/errors.ts";
 import { missing } from "../test/cluster/requirements.ts";
+import { lackingCollector } from "../test/support/collector.ts";
 import { ensureTool, type Tool } from "../test/cluster/toolchain.ts";
 import { run as cache } from "./kubernetes-cache.ts";
 import { run as kubernetesLatency } from "./kubernetes-latency.ts";
 import { run as queue } from "./kubernetes-queue.ts";
 import { run as latency } from "./latency.ts";
+import { run as otlp } from "./otlp.ts";
 import { type BenchResult, meets } from "./result.ts";
 import { run as storm } from "./storm.ts";
 import { run as trend } from "./trend.ts";
@@ -33,10 +35,16 @@ function lacksPeer(): readonly string[] {
   return missing({ nodes: false, tools: ["peer"] satisfies Tool[] }).filter((line) => line.startsWith("Go "));
 }
 
+function lacksCollector(): readonly string[] {
+  const lacks = lackingCollector();
+  return lacks === false ? [] : [lacks];
+}
+
 const SECTIONS: readonly Section[] = [
   { group: "host", name: "latency", run: () => latency(short) },
   { group: "host", name: "storm", run: () => storm(short) },
   { group: "host", name: "trend", run: () => trend() },
+  { group: "host", name: "otlp", lacks: lacksCollector, run: () => otlp(short) },
   { group: "kubernetes", name: "queue", lacks: lacksPeer, run: async () => queue(short, await peer()) },
   {
     group: "kubernetes",
