@@ -167,6 +167,14 @@ export const CASES: readonly { readonly name: string; readonly doc: string; read
     policy: { ladder: [{ strategy: "RestartPod", captures: [{ type: "HeapSnapshot", required: true }] }] },
     faults: [hang({ for: LONG }), fault("CaptureFails", 0, { for: LONG, rate: 1 })],
   }),
+  of("memory-bound", "A pod leaks, and may be given a little more memory, which is less than would be asked for.", {
+    policy: {
+      signals: [{ name: "hot", metric: { name: "memory", above: 300 * 2 ** 20, for: "10s" } }],
+      ladder: [{ strategy: "ResizeResources", resize: { memory: { factor: 3, max: "600Mi" } } }],
+      verify: { stableFor: "10s", timeout: "30s" },
+    },
+    faults: [fault("PodLeak", MINUTE, { for: LONG, workload: "payments", index: 0, ms: 5 * MINUTE })],
+  }),
   of("never-ready", "What takes the place of a replica does not become ready.", {
     policy: { ladder: [{ strategy: "RestartPod", timeout: "2m" }] },
     faults: [hang({ for: LONG }), fault("SlowStart", 50_000, { for: LONG, workload: "payments", ms: 30 * MINUTE })],

@@ -235,6 +235,20 @@ export const MUTANTS: readonly Mutant[] = [
     "",
   ),
   machine(
+    "gives-more-than-is-allowed",
+    "The most memory that a rung allows is not looked at.",
+    "src/act/plan.ts",
+    "Math.min(Math.ceil(wanted / 2 ** 20) * 2 ** 20, quantityBytes(max))",
+    "Math.ceil(wanted / 2 ** 20) * 2 ** 20",
+  ),
+  machine(
+    "keeps-memory-that-did-not-help",
+    "More memory has no way back.",
+    "src/act/steps/resize.ts",
+    'undo: ({ workload }) => (workload === undefined ? undefined : "resizeBack"),',
+    "",
+  ),
+  machine(
     "stops-without-a-replacement",
     "The old replica goes though its replacement is not ready.",
     "src/act/steps/stop.ts",

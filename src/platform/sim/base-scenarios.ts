@@ -30,6 +30,8 @@ interface Made {
   readonly faults: readonly Omit<Fault, "id">[];
   readonly operators?: number;
   readonly alerts?: readonly AlertRule[];
+  /** See `Monitoring.askedMs`. */
+  readonly askedMs?: number;
   /** The first workload depends on the second. */
   readonly depends?: boolean;
   /** The policy is for these, not for the first workload. */
@@ -38,7 +40,7 @@ interface Made {
 
 function scenario(
   index: number,
-  { faultsUntil, workloads, policy, faults, operators = 1, alerts = [], depends = false, nodes }: Made,
+  { faultsUntil, workloads, policy, faults, operators = 1, alerts = [], askedMs, depends = false, nodes }: Made,
 ): Scenario {
   const [name = "", other = ""] = workloads.map((each) => each.name);
   return {
@@ -85,6 +87,7 @@ function scenario(
       groupWaitMs: 10_000,
       groupIntervalMs: 60_000,
       repeatMs: 2 * MINUTE,
+      ...(askedMs === undefined ? {} : { askedMs }),
     },
     approver: { afterMs: 10_000, approves: 1, denies: 0 },
     faults: faults.map((fault, id) => ({ id, ...fault })),
@@ -95,6 +98,13 @@ function scenario(
 const LASTING = 60 * MINUTE;
 const UNREADY = [{ name: "probe", probe: { failingFor: "5s" } }];
 const ERRORS = [{ name: "errors", errorRate: { above: "5%", for: "10s" } }];
+/** What of its limit a pod uses: that, and no trend, is the same to one who begins to look in the midst of it. */
+const MEMORY = [{ name: "memory", alert: { alertname: "PodMemory" } }];
+const LEAKS = { faultsUntil: 22 * MINUTE, alerts: [{ alertname: "PodMemory", condition: "Memory", for: 0 }], askedMs: 10_000 } as const;
+/** That an alert is over is told within its group's interval. */
+const TOLD_OF = { stableFor: "10s", timeout: "3m" };
+/** So slow that minutes lie between the alert and its end. */
+const LEAK = { kind: "PodLeak", at: MINUTE, for: LASTING, workload: "payments", index: 0, ms: 20 * MINUTE } as const;
 const RESTART = { strategy: "RestartPod", timeout: "5m" };
 
 const MADE: readonly (Made & { readonly name: string; readonly doc: string })[] = [
@@ -227,6 +237,44 @@ const MADE: readonly (Made & { readonly name: string; readonly doc: string })[] 
     },
     faults: [{ kind: "NodeIll", at: MINUTE, for: 2 * MINUTE, index: 0 }],
     nodes: [{ name: "node-0" }, { name: "node-1" }],
+  },
+  {
+    name: "resize",
+    doc: "A pod leaks memory: it is given more of it in place, which leaves it the time that it needs.",
+    ...LEAKS,
+    workloads: [workload("payments")],
+    policy: {
+      signals: MEMORY,
+      ladder: [{ strategy: "ResizeResources", resize: { memory: { factor: 3, max: "2Gi" } }, timeout: "2m" }, RESTART],
+      verify: TOLD_OF,
+    },
+    faults: [LEAK],
+  },
+  {
+    name: "resize-back",
+    doc: "A pod hangs, and more memory does not help: that is taken back, and it is restarted.",
+    faultsUntil: 6 * MINUTE,
+    workloads: [workload("payments")],
+    policy: {
+      signals: UNREADY,
+      ladder: [
+        { strategy: "ResizeResources", resize: { memory: { by: "64Mi", max: "1Gi" } }, timeout: "2m", verify: { timeout: "30s" } },
+        RESTART,
+      ],
+    },
+    faults: [{ kind: "PodHang", at: MINUTE, for: LASTING, workload: "payments", index: 0 }],
+  },
+  {
+    name: "resize-by-rollout",
+    doc: "A pod leaks memory, and its node has no more to give: the workload is rolled out with a higher limit instead.",
+    ...LEAKS,
+    workloads: [workload("payments", { kind: "StatefulSet" })],
+    policy: {
+      signals: MEMORY,
+      ladder: [{ strategy: "ResizeResources", resize: { memory: { by: "512Mi", max: "2Gi" }, whenRefused: "Rollout" }, timeout: "5m" }],
+      verify: TOLD_OF,
+    },
+    faults: [...[0, 1, 2].map((index) => ({ kind: "ResizeRefused" as const, at: 1_000, for: LASTING, index, what: "Infeasible" })), LEAK],
   },
 ];
 

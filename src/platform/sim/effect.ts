@@ -69,6 +69,17 @@ export interface Handler<T extends EffectType> {
 export interface PodRead {
   readonly pod: Pod;
   readonly version: number;
+  /** Its memory limit then: in force, and as it is asked for (bytes). */
+  readonly limitBytes: number;
+  readonly askedBytes: number;
+  /** Its kubelet had said that it cannot give what is asked for. */
+  readonly isInfeasible: boolean;
+}
+
+/** What a read of a pod returns now. */
+export function podRead(pod: Pod): PodRead {
+  const { version, limitBytes, askedBytes, resizeIsInfeasible } = pod;
+  return { pod, version, limitBytes, askedBytes, isInfeasible: resizeIsInfeasible };
 }
 
 /** Changes a pod that was read, if it still is as it was. */
@@ -87,7 +98,7 @@ export async function write(
     change(pod);
     deps.world.changed(pod.workload, pod);
     deps.onMutation({ epoch, effect, verb, workload: pod.workload, pod, node: undefined });
-    return { pod, version: pod.version };
+    return podRead(pod);
   });
 }
 
@@ -114,7 +125,7 @@ export function findPod(deps: EffectDeps, ref: TargetRef | undefined): Promise<P
   if (ref === undefined) return Promise.resolve(undefined);
   return deps.request(false, `get Pod ${ref.name}`, () => {
     const pod = deps.world.pod(ref.uid);
-    return pod === undefined ? undefined : { pod, version: pod.version };
+    return pod === undefined ? undefined : podRead(pod);
   });
 }
 

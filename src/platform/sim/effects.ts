@@ -12,6 +12,7 @@ import {
   FIRST_PAUSE_MS,
   type Handler,
   MAX_PAUSE_MS,
+  podRead,
   readPod,
   readWorkload,
   remove,
@@ -22,6 +23,7 @@ import {
   writeWorkload,
 } from "./effect.ts";
 import { NODE_HANDLERS } from "./node-effects.ts";
+import { RESIZE_HANDLERS } from "./resize-effects.ts";
 import type { Pod, SimWorkload } from "./world.ts";
 
 /** How often a pod is asked for an action that does not answer. */
@@ -33,6 +35,7 @@ const ACTION_TRIES = 3;
  */
 const HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
   ...NODE_HANDLERS,
+  ...RESIZE_HANDLERS,
 
   StartReplacement: {
     async apply(effect, deps, signal) {
@@ -62,7 +65,7 @@ const HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
         () => `no other pod was started in the place of ${replaces.name}`,
         async () => {
           const pods = await deps.request(false, `list Pods of ${detached.pod.workload.spec.name}`, () =>
-            detached.pod.workload.pods.map((pod) => ({ pod, version: pod.version })),
+            detached.pod.workload.pods.map(podRead),
           );
           const done = pods.find(({ pod }) => pod.effects.get("claimed") === id);
           if (done !== undefined) return done;

@@ -53,10 +53,11 @@ export async function runPerturbed(
 /** What healing is about: who serves, who is ill, and what was changed for a while only. */
 function endOf({ world }: Truth): string {
   const closed = world.nodes.filter((node) => isClosed(node)).map(({ name }) => `${name} closed`);
-  const each = world.workloads.map(({ spec, desired, floor, revision, bad, pods }) => {
+  const each = world.workloads.map(({ spec, desired, floor, limitBytes, revision, bad, pods }) => {
     const serving = pods.filter(({ phase, ready, removed }) => phase === "Running" && ready && !removed).length;
     const ill = pods.filter(({ illness }) => illness !== undefined).length;
-    return `${spec.name}: ${serving} of ${desired} serve, ${ill} ill, floor ${floor}${bad.has(revision) ? ", a bad revision" : ""}`;
+    const limits = [limitBytes, ...pods.map((pod) => pod.limitBytes).toSorted((a, b) => a - b)].map((bytes) => bytes / 2 ** 20).join(" ");
+    return `${spec.name}: ${serving} of ${desired} serve, ${ill} ill, floor ${floor}, limits ${limits}${bad.has(revision) ? ", a bad revision" : ""}`;
   });
   return [...each, ...closed].join("; ");
 }

@@ -240,6 +240,18 @@ export class Faults {
         }
         return;
       }
+      case "ResizeRefused": {
+        if (begins) done();
+        for (const node of this.#nodesOf(fault))
+          node.resizes = !begins ? "CarriedOut" : fault.what === "Deferred" ? "Deferred" : "Infeasible";
+        return;
+      }
+      case "ResizeByPerson":
+        if (begins && pod !== undefined) {
+          done();
+          world.askLimit(pod, Math.round(pod.askedBytes * (fault.rate ?? 1.5)));
+        }
+        return;
       case "NodeGone": {
         if (begins) done();
         for (const node of this.#nodesOf(fault))

@@ -39,6 +39,13 @@ describe("what is drawn in 1,000 seeds", () => {
     );
   });
 
+  it("are memory limits that are raised in place and by a rollout, and nodes that have none to give, or none yet", () => {
+    const resizes = SCENARIOS.flatMap(({ policies }) => policies.flatMap(({ spec }) => spec.ladder.flatMap(({ resize }) => resize ?? [])));
+    for (const whenRefused of ["Fail", "Rollout"]) assert.ok(resizes.filter((each) => each.whenRefused === whenRefused).length > 50);
+    for (const what of ["Infeasible", "Deferred"])
+      assert.ok(runsWith((fault) => fault.kind === "ResizeRefused" && fault.what === what) > 10, what);
+  });
+
   it("are pauses without an end, with one, and with one before they are lifted, of a policy, of a namespace and of all", () => {
     for (const kind of ["PausePolicy", "PauseAll"] as const) {
       const of = FAULTS.filter((fault) => fault.kind === kind);

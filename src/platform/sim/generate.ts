@@ -213,6 +213,14 @@ function someLadder(replicas: number, wholly: boolean, random: SimRandom): Polic
     { strategy: "EvictPod", captures, timeout },
     { strategy: "ResetConnectionPool", timeout },
     { strategy: "FlushCache", timeout },
+    {
+      strategy: "ResizeResources",
+      resize: {
+        memory: { ...random.pick([{ factor: 1.5 }, { factor: 3 }, { by: "64Mi" }]), max: random.pick(["700Mi", "1Gi", "4Gi"]) },
+        whenRefused: random.pick(["Fail", "Rollout"]),
+      },
+      timeout,
+    },
     { strategy: "RollingRestart", timeout },
     { strategy: "RollingRestart", captures, timeout },
     { strategy: "ScaleUp", scale: { by: 1, max: replicas + 2, ...(random.chance(0.5) ? { for: "1m" } : {}) }, timeout },
@@ -220,7 +228,7 @@ function someLadder(replicas: number, wholly: boolean, random: SimRandom): Polic
     { strategy: "RunJob", command: ["flush"], timeout },
     { strategy: "Notify", message: "look at it" },
   ];
-  const ofPods = rungs.slice(0, 6);
+  const ofPods = rungs.slice(0, 7);
   const ofAll = rungs.slice(6, -1);
   const rollback = rungs.filter(({ strategy }) => strategy === "RollbackRollout");
   const count = random.pick([1, 1, 2, 2, 3]);
@@ -392,12 +400,16 @@ function detailsOf(
     case "CordonByPerson":
     case "NodeGone":
       return { index, for: lasting(30_000, 10 * MINUTE) };
+    case "ResizeRefused":
+      return { index, for: long, what: random.pick(["Infeasible", "Deferred"]) };
     case "ZoneDown":
       return { ...someZone(random, nodes), for: lasting(30_000, 10 * MINUTE) };
     case "ServiceErrors":
       return { workload, for: long, rate: random.pick([0.3, 0.8]) };
     case "ScaleByPerson":
       return { workload, for: 0, count: random.pick([-1, 1, 2]) };
+    case "ResizeByPerson":
+      return { workload, index, for: 0, rate: random.pick([0.8, 1.5, 3]) };
     case "Rollout":
       return { workload, for: 0 };
     case "BadRollout":

@@ -57,6 +57,8 @@ describe("a run", () => {
     const note = (what: string): void => {
       // What Node itself does when a module is read is not the loop's.
       const stack = (new Error("reached").stack ?? "").split("\n").slice(3);
+      // croner reads the clock in every call, and looks at it only where no time is given: `api/schedule.ts` gives one.
+      if (what === "new Date()" && stack[0]?.includes("nextRun") === true) return;
       if (stack.some((line) => line.includes("/src/"))) reached.push(`${what}: ${stack.slice(0, 3).join(" < ")}`);
     };
     class VirtualDate extends real.Date {

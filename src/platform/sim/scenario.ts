@@ -19,11 +19,13 @@ export const FAULT_KINDS = [
   "NodeIll",
   "NodeGone",
   "ZoneDown",
+  "ResizeRefused",
   "ServiceErrors",
   // people and their tools
   "DeletePod",
   "CordonByPerson",
   "ScaleByPerson",
+  "ResizeByPerson",
   "Rollout",
   "BadRollout",
   "Mark",

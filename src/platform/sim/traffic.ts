@@ -3,7 +3,7 @@ import type { Sample } from "../../observe/telemetry.ts";
 import type { SimRandom } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
 import type { Scenario, SymptomMetric } from "./scenario.ts";
-import { isServing, limitOf, type Pod, shows, showsAsWhole, type SimWorkload, type SimWorld, suffers } from "./world.ts";
+import { isServing, type Pod, shows, showsAsWhole, type SimWorkload, type SimWorld, suffers, usedBytes } from "./world.ts";
 
 /** Illnesses by which a pod fails requests. */
 const FAILING: ReadonlySet<string | undefined> = new Set(["Errors", "DiskFull", "PoolExhausted", "PodCondition"]);
@@ -97,10 +97,7 @@ export class Traffic {
         }
         for (const pod of workload.pods) {
           if (pod.phase !== "Running") continue;
-          const v =
-            values === undefined
-              ? Math.round(limitOf(pod) * this.memoryShare(pod, 0.5))
-              : values[shows(symptom, pod, this) ? "ill" : "well"];
+          const v = values === undefined ? Math.round(usedBytes(pod, at, 0.5)) : values[shows(symptom, pod, this) ? "ill" : "well"];
           if (isQuery === true) rows.push({ query: name, labels: { ...owner, pod: pod.name }, v });
           else metrics.set(`${pod.uid}/${name}`, { t: at, v });
         }
@@ -118,15 +115,13 @@ export class Traffic {
       }
       if (!withMemory) continue;
       for (const pod of workload.pods)
-        if (pod.phase === "Running")
-          memory.set(pod.uid, { t: at, v: Math.round(limitOf(pod) * this.memoryShare(pod, this.#random.next())) });
+        if (pod.phase === "Running") memory.set(pod.uid, { t: at, v: Math.round(usedBytes(pod, at, this.#random.next())) });
     }
     return { at, spanMs, requests, calls, memory, metrics, rows };
   }
 
-  /** Share of its limit that a pod uses; `noise` from 0 to 1. */
-  memoryShare({ illness }: Pod, noise: number): number {
-    const grown = illness?.kind === "Leak" ? (0.7 * (this.#simulation.now - illness.since)) / illness.ms : 0;
-    return Math.min(1, 0.3 + 0.02 * noise + Math.max(0, grown));
+  /** Share of its limit that a pod uses. */
+  memoryShare(pod: Pod): number {
+    return usedBytes(pod, this.#simulation.now) / pod.limitBytes;
   }
 }

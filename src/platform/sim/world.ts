@@ -23,6 +23,9 @@ const NODE_GONE_MS = 60_000;
 const HIGH_MEMORY = 0.85;
 /** How long a rollout makes no progress until it counts as stuck (ms). `progressDeadlineSeconds` is ten minutes; monitoring is set up to see it earlier. */
 const STUCK_MS = 120_000;
+/** How long a kubelet takes at most to carry a resize out, and after what time it tries one again that it has put off (ms). */
+const RESIZE_MS = 1_500;
+const RESIZE_AGAIN_MS = 5_000;
 /** How often the autoscaler looks (ms). */
 const AUTOSCALER_MS = 60_000;
 
@@ -34,7 +37,7 @@ export interface Illness {
   readonly fault: number;
   readonly kind: "Hang" | "Errors" | "Leak" | "CrashLoop" | "DiskFull" | "PoolExhausted" | "PodCondition";
   readonly since: number;
-  /** Leak: how long until the limit is reached. CrashLoop: from one crash to the next (ms). */
+  /** Leak: how long until the limit is reached that its workload began with. CrashLoop: from one crash to the next (ms). */
   readonly ms: number;
   /** PodCondition: its name. */
   readonly what?: string;
@@ -77,6 +80,13 @@ export interface Pod {
   /** The labels by which its Services select it were taken off. */
   removed: boolean;
   deletionCost: number;
+  /** Its memory limit: in force, and as it is asked for (bytes). */
+  limitBytes: number;
+  askedBytes: number;
+  /** Its kubelet has said that its node cannot give what is asked for. */
+  resizeIsInfeasible: boolean;
+  /** What an effect has changed its limit from and to (bytes), for the way back. */
+  resized: Resized | undefined;
   /** What effects wrote on it: their ids, by what they did. */
   readonly effects: Map<string, string>;
   /** Ids of the actions that its process has done; it remembers no longer than it lives. */
@@ -89,6 +99,12 @@ export interface Pod {
   /** Since when it has (not) served (ms). */
   servingChangedAt: number;
   serving: boolean;
+}
+
+/** What a memory limit was raised from and to (bytes). */
+export interface Resized {
+  readonly from: number;
+  readonly to: number;
 }
 
 /** A workload as it truly is. */
@@ -124,6 +140,10 @@ export interface SimWorkload {
   errors: number;
   slowStartMs: number;
   readonly effects: Map<string, string>;
+  /** Memory limit in its template (bytes). */
+  limitBytes: number;
+  /** What an effect has changed that from and to. */
+  resized: Resized | undefined;
   /** Replicas before an effect scaled it. */
   scaledFrom: number | undefined;
   scaledTo: number | undefined;
@@ -143,6 +163,8 @@ export interface SimNode {
   up: boolean;
   /** Its `Ready` condition is false, though its kubelet is heard of, and what is on it runs on. */
   ill: boolean;
+  /** What its kubelet says to a resize of a pod. */
+  resizes: "CarriedOut" | "Infeasible" | "Deferred";
   createdAt: number;
   /** When it became ready or ceased to be (ms since the epoch). */
   readyChangedAt: number;
@@ -209,6 +231,7 @@ export class SimWorld {
         known,
         up: true,
         ill: false,
+        resizes: "CarriedOut",
         createdAt: this.#simulation.epoch - OLD_MS,
         readyChangedAt: this.#simulation.epoch - OLD_MS,
         gone: false,
@@ -336,14 +359,45 @@ export class SimWorld {
     if (!pod.workload.pods.includes(pod) || pod.phase !== "Running") return;
     pod.illness = illness;
     if (illness.kind === "Hang") this.setReady(pod, false);
-    if (illness.kind === "Leak") {
-      const restarts = pod.restarts;
-      this.#simulation.schedule(illness.ms, () => {
-        if (pod.illness === illness && pod.restarts === restarts) this.restartContainer(pod);
-      });
-    }
+    if (illness.kind === "Leak") this.#leak(pod, illness);
     if (illness.kind === "CrashLoop") this.#crashLoop(pod, illness);
     this.changed(pod.workload, pod);
+  }
+
+  /** A pod that leaks is ended as soon as it uses what it may. */
+  #leak(pod: Pod, illness: Illness): void {
+    const { restarts } = pod;
+    const left = illness.since + leaksFor(pod, illness) - this.#simulation.now;
+    this.#simulation.schedule(Math.max(0, left), () => {
+      if (pod.illness !== illness || pod.restarts !== restarts) return;
+      // It may have been given more meanwhile.
+      if (this.#simulation.now + 1 < illness.since + leaksFor(pod, illness)) this.#leak(pod, illness);
+      else this.restartContainer(pod);
+    });
+  }
+
+  /** Another memory limit is asked for: its kubelet carries that out, puts it off, or says that it cannot. */
+  askLimit(pod: Pod, bytes: number): void {
+    pod.askedBytes = bytes;
+    pod.resizeIsInfeasible = false;
+    this.changed(pod.workload, pod);
+    const carryOut = (): void => {
+      const { node, illness } = pod;
+      if (pod.askedBytes !== bytes || pod.limitBytes === bytes || pod.phase === "Stopping" || !pod.workload.pods.includes(pod)) return;
+      if (node.resizes === "Infeasible" && bytes > pod.limitBytes) {
+        pod.resizeIsInfeasible = true;
+        this.changed(pod.workload, pod);
+        return;
+      }
+      // A kubelet does not lower a limit below what is in use.
+      const isUsed = bytes < pod.limitBytes && usedBytes(pod, this.#simulation.now) >= bytes;
+      if (!node.up || isUsed || (node.resizes === "Deferred" && bytes > pod.limitBytes))
+        return void this.#simulation.schedule(RESIZE_AGAIN_MS, carryOut);
+      pod.limitBytes = bytes;
+      this.changed(pod.workload, pod);
+      if (illness?.kind === "Leak") this.#leak(pod, illness);
+    };
+    this.#simulation.schedule(RESIZE_MS * (0.1 + 0.9 * this.#random.next()), carryOut);
   }
 
   /** A workload falls ill as a whole. */
@@ -416,6 +470,7 @@ export class SimWorld {
       }
     }
     for (const node of this.nodes) {
+      node.resizes = "CarriedOut";
       this.setNode(node, true);
       this.setNodeIll(node, false);
     }
@@ -479,6 +534,10 @@ export class SimWorld {
       owned: true,
       removed: false,
       deletionCost: 0,
+      limitBytes: workload.limitBytes,
+      askedBytes: workload.limitBytes,
+      resizeIsInfeasible: false,
+      resized: undefined,
       effects: new Map(),
       actions: new Set(),
       replaces: undefined,
@@ -696,6 +755,8 @@ export class SimWorld {
       errors: 0,
       slowStartMs: 0,
       effects: new Map(),
+      limitBytes: spec.limitBytes ?? LIMIT_BYTES,
+      resized: undefined,
       scaledFrom: undefined,
       scaledTo: undefined,
       version: 1,
@@ -753,6 +814,7 @@ export class SimWorld {
             gitOps: [
               { field: "replicas", path: "spec.replicas", owner: gitOps },
               { field: "template", path: "spec.template", owner: gitOps },
+              { field: "resources", path: "spec.template.spec.containers", owner: gitOps },
             ],
           }),
     };
@@ -792,7 +854,7 @@ export class SimWorld {
       inTraffic: pod.ready && !pod.removed && pod.phase === "Running",
       startedAt: pod.startedAt,
       restarts: pod.restarts,
-      memory: { limitBytes: limitOf(pod) },
+      memory: { limitBytes: pod.limitBytes },
       ...marksOf(pod.marked, pod.workload.spec.podLabels),
       ...(startedBy === undefined ? {} : { startedBy }),
       ...(pod.replaces === undefined ? {} : { replaces: pod.replaces }),
@@ -839,9 +901,25 @@ export function isServing(pod: Pod): boolean {
   return pod.phase === "Running" && pod.ready && !pod.removed;
 }
 
-/** Memory limit of a pod (bytes). */
-export function limitOf({ workload }: Pod): number {
+/** What the share of a pod's memory that is in use while it is well, and by how much a leak adds to that, are shares of (bytes): how much it needs has nothing to do with how much it is given. */
+function naturalBytes({ workload }: Pod): number {
   return workload.spec.limitBytes ?? LIMIT_BYTES;
+}
+
+/** Shares that a pod uses while it is well, and that a leak has added to it after its time. */
+const WELL_SHARE = 0.3;
+const LEAKED_SHARE = 0.7;
+
+/** How long a pod leaks until it uses what it may (ms). */
+function leaksFor(pod: Pod, { ms }: Illness): number {
+  return (ms * (pod.limitBytes / naturalBytes(pod) - WELL_SHARE)) / LEAKED_SHARE;
+}
+
+/** Memory that a pod uses (bytes), `now` in ms since the epoch; `noise` from 0 to 1. */
+export function usedBytes(pod: Pod, now: number, noise = 0): number {
+  const { illness } = pod;
+  const grown = illness?.kind === "Leak" ? (LEAKED_SHARE * (now - illness.since)) / illness.ms : 0;
+  return Math.min(pod.limitBytes, naturalBytes(pod) * (WELL_SHARE + 0.02 * noise + Math.max(0, grown)));
 }
 
 /** What its kubelet says is wrong with a pod. */
@@ -909,7 +987,7 @@ export function shows(symptom: Symptom, pod: Pod, traffic: Pick<Traffic, "memory
     case "NotReady":
       return pod.phase !== "Stopping" && pod.everReady && !pod.ready;
     case "Memory":
-      return traffic.memoryShare(pod, 0) > HIGH_MEMORY;
+      return traffic.memoryShare(pod) > HIGH_MEMORY;
     case "CrashLooping":
       return pod.illness?.kind === "CrashLoop";
     case "Errors":

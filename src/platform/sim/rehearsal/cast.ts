@@ -32,6 +32,7 @@ const OF_WORKLOADS: ReadonlySet<FaultKind> = new Set([
   "ServiceErrors",
   "DeletePod",
   "ScaleByPerson",
+  "ResizeByPerson",
   "Rollout",
   "BadRollout",
   "Mark",
@@ -43,13 +44,14 @@ const OF_WORKLOADS: ReadonlySet<FaultKind> = new Set([
   "PodCondition",
   "WorkloadCondition",
 ]);
-const OF_NODES: ReadonlySet<FaultKind> = new Set(["NodeDown", "NodeIll", "NodeGone", "ZoneDown"]);
+const OF_NODES: ReadonlySet<FaultKind> = new Set(["NodeDown", "NodeIll", "NodeGone", "ZoneDown", "ResizeRefused"]);
 const OF_POLICIES: ReadonlySet<FaultKind> = new Set(["PausePolicy", "EditMode", "EditPolicy", "DeletePolicy"]);
 /** What happens at a moment and does not last. */
 const AT_ONCE: ReadonlySet<FaultKind> = new Set([
   "PodCrash",
   "DeletePod",
   "ScaleByPerson",
+  "ResizeByPerson",
   "Rollout",
   "WatchGone",
   "Crash",
@@ -236,8 +238,11 @@ export function cast(options: CastRequest): Cast {
       if (fault.kind === "ZoneDown" && zone === undefined) throw notPlayable(`no zone of node ${node} is known`);
       const isHit = (name: string): boolean => (fault.kind === "ZoneDown" ? zones.get(name) === zone : name === node);
       add(fault.kind === "ZoneDown" && zone !== undefined ? { zone } : { node });
-      // An ill node is closed to what is new, and what is on it runs on.
-      const hit = fault.kind === "NodeIll" ? [] : workloads.filter(({ on = [] }) => on.some(isHit)).map(workloadKey);
+      // An ill node is closed to what is new, and one without memory gives none: what is on it runs on.
+      const hit =
+        fault.kind === "NodeIll" || fault.kind === "ResizeRefused"
+          ? []
+          : workloads.filter(({ on = [] }) => on.some(isHit)).map(workloadKey);
       return { file: fault, at, until, befallen: [...(pool === undefined ? [] : [pool]), ...hit], through: [] };
     }
     if (OF_WORKLOADS.has(fault.kind)) {

@@ -118,6 +118,21 @@ describe("signals from what the cluster says of its objects", () => {
   });
 });
 
+describe("more memory", () => {
+  it("is given to a replica that leaks, and is not where its node has none", async () => {
+    const rung = { strategy: "ResizeResources", resize: { memory: { factor: 2, max: "8Gi" } } };
+    const grows: Resources = {
+      ...examples,
+      policies: [policy("grows", { signals: [{ name: "leak", trend: { horizon: "20m" } }], ladder: [rung] })],
+    };
+    const leak = { kind: "PodLeak", takes: "20m" };
+    const given = await play(written({ lasts: "20m", faults: [leak] }), grows);
+    assert.deepEqual([given.effects.map(({ verb }) => verb), given.violations], [["markResized", "resize"], []]);
+    const refused = await play(written({ lasts: "20m", faults: [{ kind: "ResizeRefused", at: "1m" }, leak] }), grows);
+    assert.deepEqual([refused.pages.length > 0, refused.violations], [true, []]);
+  });
+});
+
 /** What comes of each scenario that is shipped, on its target. */
 const OUTCOMES: Readonly<Record<string, Result>> = {
   "alert-storm": "Escalated",

@@ -56,7 +56,7 @@ const faultSchema = z
     }),
     share: z.number().min(0).max(100).optional().meta({
       description:
-        "Share of requests that fail (0 to 1; of a condition 0 where it says none), how likely it is at each occasion, or of `Overload`: how many times the usual requests.",
+        "Share of requests that fail (0 to 1; of a condition 0 where it says none), how likely it is at each occasion, or of `Overload`: how many times the usual requests. `ResizeByPerson`: how many times the memory limit.",
     }),
     takes: duration.optional().meta({
       description:
@@ -70,7 +70,7 @@ const faultSchema = z
       .meta({ description: "`ScaleByPerson`: how many replicas more, or fewer. `CrashBeforeWrite`, `CrashAfterWrite`: at which write." }),
     what: z.string().optional().meta({
       description:
-        "`PodCondition`, `WorkloadCondition`: the alert, metric or signal (of a query) by which it is seen. `BadRollout`: `Errors` where the new pods become ready and fail requests. `Mark`: `Pod`, `Workload`, `Namespace` or `Node`. `PausePolicy`, `PauseAll`: `Open` where it has no end. `EditMode`: `Observe` (default) or `Approve`. `EditPolicy`: `Budgets`, `Windows`, `Cooldown`, `Attempts` or `Ladder`.",
+        "`PodCondition`, `WorkloadCondition`: the alert, metric or signal (of a query) by which it is seen. `BadRollout`: `Errors` where the new pods become ready and fail requests. `ResizeRefused`: `Infeasible` (default: the node has not so much) or `Deferred` (not yet). `Mark`: `Pod`, `Workload`, `Namespace` or `Node`. `PausePolicy`, `PauseAll`: `Open` where it has no end. `EditMode`: `Observe` (default) or `Approve`. `EditPolicy`: `Budgets`, `Windows`, `Cooldown`, `Attempts` or `Ladder`.",
     }),
     expect: results.optional().meta({
       description: "What should come of it: one of these, on every workload that it befalls and a policy covers, and on the target.",

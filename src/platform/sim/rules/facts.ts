@@ -1,6 +1,7 @@
 import { sameTarget } from "../../../api/meta.ts";
 import type { Attempt, Remediation, StepRecord } from "../../../api/remediation.ts";
 import { timeMs } from "../../../api/time.ts";
+import type { EffectType } from "../../../ports/platform.ts";
 import type { Mutation } from "../effect.ts";
 import { EPOCH_MS } from "../simulation.ts";
 import type { Truth } from "./rule.ts";
@@ -42,13 +43,18 @@ const ACTS: ReadonlySet<string> = new Set([
   "scale",
   "rolloutRestart",
   "rollback",
+  "resize",
+  "resizeByRollout",
   "runJob",
   "markStopped",
 ]);
 
+/** Effects that take back what another did. */
+const TAKES_BACK: ReadonlySet<EffectType> = new Set(["RemoveReplacement", "RestoreTraffic", "ScaleBack", "ResizeBack"]);
+
 /** Whether a write acts on the world, other than by putting back what was there. */
 export function isAct({ verb, effect }: Mutation): boolean {
-  return ACTS.has(verb) && effect.type !== "RemoveReplacement" && effect.type !== "ScaleBack" && effect.type !== "RestoreTraffic";
+  return ACTS.has(verb) && !TAKES_BACK.has(effect.type);
 }
 
 /** Whether a write takes a pod out of service. */

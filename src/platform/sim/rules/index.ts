@@ -25,6 +25,7 @@ import { s19Well } from "./s19-well.ts";
 import { s20Capacity } from "./s20-capacity.ts";
 import { s21OneEpoch } from "./s21-one-epoch.ts";
 import { s22OthersWork } from "./s22-others-work.ts";
+import { s23Memory } from "./s23-memory.ts";
 
 /** The rules that hold in every run, as docs/architecture.md has them. */
 export const RULES: readonly Rule[] = [
@@ -50,6 +51,7 @@ export const RULES: readonly Rule[] = [
   s20Capacity,
   s21OneEpoch,
   s22OthersWork,
+  s23Memory,
   l1Ends,
   l2NotDropped,
   l3NotForgotten,

@@ -795,6 +795,65 @@ describe("S22", () => {
   });
 });
 
+describe("S23", () => {
+  const rung = (max: string): readonly Record<string, unknown>[] => [
+    { strategy: "ResizeResources", timeout: "2m", captures: [], resize: { memory: { factor: 2, max }, whenRefused: "Fail" } },
+  ];
+  const MIB = 2 ** 20;
+  const made = (
+    max: string,
+  ): { readonly t: SimTruth; readonly gives: (mib: number) => void; readonly takesBack: (mib: number) => void } => {
+    const t = new SimTruth(rule("S23"));
+    t.episode({ attempts: [t.attempt({ name: "payments-0" }, { type: "resize" })] }, { ladder: rung(max) });
+    const [workload, pod] = [t.payments.ref, t.pod()];
+    const sets = (mib: number) => (): void => void (pod.askedBytes = mib * MIB);
+    return {
+      t,
+      gives: (mib) =>
+        t.mutate(ONE, "resize", {
+          pod,
+          change: sets(mib),
+          effect: { id: ONE, type: "Resize", workload, replica: workload, memoryBytes: mib * MIB, rollout: false },
+        }),
+      takesBack: (mib) =>
+        t.mutate(`${ONE}/undo0`, "resizeBack", {
+          pod,
+          change: sets(mib),
+          effect: { id: `${ONE}/undo0`, type: "ResizeBack", workload, replica: workload, of: ONE },
+        }),
+    };
+  };
+  it("is kept by a limit within the bound that is taken back as it was", () => {
+    const { t, gives, takesBack } = made("1Gi");
+    gives(1_024);
+    takesBack(512);
+    assert.deepEqual(t.broken, []);
+  });
+  it("is broken by a limit beyond the bound, and by one that is lower than before", () => {
+    const { t, gives } = made("600Mi");
+    gives(601);
+    gives(400);
+    assert.equal(t.broken.length, 2);
+    assert.match(t.broken[0] ?? "", /600Mi is the most that is allowed/);
+    assert.match(t.broken[1] ?? "", /and it had/);
+  });
+  it("is broken by what is taken back as it was not, over what somebody else has set, or without having been given", () => {
+    const other = made("1Gi");
+    other.gives(1_024);
+    other.takesBack(700);
+    assert.match(other.t.broken[0] ?? "", /and it had 536870912/);
+    const theirs = made("1Gi");
+    theirs.gives(1_024);
+    theirs.t.pod().askedBytes = 2_048 * MIB;
+    theirs.t.check();
+    theirs.takesBack(512);
+    assert.match(theirs.t.broken[0] ?? "", /somebody else has set/);
+    const never = made("1Gi");
+    never.takesBack(256);
+    assert.match(never.t.broken[0] ?? "", /did not give/);
+  });
+});
+
 describe("S22, of nodes", () => {
   it("is broken by a cordon where somebody else has cordoned the node, and not where they did so after it", async () => {
     for (const first of [true, false]) {
@@ -874,6 +933,17 @@ describe("L3", () => {
     t.pod(1).owned = false;
     t.end();
     assert.equal(t.broken.length, 2);
+  });
+  it("is broken by memory that did not help and is left, and no person was told", () => {
+    const t = new SimTruth(rule("L3"));
+    const episode = t.episode({ phase: "Failed", attempts: [t.attempt({ name: "payments-0" }, { type: "resize" })] });
+    t.pod().resized = { from: 1, to: 2 };
+    t.pod().effects.set("resized", ONE);
+    t.end();
+    assert.match(t.broken[0] ?? "", /payments was given by default\/payments-0\/0\/0 did not help/);
+    t.change(episode, { attempts: [{ ...t.attempt({ name: "payments-0" }, { type: "resize" }), outcome: "Effective" }] });
+    t.end();
+    assert.equal(t.broken.length, 1);
   });
   it("is broken by a node that is cordoned in the end, and no person was told", () => {
     const t = new SimTruth(rule("L3"));

@@ -2,7 +2,7 @@ import { stepOf } from "./facts.ts";
 import type { Rule } from "./rule.ts";
 
 /** Marks that change nothing but the mark, and may be written again. */
-const MARKS: ReadonlySet<string> = new Set(["markStopped", "markInvoked", "cheapen"]);
+const MARKS: ReadonlySet<string> = new Set(["markStopped", "markInvoked", "cheapen", "markResized", "forgetResize"]);
 
 /** Nothing happens twice. */
 export const s02AtMostOnce: Rule = {
@@ -22,6 +22,8 @@ export const s02AtMostOnce: Rule = {
             : [effect.id.split("/", 3).join("/"), found.undoes ? "undo" : "step", list.indexOf(found.step)].join("/");
         // What empties a node does the same to one pod after the other.
         const key = `${step} ${verb}${effect.type === "Drain" ? ` ${pod?.uid ?? ""}` : ""}`;
+        // What was refused was taken back, and may be asked for again.
+        if (verb === "unresize") return void seen.delete(key.replace(/ unresize$/, " resize"));
         if (seen.has(key)) return `${effect.type} ${effect.id} took effect twice: ${verb}`;
         seen.add(key);
         return undefined;
