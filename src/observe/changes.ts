@@ -18,7 +18,7 @@ export interface Change {
   readonly ours: boolean;
 }
 
-/** Most changes that are kept; then the oldest makes place. */
+/** Most changes that are kept; then the oldest of the kind that has the most makes place: what an autoscaler does all day hides no rollout. */
 const MAX_CHANGES = 1_000;
 /** How long they are kept (ms). */
 const KEEP_MS = 6 * 3_600_000;
@@ -109,9 +109,13 @@ export class ChangeLog {
     const at = this.#clock.now();
     this.#changes.push({ at, kind, target, message, ours });
     const kept = this.#changes.findIndex((change) => change.at >= at - KEEP_MS);
-    const tooMany = this.#changes.length - MAX_CHANGES;
-    this.#knownSince = Math.max(this.#knownSince ?? at, at - KEEP_MS, tooMany > 0 ? (this.#changes[tooMany]?.at ?? at) : 0);
-    this.#changes.splice(0, Math.max(kept, tooMany));
+    this.#changes.splice(0, kept);
+    this.#knownSince = Math.max(this.#knownSince ?? at, at - KEEP_MS);
+    if (this.#changes.length <= MAX_CHANGES) return;
+    const byKind = Map.groupBy(this.#changes, (change) => change.kind);
+    const [dropped, next] = [...byKind.values()].reduce((most, each) => (each.length > most.length ? each : most));
+    if (dropped !== undefined) this.#changes.splice(this.#changes.indexOf(dropped), 1);
+    this.#knownSince = Math.max(this.#knownSince, next?.at ?? at);
   }
 }
 

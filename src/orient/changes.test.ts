@@ -55,6 +55,19 @@ describe("the log of changes", () => {
     assert.equal(log.list().length, 1);
     assert.equal(log.knownSince, clock.now() - 6 * 60 * MINUTE);
   });
+  test("keeps a rollout, whatever an autoscaler does", async () => {
+    const clock = new ManualClock();
+    const log = new ChangeLog(clock);
+    log.look([at("shop")], () => false);
+    log.look([at("shop", { revision: "2" })], () => false);
+    for (let i = 0; i < 3_000; i++) {
+      clock.jump(clock.now() + 1_000);
+      log.look([at("shop", { revision: "2", desired: 4 + (i % 2) })], () => false);
+    }
+    const kinds = Map.groupBy(log.list(), ({ kind }) => kind);
+    assert.deepEqual([kinds.get("Rollout")?.length, kinds.get("Scaling")?.length], [1, 999]);
+    assert.equal(log.knownSince, kinds.get("Scaling")?.[0]?.at, "what was dropped is not known any more");
+  });
 });
 
 describe("the changes that may have to do with a symptom", () => {
