@@ -139,7 +139,10 @@ describe("the command itself", () => {
     const squatter = createServer().listen(0, "127.0.0.1");
     await once(squatter, "listening");
     const { port } = squatter.address() as AddressInfo;
-    writeFileSync(join(dir, "stack.yaml"), `listen: 127.0.0.1:${port}\nworkloads: [{ name: web, command: [sleep, "1000"] }]\n`);
+    writeFileSync(
+      join(dir, "stack.yaml"),
+      `listen: 127.0.0.1:${port}\ngrpcListen: 127.0.0.1:0\nworkloads: [{ name: web, command: [sleep, "1000"] }]\n`,
+    );
     const { code, stderr } = await run("up", "-f", "stack.yaml");
     squatter.close();
     assert.equal(code, EXIT.UNAVAILABLE, stderr);
@@ -158,7 +161,10 @@ describe("the command itself", () => {
     await once(free, "listening");
     const { port } = free.address() as AddressInfo;
     free.close();
-    writeFileSync(join(dir, "mute.yaml"), `listen: 127.0.0.1:${port}\nworkloads: [{ name: web, command: [sleep, "1000"] }]\n`);
+    writeFileSync(
+      join(dir, "mute.yaml"),
+      `listen: 127.0.0.1:${port}\ngrpcListen: 127.0.0.1:0\nworkloads: [{ name: web, command: [sleep, "1000"] }]\n`,
+    );
     const up = spawn(process.execPath, ["--disable-warning=ExperimentalWarning", MAIN, "up", "-f", "mute.yaml", "--state", "mute"], {
       cwd: dir,
       stdio: ["ignore", "ignore", "pipe"],
@@ -168,9 +174,10 @@ describe("the command itself", () => {
     await new Promise<void>((resolve) => {
       up.stderr.on("data", (chunk: Buffer) => {
         said += chunk.toString();
-        if (said.includes("listening on")) resolve();
+        if (said.includes("state in")) resolve();
       });
     });
+    assert.match(said, new RegExp(`listening on http://127\\.0\\.0\\.1:${port}, and for OTLP over gRPC on http://127\\.0\\.0\\.1:[1-9]`));
     up.stderr.destroy();
     up.kill("SIGHUP");
     await new Promise((resolve) => setTimeout(resolve, 500));

@@ -30,3 +30,8 @@ export function readable(line: string): string {
   const text = `${label}${msg ?? ""}${extra.join("")}`.split("\n").map(printable).join("\n    ");
   return `${new Date(time).toISOString().slice(11, 23)} ${text}\n`;
 }
+
+/** Where an operator listens, for people. */
+export function listeningText({ url, grpcUrl }: { readonly url: string; readonly grpcUrl: string | undefined }): string {
+  return `listening on ${url}${grpcUrl === undefined ? "" : `, and for OTLP over gRPC on ${grpcUrl}`}`;
+}

@@ -25,6 +25,7 @@ import { AuditTrail, type AuditRecord } from "../record/audit.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
 import { type RunningServer, startServer } from "../server/server.ts";
 import { anyOf, type Authenticator, mountedTokenCheck } from "../server/token.ts";
+import { listeningText } from "./log.ts";
 import { readOperatorConfig, type OperatorConfig } from "./operator-config.ts";
 import { eventTeller } from "./operator-events.ts";
 import { receiversOf, slackActionsOf } from "./receivers.ts";
@@ -196,9 +197,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
   log.info(`reading the cluster at ${access.server.origin}`);
   await Promise.all([store.start(over.signal), platform.start(over.signal)]);
   synced = true;
-  log.info(
-    `in step with the cluster: ${platform.workloads().length} workloads; listening on ${server.url}${server.grpcUrl === undefined ? "" : `, and for OTLP over gRPC on ${server.grpcUrl}`}`,
-  );
+  log.info(`in step with the cluster: ${platform.workloads().length} workloads; ${listeningText(server)}`);
 
   const stopping = new AbortController();
   const electionEnds = new AbortController();

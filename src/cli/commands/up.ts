@@ -21,7 +21,7 @@ Examples:
     )
     .action(async (options: { file: string; state?: string; leave?: boolean; json?: boolean }) => {
       const { readStack, startNightshift } = await import("../nightshift.ts");
-      const { createLog } = await import("../log.ts");
+      const { createLog, listeningText } = await import("../log.ts");
       const { stack, stackDir } = await readStack(options.file);
       const log = createLog({ json: options.json === true });
       const stateDir = resolve(options.state ?? join(dirname(resolve(options.file)), ".nightshift"));
@@ -44,7 +44,7 @@ Examples:
           (error: unknown) => log.error(String(error)),
         );
       });
-      log.info(`listening on ${running.url}, state in ${stateDir}`);
+      log.info(`${listeningText(running)}, state in ${stateDir}`);
       const signal = await stop;
       log.info(`${signal}: stopping`);
       await running.stop(options.leave === true ? "Leave" : "Stop");
