@@ -299,7 +299,7 @@ const policySignalSchema = z
       .strictObject({
         query: z.string().min(1).max(4_096).meta({
           description:
-            "PromQL that gives the value, without a comparison: what has no row is missing data, never well and never ill. A row names its target by the labels that an alert would (`namespace`; `pod`, `replica`, `node`, `deployment`, `statefulset`, `workload`, `service`).",
+            "PromQL that gives the value, without a comparison: what has no row is missing data, never well and never ill. A row names its target by the labels that an alert would (`namespace`; `pod`, `replica`, `node`, `deployment`, `statefulset`, `daemonset`, `workload`, `service`).",
         }),
         above: z.number().optional().meta({ description: "Fires above this value." }),
         below: z.number().optional().meta({ description: "Fires below this value." }),

@@ -150,6 +150,17 @@ describe("errorRate", () => {
     assert.equal(signal?.target.name, "payments");
     assert.match(signal?.evidence[0]?.message ?? "", /150 of 300 requests to payments failed in 30 s: 50%, above 20%/);
   });
+  test("began when it did, at whatever time it is looked at", () => {
+    const telemetry = telemetryAt();
+    requests(telemetry, "payments", (age) => (age <= 300 ? 0.5 : 0), { span: 900 });
+    const began = [0, 1_100, 3_700, 9_900, 60_000].map(
+      (ago) => detectSignals(errors, payments, telemetry, [], NOW - ago).signals[0]?.startsAt ?? NaN,
+    );
+    assert.equal(new Set(began).size, 1, String(began));
+    assert.ok(Math.abs(NOW - 300_000 - (began[0] ?? NaN)) <= 10_000, `${NOW - (began[0] ?? NaN)} ms ago`);
+    const [short] = at(() => 0.5, { span: 32 }).signals;
+    assert.ok(short !== undefined && short.startsAt <= NOW - 20_000);
+  });
   test("not at the threshold, and not for a burst", () => {
     assert.equal(at(() => 0.2).signals.length, 0);
     assert.equal(at((age) => (age <= 10 ? 1 : 0)).signals.length, 0);
@@ -207,7 +218,7 @@ describe("alert", () => {
       assert.equal(at({ [key]: value })[0]?.target.uid, "uid-payments-2");
   });
   test("names a workload", () => {
-    for (const key of ["deployment", "statefulset", "workload", "service", "service_name", "job"])
+    for (const key of ["deployment", "statefulset", "daemonset", "workload", "service", "service_name", "job"])
       assert.equal(at({ [key]: "payments" })[0]?.target.uid, "uid-payments", key);
     assert.equal(at({ job: "payments", instance: "10.0.0.1:80" })[0]?.target.name, "payments");
   });
@@ -222,6 +233,20 @@ describe("alert", () => {
     assert.equal(of("DaemonSet", { deployment: "payments" }).length, 0);
     assert.equal(of("Deployment", { statefulset: "payments" }).length, 0);
     assert.equal(of("DaemonSet", { service: "payments" }).length, 1);
+    assert.equal(of("DaemonSet", { daemonset: "payments" }).length, 1);
+    assert.equal(of("Deployment", { daemonset: "payments", service: "payments" }).length, 0);
+  });
+  test("of an exporter that tells of others is about them, and never about the exporter", () => {
+    // kube-state-metrics without honor_labels: `pod`, `namespace` and the like are its own.
+    const own = { namespace: "monitoring", pod: "payments-3", job: "payments", service: "payments", instance: "uid-payments-3" };
+    const of = (labels: Record<string, string>) => at({ ...own, ...labels }).map(({ target }) => target.name);
+    assert.deepEqual(of({ exported_namespace: "default", exported_pod: "payments-2" }), ["payments-2"]);
+    assert.deepEqual(of({ namespace: "default", exported_pod: "payments-2" }), ["payments-2"]);
+    assert.deepEqual(of({ exported_namespace: "default", deployment: "payments" }), ["payments"]);
+    assert.deepEqual(of({ exported_namespace: "other", exported_pod: "payments-2" }), []);
+    assert.deepEqual(of({ namespace: "default", exported_node: "n1" }), []);
+    // An application that has such a label itself is still who it is.
+    assert.deepEqual(of({ namespace: "default", exported_service: "bank", exported_job: "nightly" }), ["payments-3"]);
   });
   test("what names no namespace is nobody's where another namespace has that name, too", () => {
     const graph = (): never => assert.fail("nobody asks for it");
@@ -431,9 +456,9 @@ describe("log", () => {
     const time = { now: NOW - 600_000 };
     const telemetry = new TelemetryStore({ now: () => time.now, monotonic: () => time.now, after: () => () => undefined });
     detectSignals(pool, payments, telemetry, [], time.now);
-    for (const { ref } of payments.replicas) telemetry.recordLog(ref.uid, line(time.now, "hello", 9));
     time.now = NOW;
-    return { telemetry, look: () => detectSignals(pool, payments, telemetry, [], NOW) };
+    for (const { ref } of payments.replicas) telemetry.recordLog(ref.uid, line(time.now, "hello", 9));
+    return { telemetry, time, look: () => detectSignals(pool, payments, telemetry, [], time.now) };
   };
 
   test("fires for the replica that logs more than the number, and says how many, with traces and without the text", () => {
@@ -478,6 +503,16 @@ describe("log", () => {
     assert.match(started.missing.join(), /the logs of payments-1 have been counted for 20 s only/);
     for (let i = 0; i < 3; i++) telemetry.recordLog("uid-payments-1", line(NOW));
     assert.equal(detectSignals(pool, payments, telemetry, [], NOW + 20_000).signals.length, 1, "what is there fires at once");
-    assert.deepEqual(detectSignals(pool, payments, telemetry, [], NOW + 61_000).missing, []);
+  });
+
+  test("a replica that has ceased to log anything is missing data, and not well", () => {
+    const { telemetry, time, look } = counting();
+    for (let i = 0; i < 3; i++) telemetry.recordLog("uid-payments-1", line(NOW));
+    assert.equal(look().signals.length, 1);
+    time.now += 61_000;
+    for (const uid of ["uid-payments-2", "uid-payments-3"]) telemetry.recordLog(uid, line(time.now, "hello", 9));
+    assert.deepEqual([look().signals, look().missing], [[], ["no log record of payments-1 has come for 61 s"]]);
+    telemetry.recordLog("uid-payments-1", line(time.now, "hello", 9));
+    assert.deepEqual(look().missing, []);
   });
 });

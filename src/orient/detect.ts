@@ -6,6 +6,7 @@ import { covers } from "../api/targets.ts";
 import { durationMs, percentShare, quantityBytes } from "../api/units.ts";
 import { FAILED_REQUESTS } from "../observe/exemplars.ts";
 import type { Hint } from "../observe/hints.ts";
+import type { CallPoint } from "../observe/service-graph.ts";
 import type { RequestStats, Telemetry } from "../observe/telemetry.ts";
 import type { Replica, Workload } from "../ports/platform.ts";
 import { type HintWish, judgeHint } from "./hint.ts";
@@ -73,12 +74,18 @@ const REMEMBERED_MS = 60_000;
 const REPLICA_LABELS = ["pod", "replica", "node", "instance", "service_instance_id"] as const;
 const STRICT_REPLICA_LABELS: ReadonlySet<string> = new Set(["pod", "replica"]);
 /** Labels of an alert that name a workload. */
-const WORKLOAD_LABELS = ["deployment", "statefulset", "workload", "service", "service_name", "job"] as const;
-/** The kinds that have a label of their own: a Deployment and a StatefulSet may have one name. */
+const WORKLOAD_LABELS = ["deployment", "statefulset", "daemonset", "workload", "service", "service_name", "job"] as const;
+/** The kinds that have a label of their own, as kube-state-metrics writes them: a Deployment and a StatefulSet may have one name. */
 const KIND_LABELS: ReadonlyMap<string, string> = new Map([
   ["Deployment", "deployment"],
   ["StatefulSet", "statefulset"],
+  ["DaemonSet", "daemonset"],
 ]);
+/** Labels that Prometheus gives what it scrapes: of an exporter they name itself, and not whom it tells of. */
+const SCRAPE_LABELS: ReadonlySet<string> = new Set(["pod", "container", "node", "instance", "service", "job", "endpoint"]);
+/** What Prometheus calls a label of a series that it has itself, where `honor_labels` is off; and those that show that others are told of. */
+const EXPORTED = "exported_";
+const TELLS_OF_OTHERS = ["pod", "namespace", "node"].map((key) => `${EXPORTED}${key}`);
 
 /** The workloads that a policy covers: of its namespace only; an empty selector covers nothing. */
 export function targetsOf(policy: RemediationPolicy, workloads: readonly Workload[]): Workload[] {
@@ -324,10 +331,11 @@ function errorRateSignals(context: Context, condition: NonNullable<PolicySignal[
     rest = later;
   }
   const share = all.failed / all.total;
+  const stepMs = Math.round(span / parts);
   return [
     signalOf(context, "errorRate", workload.ref, {
       source: workload.ref.kind === "Workload" ? "HostProbe" : "OpenTelemetry",
-      startsAt: since,
+      startsAt: errorsBegan(telemetry.requestSeries(workload.ref, 0, stepMs), since, stepMs, above),
       seenAt: all.seenAt,
       // One-sided normal approximation of the binomial: that the true share lies above the threshold.
       confidence: normalCdf((share - above) / Math.sqrt(Math.max(above * (1 - above), 1e-6) / all.total)),
@@ -348,6 +356,18 @@ function errorRateSignals(context: Context, condition: NonNullable<PolicySignal[
       ],
     }),
   ];
+}
+
+/**
+ * When an error rate began to be above a share, as far back as requests are kept (ms): the same at every look, as spans of `stepMs` begin at the
+ * same times. `since`: from when on it is known to be.
+ */
+function errorsBegan(points: readonly CallPoint[], since: number, stepMs: number, above: number): number {
+  const ill = new Set(points.filter(({ requests, failed }) => requests > 0 && failed / requests > above).map(({ t }) => t));
+  // It began in the midst of the first span, which need not show it.
+  let began = Math.ceil(since / stepMs) * stepMs;
+  while (ill.has(began - stepMs)) began -= stepMs;
+  return began;
 }
 
 function metricSignals(context: Context, condition: NonNullable<PolicySignal["metric"]>): Signal[] {
@@ -626,6 +646,8 @@ function logSignals(context: Context, condition: NonNullable<PolicySignal["log"]
         }),
       );
     } else if (heardAt === undefined) missing.push(`no log record of ${name} has come over OTLP`);
+    // Whoever hangs logs no errors either.
+    else if (heardAt <= now - window) missing.push(`no log record of ${name} has come for ${seconds((now - heardAt) / 1000)}`);
     else if (countedSince > now - window && replica.startedAt < countedSince)
       missing.push(`the logs of ${name} have been counted for ${seconds((now - countedSince) / 1000)} only`);
   }
@@ -751,8 +773,21 @@ function alertSignals(context: Context, condition: NonNullable<PolicySignal["ale
 type Labels = Readonly<Record<string, string>>;
 const label = (labels: Labels, key: string): string | undefined => (Object.hasOwn(labels, key) ? labels[key] : undefined);
 
+/**
+ * The labels of what a series tells of. Where an exporter such as kube-state-metrics tells of others and `honor_labels` is off, `exported_pod`
+ * is the pod that it tells of, and `pod` its own.
+ */
+function ownLabels(labels: Labels): Labels {
+  if (TELLS_OF_OTHERS.every((key) => label(labels, key) === undefined)) return labels;
+  const entries = Object.entries(labels);
+  const own = entries.filter(([key]) => !SCRAPE_LABELS.has(key));
+  const told = entries.filter(([key]) => key.startsWith(EXPORTED)).map(([key, value]) => [key.slice(EXPORTED.length), value] as const);
+  return Object.fromEntries([...own, ...told]);
+}
+
 /** What of this workload an alert or a row is about, by its labels; undefined where it names nothing of it, or may mean another's. */
-function targetOf(labels: Labels, context: Context): TargetRef | undefined {
+function targetOf(all: Labels, context: Context): TargetRef | undefined {
+  const labels = ownLabels(all);
   const target = namedBy(labels, context);
   if (target === undefined || label(labels, "namespace") !== undefined) return target;
   if (target.uid !== undefined && Object.values(labels).includes(target.uid)) return target;
