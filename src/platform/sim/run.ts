@@ -92,6 +92,8 @@ class Run implements Truth {
   faultsEndedAt: number | undefined;
   #checkedVersion = "";
   #measured = 0;
+  /** How many episodes there have been. */
+  #begun = 0;
 
   constructor(scenario: Scenario, options: RunOptions) {
     this.scenario = scenario;
@@ -171,6 +173,7 @@ class Run implements Truth {
     this.#checks = (options.rules ?? RULES).map((rule) => ({ rule, checks: rule.watch(this) }));
     this.api.onChange((change) => {
       countChange(this.#coverage, change);
+      if (change.type === "Added" && change.object.kind === "Remediation") this.#begun += 1;
       this.#traceChange(change.type, change.object);
       for (const { rule, checks } of this.#checks) this.#found(rule, checks.stored?.(change));
     });
@@ -235,12 +238,14 @@ class Run implements Truth {
     this.#stopFaults();
     // As long as it takes, but no longer than it may.
     const bound = simulation.elapsed + boundMs(this.scenario);
+    let begun: number;
     do {
       while (!simulation.ended && simulation.elapsed < bound && !this.#isOver())
         await simulation.runUntil(simulation.elapsed + 5_000, after);
+      begun = this.#begun;
       await simulation.runUntil(simulation.elapsed + QUIET_MS, after);
-      // What monitoring says late begins another episode, which has its time, too.
-    } while (!simulation.ended && simulation.elapsed < bound && !this.#isOver());
+      // What monitoring says late begins another episode, which has its time, too: also where that has ended by now.
+    } while (!simulation.ended && simulation.elapsed < bound && (!this.#isOver() || begun < this.#begun));
     if (this.#violations.length === 0 || this.#options.keepGoing === true)
       for (const { rule, checks } of this.#checks) for (const message of checks.ended?.() ?? []) this.#found(rule, message);
     for (const [kind, n] of this.#faults.counts) count(this.#coverage.fault, kind, n);
