@@ -49,6 +49,8 @@ export interface EffectDeps {
   onMutation(mutation: Omit<Mutation, "at" | "operator" | "viewAgeMs" | "wallMs">): void;
   /** Runs of jobs, by effect id. */
   readonly jobs: Map<string, Job>;
+  /** As `EffectDeps.draining` of the Kubernetes platform. */
+  readonly draining: Set<string>;
   /** Starts a job of a workload. */
   startJob(id: string, workload: SimWorkload): void;
 }

@@ -404,8 +404,8 @@ export class SimEffects {
   readonly #deps: EffectDeps;
   readonly #running = new Map<string, Promise<EffectResult>>();
 
-  constructor(deps: EffectDeps) {
-    this.#deps = deps;
+  constructor(deps: Omit<EffectDeps, "draining">) {
+    this.#deps = { ...deps, draining: new Set() };
   }
 
   /** See `Platform.apply`. */

@@ -76,9 +76,13 @@ export const NODE_HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
         const [pod] = pods;
         if (pod === undefined)
           return { message: `${effect.replica.name} is emptied${evicted === 0 ? "" : `: ${evicted} pods were evicted`}` };
-        await untilSpared(deps, pod, signal);
-        const ref = { kind: "Pod", namespace: pod.workload.ref.namespace, name: pod.name, uid: pod.uid };
-        await remove(effect, ref, { by: "Evict", awaitEnd: reachable }, deps, signal);
+        const release = await reserved(deps, pod, signal);
+        try {
+          const ref = { kind: "Pod", namespace: pod.workload.ref.namespace, name: pod.name, uid: pod.uid };
+          await remove(effect, ref, { by: "Evict", awaitEnd: reachable }, deps, signal);
+        } finally {
+          release();
+        }
         evicted += 1;
       }
     },
@@ -145,22 +149,42 @@ function refuseUntouchable(deps: EffectDeps, pod: Pod): void {
   if (!pod.owned) throw new NightshiftError("NOT_MOVABLE", `${pod.name} has no owner that would start it elsewhere`);
 }
 
-/** Waits until the pod's workload has all of its other replicas ready, as the API server and the caches both say: what was evicted before is back. */
-async function untilSpared(deps: EffectDeps, pod: Pod, signal: AbortSignal): Promise<void> {
+/** Waits until the pod may be moved away: no other of its workload is being moved, and the workload can spare it. Returns what lets the next one be moved. */
+async function reserved(deps: EffectDeps, pod: Pod, signal: AbortSignal): Promise<() => void> {
   for (;;) {
-    const workload = deps.view.workloads().find(({ ref }) => ref.uid === pod.workload.uid);
-    if (workload === undefined) return;
-    const { ready, desired } = await deps.request(false, `list Pods of ${pod.workload.spec.name}`, () => ({
-      ready: new Set(pod.workload.pods.filter((each) => each.ready && each.phase === "Running").map(({ uid }) => uid)),
-      desired: Math.max(workload.desired, pod.workload.desired),
-    }));
-    if (!ready.has(pod.uid)) return;
-    const others = workload.replicas.filter(
-      (r) => r.ready && r.phase === "Running" && r.ref.uid !== pod.uid && ready.has(r.ref.uid ?? ""),
-    ).length;
-    if (others >= desired - 1) return;
-    const why = `${workload.ref.name} has ${others} other replicas that are ready, of ${desired}: it can spare none`;
+    const { uid, spec } = pod.workload;
+    let why = `another pod of ${spec.name} is being moved away`;
+    if (!deps.draining.has(uid)) {
+      deps.draining.add(uid);
+      const release = (): void => void deps.draining.delete(uid);
+      try {
+        const lack = await lackOf(deps, pod);
+        if (lack === undefined) return release;
+        why = lack;
+      } catch (error) {
+        release();
+        throw error;
+      }
+      release();
+    }
     if (!signal.aborted) await sleep(deps.process, SPARE_PAUSE_MS, signal);
     if (signal.aborted) throw new NightshiftError("EFFECT_TIMEOUT", why);
   }
+}
+
+/** Why the pod's workload cannot spare it: its other replicas are not all ready, as the API server and the caches both say. */
+async function lackOf(deps: EffectDeps, pod: Pod): Promise<string | undefined> {
+  const workload = deps.view.workloads().find(({ ref }) => ref.uid === pod.workload.uid);
+  if (workload === undefined) return undefined;
+  const { ready, desired } = await deps.request(false, `list Pods of ${pod.workload.spec.name}`, () => ({
+    ready: new Set(pod.workload.pods.filter((each) => each.ready && each.phase === "Running").map(({ uid }) => uid)),
+    desired: Math.max(workload.desired, pod.workload.desired),
+  }));
+  if (!ready.has(pod.uid)) return undefined;
+  const others = workload.replicas.filter(
+    (r) => r.ready && r.phase === "Running" && r.ref.uid !== pod.uid && ready.has(r.ref.uid ?? ""),
+  ).length;
+  return others >= desired - 1
+    ? undefined
+    : `${workload.ref.name} has ${others} other replicas that are ready, of ${desired}: it can spare none`;
 }

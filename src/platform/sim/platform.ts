@@ -17,7 +17,7 @@ export class SimPlatform implements Platform {
   readonly #view: OperatorView;
   readonly #effects: SimEffects;
 
-  constructor(deps: EffectDeps) {
+  constructor(deps: Omit<EffectDeps, "draining">) {
     this.#view = deps.view;
     this.#effects = new SimEffects(deps);
   }

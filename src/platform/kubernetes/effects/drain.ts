@@ -1,5 +1,7 @@
 import { NightshiftError } from "../../../api/errors.ts";
+import { targetKey } from "../../../api/meta.ts";
 import { sleep } from "../../../ports/clock.ts";
+import type { Replica, Workload } from "../../../ports/platform.ts";
 import { MIRROR } from "../marks.ts";
 import { isMarked } from "../nodes.ts";
 import type { Node, Owner, Pod } from "../objects.ts";
@@ -33,9 +35,13 @@ export const drain: Handler<"Drain"> = {
       const [pod] = pods;
       if (pod === undefined)
         return { message: `${effect.replica.name} is emptied${evicted === 0 ? "" : `: ${evicted} pods were evicted`}` };
-      await untilSpared(pod, deps, signal);
-      const { namespace = "", name, uid } = pod.metadata;
-      await removePod(effect.id, { kind: "Pod", namespace, name, uid }, { by: "Evict", awaitEnd: reachable }, deps, signal);
+      const release = await reserved(pod, deps, signal);
+      try {
+        const { namespace = "", name, uid } = pod.metadata;
+        await removePod(effect.id, { kind: "Pod", namespace, name, uid }, { by: "Evict", awaitEnd: reachable }, deps, signal);
+      } finally {
+        release();
+      }
       evicted += 1;
     }
   },
@@ -104,32 +110,52 @@ function workloadOf(pod: Pod, deps: Deps): ReturnType<Deps["view"]["workloadOf"]
   return record === undefined ? undefined : deps.view.workloadOf(record);
 }
 
-/**
- * Waits until the pod's workload has all of its other replicas ready: what was evicted before is back. The caches alone would
- * not do: they may not have heard yet of the last eviction, so a replica counts where the API server says the same.
- */
-async function untilSpared({ metadata }: Pod, deps: Deps, signal: AbortSignal): Promise<void> {
+/** Waits until the pod may be moved away: no other of its workload is being moved, and the workload can spare it. Returns what lets the next one be moved. */
+async function reserved({ metadata }: Pod, deps: Deps, signal: AbortSignal): Promise<() => void> {
   for (;;) {
     const record = deps.view.record("Pod", metadata.namespace ?? "", metadata.name);
     const workload = record === undefined ? undefined : deps.view.workloadOf(record);
-    if (workload === undefined) return;
-    const kind = OWNER_KINDS.find((each) => each === workload.ref.kind);
-    const owner = kind === undefined ? undefined : await read<Owner>(deps, kind, workload.ref, signal);
-    const selector = owner?.spec.selector === undefined ? {} : { labelSelector: selectorText(owner.spec.selector) };
-    const pods = await list<Pod>(deps, "Pod", metadata.namespace, selector, signal);
-    const ready = new Set(pods.filter((each) => isReady(each) && each.metadata.deletionTimestamp === undefined).map(uidOf));
-    // What serves nobody may always go.
-    if (!ready.has(metadata.uid)) return;
-    const others = workload.replicas.filter(
-      (r) => r.ready && r.phase === "Running" && r.ref.uid !== metadata.uid && ready.has(r.ref.uid ?? ""),
-    ).length;
-    const desired = Math.max(workload.desired, owner?.spec.replicas ?? 0);
-    if (others >= desired - 1) return;
-    const why = `${workload.ref.name} has ${others} other replicas that are ready, of ${desired}: it can spare none`;
+    if (workload === undefined) return () => undefined;
+    const key = workload.ref.uid ?? targetKey(workload.ref);
+    let why = `another pod of ${workload.ref.name} is being moved away`;
+    if (!deps.draining.has(key)) {
+      // Before it is looked: of two that look at once both would see the workload whole.
+      deps.draining.add(key);
+      const release = (): void => void deps.draining.delete(key);
+      try {
+        const lack = await lackOf(workload, metadata, deps, signal);
+        if (lack === undefined) return release;
+        why = lack;
+      } catch (error) {
+        release();
+        throw error;
+      }
+      release();
+    }
     if (signal.aborted) throw timedOut(why);
     await sleep(deps.clock, SPARE_PAUSE_MS, signal);
     if (signal.aborted) throw timedOut(why);
   }
+}
+
+/**
+ * Why a workload cannot spare a pod now: not all of its other replicas are ready; undefined where it can. The caches alone
+ * would not do: they may not have heard yet of the last eviction, so a replica counts where the API server says the same.
+ */
+async function lackOf(workload: Workload, pod: Pod["metadata"], deps: Deps, signal: AbortSignal): Promise<string | undefined> {
+  const kind = OWNER_KINDS.find((each) => each === workload.ref.kind);
+  const owner = kind === undefined ? undefined : await read<Owner>(deps, kind, workload.ref, signal);
+  const selector = owner?.spec.selector === undefined ? {} : { labelSelector: selectorText(owner.spec.selector) };
+  const pods = await list<Pod>(deps, "Pod", pod.namespace, selector, signal);
+  const ready = new Set(pods.filter((each) => isReady(each) && each.metadata.deletionTimestamp === undefined).map(uidOf));
+  // What serves nobody may always go.
+  if (!ready.has(pod.uid)) return undefined;
+  const isReadyOther = ({ ready: known, phase, ref }: Replica): boolean =>
+    known && phase === "Running" && ref.uid !== pod.uid && ready.has(ref.uid ?? "");
+  const others = workload.replicas.filter(isReadyOther).length;
+  const desired = Math.max(workload.desired, owner?.spec.replicas ?? 0);
+  if (others >= desired - 1) return undefined;
+  return `${workload.ref.name} has ${others} other replicas that are ready, of ${desired}: it can spare none`;
 }
 
 const uidOf = (pod: Pod): string => pod.metadata.uid;

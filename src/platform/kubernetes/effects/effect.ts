@@ -18,6 +18,8 @@ export interface EffectDeps<View> {
   readonly protectedNamespaces: ReadonlySet<string>;
   /** Asks pods for actions; undefined where there is no key to sign with. */
   readonly actions?: ActionCaller | undefined;
+  /** Uids of workloads of which a drain is moving a pod away: of two nodes that are emptied at once, one waits for the other. */
+  readonly draining: Set<string>;
 }
 
 /** One kind of effect on Kubernetes. One file each. */

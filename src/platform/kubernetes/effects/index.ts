@@ -55,8 +55,8 @@ export class Effects {
   readonly #running = new Map<string, Promise<EffectResult>>();
   readonly #stopping = new AbortController();
 
-  constructor(deps: Deps, random: Random) {
-    this.#deps = deps;
+  constructor(deps: Omit<Deps, "draining">, random: Random) {
+    this.#deps = { ...deps, draining: new Set() };
     this.#random = random;
   }
 

@@ -139,6 +139,18 @@ describe("Drain", () => {
     assert.equal(onNode().length, 1);
   });
 
+  it("moves one pod of a workload at a time, also where two nodes are emptied at once", async () => {
+    const { world, drain, onNode } = setUp();
+    const [on] = onNode();
+    world.kube.change("Pod", "shop", on ?? "", { spec: { nodeName: "n2" } });
+    const replica = world.workload("nodes").replicas.find((r) => r.ref.name === "n2")!.ref;
+    const other: Effect = { id: "nightshift-system/s/0/1", type: "Drain", replica };
+    world.kube.podsBecomeReady = false;
+    const ends = await Promise.allSettled([world.apply(drain, 20_000), world.apply(other, 20_000)]);
+    assert.deepEqual(ends.map(({ status }) => status).toSorted(), ["fulfilled", "rejected"]);
+    assert.equal(world.kube.writes.filter(({ method }) => method === "POST").length, 1);
+  });
+
   it("waits for a PodDisruptionBudget", async () => {
     const { world, drain, onNode } = setUp();
     world.pdb("payments", "payments", { minAvailable: 3 });
