@@ -7,6 +7,7 @@ import type { Telemetry } from "../observe/telemetry.ts";
 import type { Decision } from "../decide/gate.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Effect, EffectResult, EffectType, Platform, Replica, Workload } from "../ports/platform.ts";
+import { storedAndRecorded } from "./stored.ts";
 import { resultReplica, type StepContext, type StepDefinition } from "./step.ts";
 import { EFFECTS_OF, PER_REPLICA } from "./step-facts.ts";
 import { STEPS } from "./steps/index.ts";
@@ -228,8 +229,8 @@ class StepRun {
   async #intend(): Promise<void> {
     const intended: StepRecord = { ...this.#step, state: "Intended", intendedAt: timestamp(this.#deps.clock.now()) };
     const next = this.#withStep(intended);
-    const [saved] = await Promise.all([this.#deps.save(next), this.#deps.audit("Intent", next, intended, `step ${intended.name} begins`)]);
-    this.#remediation = saved;
+    const recording = this.#deps.audit("Intent", next, intended, `step ${intended.name} begins`);
+    this.#remediation = await storedAndRecorded(this.#deps.save(next), recording);
     this.#step = intended;
   }
 
@@ -371,17 +372,17 @@ class StepRun {
 
   /** Both at once: where nobody confirms that it is stored, it is on the audit trail all the same, rather twice than never. */
   async #saveResult(next: Remediation, step: StepRecord, message: string): Promise<void> {
-    [this.#remediation] = await Promise.all([this.#deps.save(next), this.#deps.audit("Result", next, step, message)]);
+    this.#remediation = await storedAndRecorded(this.#deps.save(next), this.#deps.audit("Result", next, step, message));
   }
 
   async #fail(message: string, outcome: "Failed" | "Cancelled" = "Failed"): Promise<Progress> {
     const failed: StepRecord = { ...this.#step, state: "Failed", message, endedAt: timestamp(this.#deps.clock.now()) };
     this.#remediation = this.#withStep(failed);
-    const [progress] = await Promise.all([
+    const recording = this.#deps.audit("Result", this.#remediation, failed, message);
+    return storedAndRecorded(
       this.#abandon(outcome, outcome === "Failed" ? `step ${this.#step.name} failed: ${message}` : message),
-      this.#deps.audit("Result", this.#remediation, failed, message),
-    ]);
-    return progress;
+      recording,
+    );
   }
 
   async #abandon(outcome: "Failed" | "Cancelled", message: string): Promise<Progress> {

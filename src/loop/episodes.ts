@@ -3,6 +3,7 @@ import { abandon, advance, currentAttempt, interferenceOf, type MachineDeps, wit
 import { nextRung, plan, rungName } from "../act/plan.ts";
 import { Stopwatches } from "../act/stopwatches.ts";
 import { health } from "../act/verify.ts";
+import { storedAndRecorded } from "../act/stored.ts";
 import { messageOf, NightshiftError } from "../api/errors.ts";
 import { API_VERSION, sameTarget, targetKey } from "../api/meta.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
@@ -580,6 +581,11 @@ export class Episodes {
         );
       return { after: Math.min(RECONSIDER_MS, left) };
     }
+    if (decision.reason === "StaleSignal" && waited >= durationMs(policy.spec.escalation.blockedFor)) {
+      // Nobody can tell whether the fault goes on, as where data is missing. Should it be heard of again, that is another episode.
+      await this.#recorder.write(records);
+      return this.#escalate(remediation, "StaleSignal", `not heard of again: ${decision.message}`, "Inconclusive");
+    }
     if (records.length > 0 || stormChanged)
       remediation = await this.#saveWith(
         {
@@ -1111,7 +1117,7 @@ export class Episodes {
   }
 
   async #saveWith(remediation: Remediation, records: readonly AuditRecord[]): Promise<Remediation> {
-    const [stored] = await Promise.all([this.#save(remediation), this.#recorder.write(records)]);
+    const stored = await storedAndRecorded(this.#save(remediation), this.#recorder.write(records));
     this.#count(stored);
     return stored;
   }

@@ -183,9 +183,13 @@ describe("L2: what lasts is not dropped", () => {
     const h = await lasting();
     const acted = h.platform.log.length;
     assert.ok(await h.until(() => h.pages.length > 0, 600_000));
-    assert.match(h.pages[0]?.summary ?? "", /not acted on for 5m: StaleSignal/);
+    assert.match(h.pages[0]?.summary ?? "", /not heard of again: the signal was last seen/);
     await h.pass(1_200_000, 5_000);
     assert.deepEqual([h.platform.log.length, h.pages.length], [acted, 1]);
+    // Whether it still fires nobody knows: it is a person's now, and waits no longer.
+    const ends = h.remediations().map(({ status }) => `${status.phase} ${status.reason} ${status.outcome}`);
+    assert.equal(ends.filter((end) => end === "Escalated StaleSignal Inconclusive").length, 1, ends.join("; "));
+    assert.ok(h.ended());
     h.fire("Ill", { workload: "payments" }, "resolved");
     assert.ok(await h.until(() => h.ended() && h.resolved.length === 1, 600_000));
     await h.stop();

@@ -1,6 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Harness } from "../../test/support/harness.ts";
+import { NightshiftError } from "../api/errors.ts";
+import { API_VERSION } from "../api/meta.ts";
+import { sleep } from "../ports/clock.ts";
 
 const SERVICES = 8;
 
@@ -41,6 +44,40 @@ describe("the storm brake", () => {
     assert.deepEqual([status.phase, status.reason, status.storm?.domain], ["Blocked", "StormBrake", "Cluster"]);
     assert.equal(h.pages.length, 1);
     assert.match(h.pages[0]?.summary ?? "", /^6 of 8 workloads in Cluster are ill at once/);
+    await h.stop();
+  });
+
+  it("of several that wait already one stands for it, also while the trail takes nothing and the store is slow", async () => {
+    const h = await cluster();
+    const pause = await h.store.create<"RemediationBudget">({
+      apiVersion: API_VERSION,
+      kind: "RemediationBudget",
+      metadata: { name: "pause", namespace: "default" },
+      spec: { budgets: [], paused: { reason: "maintenance" } },
+    });
+    await h.start({
+      store: (store) => ({
+        get: (kind, namespace, name) => store.get(kind, namespace, name),
+        list: (kind, namespace) => store.list(kind, namespace),
+        create: (object) => store.create(object),
+        delete: (kind, namespace, name, version) => store.delete(kind, namespace, name, version),
+        watch: (kind, signal) => store.watch(kind, signal),
+        update: async (object) => {
+          await sleep(h.clock, 200);
+          return store.update(object);
+        },
+      }),
+    });
+    fire(h, 0, 1, 2, 3, 4, 5);
+    await h.pass(10_000, 100);
+    assert.deepEqual(new Set(h.remediations().map(({ status }) => status.reason)), new Set(["Paused"]));
+    h.auditFails = new NightshiftError("AUDIT_UNAVAILABLE", "no space left");
+    await h.store.delete("RemediationBudget", "default", "pause", pause.metadata.resourceVersion);
+    await h.pass(10_000, 100);
+    h.auditFails = undefined;
+    await h.pass(300_000, 1_000);
+    assert.deepEqual(h.remediations().filter(({ status }) => status.storm !== undefined).length, 1);
+    assert.equal(h.pages.length, 1, h.pages.map(({ summary }) => summary).join("; "));
     await h.stop();
   });
 
