@@ -2,11 +2,13 @@ import assert from "node:assert/strict";
 import { spawn, type ChildProcess } from "node:child_process";
 import { existsSync } from "node:fs";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
+import { createServer, type Server } from "node:http";
+import type { AddressInfo } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { describe, it } from "node:test";
-import { AlertBook } from "../src/observe/alertmanager.ts";
+import { AlertBook, decodeAlerts } from "../src/observe/alertmanager.ts";
 import { AlertmanagerPoll } from "../src/observe/alertmanager-poll.ts";
 import { TelemetryStore } from "../src/observe/store.ts";
 import { systemClock } from "../src/platform/host/clock.ts";
@@ -19,6 +21,7 @@ import { unusedPort } from "./support/ports.ts";
 
 const BINARY = "/usr/bin/prometheus-alertmanager";
 const TOKEN = "a-token-for-tests-only-1234567890";
+const PROMETHEUS = "/usr/bin/prometheus";
 const missing = existsSync(BINARY) ? false : "no Alertmanager here: scripts/apt-install.sh prometheus-alertmanager";
 
 async function until(condition: () => boolean | Promise<boolean>, what: string): Promise<void> {
@@ -190,3 +193,80 @@ describe("the real Alertmanager", { skip: missing }, () => {
     }
   });
 });
+
+describe(
+  "the real Prometheus and Alertmanager",
+  { skip: existsSync(PROMETHEUS) ? missing : "no Prometheus here: scripts/apt-install.sh prometheus" },
+  () => {
+    it("an end that Prometheus tells of is one; that Prometheus is gone is none, and it is back when Prometheus is", async () => {
+      const dir = await mkdtemp(join(tmpdir(), "nightshift-prometheus-"));
+      const ill = new Set(["payments", "shop"]);
+      const exporter = createServer((_request, response) => response.end([...ill].map((name) => `ill{workload="${name}"} 1\n`).join("")));
+      await new Promise<void>((resolve) => exporter.listen(0, "127.0.0.1", resolve));
+      const book = new AlertBook(systemClock);
+      const webhook = createServer((request, response) => {
+        const chunks: Buffer[] = [];
+        request.on("data", (chunk: Buffer) => chunks.push(chunk));
+        request.on("end", () => {
+          book.deliver(decodeAlerts(Buffer.concat(chunks), systemClock.now()).alerts);
+          response.end();
+        });
+      });
+      await new Promise<void>((resolve) => webhook.listen(0, "127.0.0.1", resolve));
+      const portOf = (server: Server): number => (server.address() as AddressInfo).port;
+      const { child, api } = await alertmanager(dir, `http://127.0.0.1:${portOf(webhook)}/`);
+      await writeFile(
+        join(dir, "prometheus.yml"),
+        `global: { scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s }
+scrape_configs: [{ job_name: shop, static_configs: [{ targets: ["127.0.0.1:${portOf(exporter)}"] }] }]
+rule_files: [rules.yml]
+alerting: { alertmanagers: [{ path_prefix: /am, static_configs: [{ targets: ["${new URL(api).host}"] }] }] }
+`,
+      );
+      await writeFile(join(dir, "rules.yml"), "groups: [{ name: shop, rules: [{ alert: Ill, expr: ill == 1 }] }]\n");
+      const port = unusedPort();
+      // It repeats an alert every second, which then ends by itself after four; by default that takes four minutes.
+      const prometheus = (): ChildProcess =>
+        spawn(
+          PROMETHEUS,
+          [
+            `--config.file=${join(dir, "prometheus.yml")}`,
+            `--storage.tsdb.path=${join(dir, "tsdb")}`,
+            `--web.listen-address=127.0.0.1:${port}`,
+            "--rules.alert.resend-delay=1s",
+            "--log.level=error",
+          ],
+          { stdio: "ignore" },
+        );
+      let running = prometheus();
+      const poll = new AlertmanagerPoll({
+        sources: [{ url: api, receiver: "nightshift" }],
+        book,
+        clock: systemClock,
+        random: systemRandom,
+        onError: (message) => assert.fail(message),
+      });
+      const is = async (expected: string): Promise<boolean> => {
+        await poll.poll(new AbortController().signal);
+        const states = book.alerts().map(({ labels, status, expired }) => `${labels["workload"]} ${expired === true ? "expired" : status}`);
+        return states.toSorted((a, b) => a.localeCompare(b)).join(", ") === expected;
+      };
+      try {
+        await until(() => is("payments firing, shop firing"), "both fire");
+        ill.delete("shop");
+        await until(() => is("payments firing, shop resolved"), "one is over");
+        await ended(running);
+        await until(() => is("payments expired, shop resolved"), "nobody says that the other is over");
+        running = prometheus();
+        await until(() => is("payments firing, shop resolved"), "it still fires");
+        ill.clear();
+        await until(() => is("payments resolved, shop resolved"), "it is over");
+      } finally {
+        await Promise.all([ended(running), ended(child)]);
+        exporter.close();
+        webhook.close();
+        await rm(dir, { recursive: true, force: true });
+      }
+    });
+  },
+);

@@ -5,7 +5,7 @@ import type { Signal } from "../api/signal.ts";
 import { timeMs } from "../api/time.ts";
 import { percentShare } from "../api/units.ts";
 import type { RequestStats } from "../observe/telemetry.ts";
-import { silencedText } from "../orient/detect.ts";
+import { undecidedText } from "../orient/detect.ts";
 import type { Workload } from "../ports/platform.ts";
 
 /** What is known when an episode is verified. */
@@ -15,8 +15,8 @@ export interface VerifyContext {
   readonly workload: Workload | undefined;
   /** Signals of the policy that fire on the workload now. */
   readonly firing: readonly Signal[];
-  /** Alerts of the policy that are silenced or inhibited in Alertmanager. */
-  readonly silenced: readonly Signal[];
+  /** Alerts of the policy that are neither acted on nor over: see `Detection`. */
+  readonly undecided: readonly Signal[];
   /** Evidence that the policy's signals need and that is not there. */
   readonly missing: readonly string[];
   /** Requests to the workload since the verification began; undefined when nothing was heard. */
@@ -42,16 +42,16 @@ function concerns({ spec, status }: Remediation, workload: Workload, { target }:
 }
 
 /** Looks at the world once. The loop asks again until the answer was `Well` for `verify.stableFor`, or its time is up. */
-export function health({ remediation, verify, workload, firing, silenced, missing, requests }: VerifyContext): Health {
+export function health({ remediation, verify, workload, firing, undecided, missing, requests }: VerifyContext): Health {
   if (workload === undefined) return { state: "NoData", message: `${remediation.spec.workload.name} is not there` };
-  if (workload.ref.kind === "NodePool") return nodeHealth(remediation, workload, firing, silenced, missing);
+  if (workload.ref.kind === "NodePool") return nodeHealth(remediation, workload, firing, undecided, missing);
   const serving = workload.replicas.filter((replica) => replica.ready && replica.inTraffic).length;
   if (serving < workload.desired) return { state: "Ill", message: `${serving} of ${workload.desired} replicas are ready` };
   const isSame = (signal: Signal): boolean => signal.name === remediation.spec.signal.name && concerns(remediation, workload, signal);
   const same = firing.find(isSame);
   if (same !== undefined) return { state: "Ill", message: `${same.name} still fires on ${same.target.name}` };
-  const left = silenced.find(isSame);
-  if (left !== undefined) return { state: "NoData", message: silencedText(left) };
+  const left = undecided.find(isSame);
+  if (left !== undefined) return { state: "NoData", message: undecidedText(left) };
   if (missing.length > 0) return { state: "NoData", message: missing.join("; ") };
   if (requests !== undefined && requests.total > 0) {
     const rate = requests.failed / requests.total;
@@ -67,7 +67,7 @@ function nodeHealth(
   remediation: Remediation,
   pool: Workload,
   firing: readonly Signal[],
-  silenced: readonly Signal[],
+  undecided: readonly Signal[],
   missing: readonly string[],
 ): Health {
   const target = remediation.spec.remediationTarget;
@@ -77,8 +77,8 @@ function nodeHealth(
   const isSame = (signal: Signal): boolean => signal.name === remediation.spec.signal.name && signal.target.uid === target.uid;
   const same = firing.find(isSame);
   if (same !== undefined) return { state: "Ill", message: `${same.name} still fires on ${target.name}` };
-  const left = silenced.find(isSame);
-  if (left !== undefined) return { state: "NoData", message: silencedText(left) };
+  const left = undecided.find(isSame);
+  if (left !== undefined) return { state: "NoData", message: undecidedText(left) };
   if (missing.length > 0) return { state: "NoData", message: missing.join("; ") };
   return { state: "Well", message: `node ${target.name} is ready` };
 }

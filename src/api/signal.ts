@@ -21,6 +21,10 @@ export interface Alert {
   readonly receivedAt: number;
   /** Alertmanager says that it is silenced or inhibited: it fires, and is not acted on. */
   readonly suppressed?: true;
+  /** When Alertmanager takes it for over where nobody repeats it (ms); only its API says so, of what fires. */
+  readonly expiresAt?: number;
+  /** Resolved because nobody repeated it, and not because anybody said that it is over: its Prometheus may be down. */
+  readonly expired?: true;
 }
 
 /** A condition of a policy that holds, or has ceased to hold, on a target. */

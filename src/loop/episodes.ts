@@ -25,7 +25,7 @@ import type { Diagnosis, Signal } from "../api/signal.ts";
 import { timeMs, timestamp } from "../api/time.ts";
 import { durationMs } from "../api/units.ts";
 import type { Decision } from "../decide/gate.ts";
-import { type Detection, silencedText } from "../orient/detect.ts";
+import { type Detection, undecidedText } from "../orient/detect.ts";
 import { isOthersWork } from "../decide/in-progress.ts";
 import { sameStorm, standsForStorm } from "../decide/storm-brake.ts";
 import { type Clock, sleep } from "../ports/clock.ts";
@@ -636,16 +636,16 @@ export class Episodes {
         workload.replicas.every((r) => r.ref.uid !== target.uid || r.phase === "Exited"))
     )
       return this.#end(remediation, "Succeeded", "SelfRecovered", "TargetGone", `${target.name} is gone before anything was done`);
-    const silenced = detection === undefined ? undefined : this.#world.silencedOf(remediation, detection);
-    const missing = [...(detection?.missing ?? []), ...(silenced === undefined ? [] : [silencedText(silenced)])];
+    const undecided = detection === undefined ? undefined : this.#world.undecidedOf(remediation, detection);
+    const missing = [...(detection?.missing ?? []), ...(undecided === undefined ? [] : [undecidedText(undecided)])];
     if (missing.length > 0) {
       const message = missing.join("; ");
       const { blockedFor } = policy.spec.escalation;
       // Nobody can tell whether the fault goes on, and waiting for ever is no answer.
       const since = this.#missingSince.get(key) ?? this.#clock.monotonic();
       this.#missingSince.set(key, since);
-      // Whoever has silenced it need not be told of it, as long as Alertmanager says so.
-      if (silenced !== undefined && this.#clock.now() - silenced.seenAt <= durationMs(policy.spec.maxSignalAge))
+      // Whoever has silenced it need not be told of it, as long as Alertmanager says so. One that expired is of then, and gets older.
+      if (undecided !== undefined && this.#clock.now() - undecided.seenAt <= durationMs(policy.spec.maxSignalAge))
         this.#missingSince.delete(key);
       else if (this.#clock.monotonic() - since >= durationMs(blockedFor))
         return this.#escalate(remediation, "NoData", `no data for ${blockedFor}: ${message}`, "Inconclusive");
@@ -842,7 +842,7 @@ export class Episodes {
     const verifying = this.#stopwatches.elapsed(key, "verifying", timeMs(verification.startedAt));
     const detection =
       policy === undefined || workload === undefined
-        ? { signals: [], silenced: [], missing: [] }
+        ? { signals: [], undecided: [], missing: [] }
         : this.#world.detectFor(remediation, policy, workload);
     const verify = {
       ...(policy?.spec.verify ?? { stableFor: "30s", timeout: "5m", maxErrorRate: "5%" }),
@@ -854,7 +854,7 @@ export class Episodes {
       verify,
       workload,
       firing: detection.signals.filter((signal) => signal.state === "Firing"),
-      silenced: detection.silenced,
+      undecided: detection.undecided,
       missing: detection.missing,
       requests: this.#world.telemetry.requests(remediation.spec.workload, now - Math.min(verifying, stableFor)),
     });
@@ -1034,17 +1034,17 @@ export class Episodes {
   #stillFires(remediation: Remediation, policy: RemediationPolicy): boolean {
     const workload = this.#world.workload(remediation.spec.workload);
     if (workload === undefined) return false;
-    const { signals, silenced, missing } = this.#world.detectFor(remediation, policy, workload);
+    const { signals, undecided, missing } = this.#world.detectFor(remediation, policy, workload);
     const isOwn = ({ name }: Signal): boolean => name === remediation.spec.signal.name;
-    return missing.length > 0 || silenced.some(isOwn) || signals.some((s) => s.state === "Firing" && isOwn(s));
+    return missing.length > 0 || undecided.some(isOwn) || signals.some((s) => s.state === "Firing" && isOwn(s));
   }
 
-  /** That the alert of an episode is silenced, for the gates: nothing else is begun then. */
+  /** That the alert of an episode is neither acted on nor over, for the gates: nothing else is begun then. */
   #silence(remediation: Remediation, policy: RemediationPolicy): readonly string[] {
     const workload = this.#world.workload(remediation.spec.workload);
     if (workload === undefined) return [];
-    const silenced = this.#world.silencedOf(remediation, this.#world.detectFor(remediation, policy, workload));
-    return silenced === undefined ? [] : [silencedText(silenced)];
+    const undecided = this.#world.undecidedOf(remediation, this.#world.detectFor(remediation, policy, workload));
+    return undecided === undefined ? [] : [undecidedText(undecided)];
   }
 
   #stormOver({ status }: Remediation): boolean {

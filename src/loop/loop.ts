@@ -207,18 +207,19 @@ export class Loop {
     const key = pairKey(policy, workload);
     const before = this.#world.firing.get(key);
     const detection = this.#world.detect(policy, workload);
-    const { signals, silenced } = detection;
+    const { signals, undecided } = detection;
     const firing = new Map(signals.filter((s) => s.state === "Firing").map((s) => [s.fingerprint, s]));
     if (firing.size === 0) this.#world.firing.delete(key);
     else this.#world.firing.set(key, firing);
     const ceased = [...(before?.values() ?? [])].filter((signal) => !firing.has(signal.fingerprint));
-    const isSilenced = ({ fingerprint }: Signal): boolean => silenced.some((each) => each.fingerprint === fingerprint);
-    const resolved = ceased.filter((signal) => !isSilenced(signal));
-    const left = silenced.filter(({ fingerprint }) => before?.has(fingerprint) === true);
-    if (left.length > 0) await this.#recorder.write(left.map((signal) => this.#signalRecord(signal, policy, "is not acted on any more")));
+    const isUndecided = ({ fingerprint }: Signal): boolean => undecided.some((each) => each.fingerprint === fingerprint);
+    const resolved = ceased.filter((signal) => !isUndecided(signal));
+    const left = undecided.filter(({ fingerprint }) => before?.has(fingerprint) === true);
+    if (left.length > 0)
+      await this.#recorder.write(left.map((signal) => this.#signalRecord(signal, policy, "is not acted on any more", "Unknown")));
     if (resolved.length > 0) {
       for (const signal of resolved) this.#options.metrics.signal(signal.source, signal.condition, "Resolved");
-      await this.#recorder.write(resolved.map((signal) => this.#signalRecord(signal, policy, "resolved")));
+      await this.#recorder.write(resolved.map((signal) => this.#signalRecord(signal, policy, "resolved", "Resolved")));
     }
     for (const signal of firing.values()) {
       const known = before?.get(signal.fingerprint);
@@ -227,7 +228,7 @@ export class Loop {
         this.#options.metrics.signal(signal.source, signal.condition, "Firing");
         this.#options.metrics.detected(signal.source, Math.max(0, signal.receivedAt - signal.startsAt) / 1000);
       }
-      await this.#episodes.take(signal, policy, isNew, isNew ? [this.#signalRecord(signal, policy, "fires")] : [], () => {
+      await this.#episodes.take(signal, policy, isNew, isNew ? [this.#signalRecord(signal, policy, "fires", "Firing")] : [], () => {
         const now = { signal: this.#world.firing.get(key)?.get(signal.fingerprint), policy: this.#world.policies.get(objectKey(policy)) };
         return now.signal === undefined || now.policy === undefined ? undefined : { signal: now.signal, policy: now.policy };
       });
@@ -235,7 +236,7 @@ export class Loop {
     return blindnessOf(detection, workload.ref);
   }
 
-  #signalRecord(signal: Signal, policy: RemediationPolicy, verb: string): AuditRecord {
+  #signalRecord(signal: Signal, policy: RemediationPolicy, verb: string, state: Signal["state"] | "Unknown"): AuditRecord {
     return {
       type: "Signal",
       at: this.#options.clock.now(),
@@ -246,7 +247,7 @@ export class Loop {
         name: signal.name,
         condition: signal.condition,
         source: signal.source,
-        state: verb === "resolved" ? "Resolved" : "Firing",
+        state,
         confidence: signal.confidence,
         evidence: signal.evidence,
       },

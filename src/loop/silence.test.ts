@@ -122,3 +122,40 @@ describe("an alert that is silenced in Alertmanager after it was heard of", () =
     await h.stop();
   });
 });
+
+describe("an alert that ended as nobody repeated it", () => {
+  it("is no proof that a cure has helped, and no reason for the next rung: its Prometheus may be down", async () => {
+    const h = await silenceable({ ladder: [{ strategy: "RollingRestart" }, { strategy: "RollingRestart" }] });
+    h.fire("Ill", on);
+    assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "Verifying"));
+    const done = [...h.platform.log];
+    h.fire("Ill", on, "expired");
+    await h.pass(120_000, 1_000);
+    const { status } = h.only();
+    assert.deepEqual([status.phase, status.outcome, status.reason], ["Escalated", "Inconclusive", "NoData"]);
+    assert.match(status.message ?? "", /nobody has said that it is over/);
+    assert.deepEqual(h.platform.log, done);
+    await h.stop();
+  });
+
+  it("is no recovery of an episode that waits, which goes on where it fires again, and else is handed to a person", async () => {
+    for (const back of [true, false]) {
+      const h = await silenceable({ mode: "Approve", approval: { timeout: "24h" } });
+      h.fire("Ill", on);
+      assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "AwaitingApproval"));
+      h.fire("Ill", on, "expired");
+      await h.pass(30_000, 1_000);
+      assert.deepEqual([h.only().status.phase, h.only().status.reason], ["Blocked", "NoData"]);
+      assert.ok(!h.said("Signal").some((said) => said.includes("resolved")));
+      if (back) {
+        h.fire("Ill", on);
+        assert.ok(await h.until(() => h.only().status.phase === "AwaitingApproval"));
+      } else {
+        assert.ok(await h.until(() => h.ended(), 900_000));
+        assert.equal(h.only().status.outcome, "Inconclusive");
+        assert.match(h.pages.at(-1)?.summary ?? "", /nobody has said that it is over/);
+      }
+      await h.stop();
+    }
+  });
+});

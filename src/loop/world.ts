@@ -170,7 +170,7 @@ export class World {
     if (signal.condition === "hint") return this.#detectForHint(remediation, policy, workload, detection);
     const uid = remediation.metadata.uid ?? "";
     if (signal.condition !== "alert" || !this.#unheard.has(uid)) return detection;
-    if ([...detection.signals, ...detection.silenced].some((seen) => seen.fingerprint === signal.fingerprint)) {
+    if ([...detection.signals, ...detection.undecided].some((seen) => seen.fingerprint === signal.fingerprint)) {
       this.#unheard.delete(uid);
       return detection;
     }
@@ -179,20 +179,20 @@ export class World {
     const settled = this.#settled();
     if (settled !== undefined) {
       const suppressed = settled.suppressed.map((alert) => ({ ...alert, suppressed: true as const }));
-      const { silenced } = detectSignals(policy, workload, this.telemetry, suppressed, this.clock.now());
-      const own = silenced.filter((seen) => seen.fingerprint === signal.fingerprint);
+      const { undecided } = detectSignals(policy, workload, this.telemetry, suppressed, this.clock.now());
+      const own = undecided.filter((seen) => seen.fingerprint === signal.fingerprint);
       if (own.length === 0) this.#unheard.delete(uid);
-      return { ...detection, silenced: [...detection.silenced, ...own] };
+      return { ...detection, undecided: [...detection.undecided, ...own] };
     }
     const unheard = `the alert of ${signal.name} has not been heard of since nightshift started: whether it still fires is not known`;
     return { ...detection, missing: [...detection.missing, unheard] };
   }
 
-  /** The alert of an episode, where it is silenced or inhibited in Alertmanager, on its own target or what replaced that. */
-  silencedOf(remediation: Remediation, detection: Detection): Signal | undefined {
+  /** The alert of an episode, where it is neither acted on nor over, on its own target or what replaced that. */
+  undecidedOf(remediation: Remediation, detection: Detection): Signal | undefined {
     const { signal, signalTarget } = remediation.spec;
     const now = this.targetNow(remediation);
-    return detection.silenced.find(
+    return detection.undecided.find(
       ({ name, target }) => name === signal.name && (targetKey(target) === targetKey(signalTarget) || sameTarget(target, now)),
     );
   }

@@ -152,6 +152,85 @@ describe("AlertmanagerPoll", () => {
     assert.deepEqual(seen(), [["resolved", true, 60_000]]);
   });
 
+  it("a webhook from before a silence, that comes after it, changes nothing; one of a later life does", async () => {
+    const { manager, ask, book, clock } = await polling();
+    const quiet = (): unknown[] => book.alerts().map((a) => [a.status, a.suppressed === true]);
+    const webhook = (startsAt: number): unknown =>
+      book.deliver([{ ...decodeSnapshot(Buffer.from(JSON.stringify([alert("a")])), clock.now()).active[0]!, startsAt }]);
+    manager.alerts = [alert("a", "suppressed")];
+    await ask();
+    // It was tried again until it got through: for the first time, and then though it was heard of.
+    for (let i = 0; i < 3; i++) {
+      webhook(NOW - 60_000);
+      assert.deepEqual(quiet(), [["firing", true]]);
+      await clock.advance(30_000);
+      await ask();
+    }
+    webhook(clock.now());
+    assert.deepEqual(quiet(), [["firing", false]], "whoever silences it would not be told of a later life");
+    manager.alerts = [alert("a")];
+    await ask();
+    assert.deepEqual(quiet(), [["firing", false]]);
+  });
+
+  it("a webhook counts again where Alertmanager has not answered for five minutes", async () => {
+    const { manager, ask, book, clock } = await polling();
+    manager.alerts = [alert("a", "suppressed")];
+    await ask();
+    manager.answer = (_request, response) => void response.writeHead(503).end();
+    await clock.advance(301_000);
+    await ask();
+    book.deliver([decodeSnapshot(Buffer.from(JSON.stringify([alert("a")])), clock.now()).active[0]!]);
+    assert.deepEqual(
+      book.alerts().map((a) => [a.status, a.suppressed]),
+      [["firing", undefined]],
+    );
+  });
+
+  it("an alert that is gone when its time was up has expired, by its webhook and by the next answer; before that it is over", async () => {
+    const ended = async (how: "webhook" | "answer", afterMs: number, endsAt: number): Promise<unknown[]> => {
+      const { manager, ask, book, clock } = await polling();
+      // It ends by itself four minutes after it was repeated last.
+      manager.alerts = [alert("a")];
+      for (let passed = 0; passed < afterMs; passed += 30_000) {
+        await ask();
+        await clock.advance(30_000);
+      }
+      manager.alerts = [];
+      const [known] = book.alerts();
+      if (how === "webhook") book.deliver([{ ...known!, status: "resolved", endsAt, receivedAt: clock.now() }]);
+      else await ask();
+      return book.alerts().map((a) => [a.status, a.expired === true]);
+    };
+    assert.deepEqual(await ended("webhook", 240_000, NOW + 240_000), [["resolved", true]]);
+    assert.deepEqual(await ended("answer", 240_000, 0), [["resolved", true]]);
+    assert.deepEqual(await ended("webhook", 240_000, NOW + 15_000), [["resolved", false]]);
+    assert.deepEqual(await ended("webhook", 60_000, NOW + 45_000), [["resolved", false]]);
+    assert.deepEqual(await ended("answer", 60_000, 0), [["resolved", false]]);
+  });
+
+  it("one that had expired is over once somebody says so, and fires when Alertmanager has it again, but not by an old webhook", async () => {
+    const { manager, ask, book, clock } = await polling();
+    const seen = (): unknown[] => book.alerts().map((a) => [a.status, a.expired === true]);
+    manager.alerts = [alert("a")];
+    await ask();
+    const [known] = book.alerts();
+    await clock.advance(240_000);
+    manager.alerts = [];
+    await ask();
+    assert.deepEqual(seen(), [["resolved", true]]);
+    book.deliver([{ ...known!, receivedAt: clock.now() }]);
+    assert.deepEqual(seen(), [["resolved", true]], "it may have been sent long before");
+    manager.alerts = [alert("a")];
+    await clock.advance(30_000);
+    await ask();
+    assert.deepEqual(seen(), [["firing", false]]);
+    book.deliver([{ ...known!, status: "resolved", endsAt: NOW + 240_000, receivedAt: clock.now() }]);
+    assert.deepEqual(seen(), [["resolved", true]]);
+    book.deliver([{ ...known!, status: "resolved", endsAt: NOW + 120_000, receivedAt: clock.now() }]);
+    assert.deepEqual(seen(), [["resolved", false]]);
+  });
+
   it("one that is not looked at yet is not called silenced", async () => {
     const { manager, ask, book } = await polling();
     manager.alerts = [alert("a")];

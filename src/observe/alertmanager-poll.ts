@@ -15,6 +15,8 @@ const EVERY_MS = 30_000;
  * only, and a Prometheus sends them again within its `resend-delay` of 1 minute, or after an evaluation interval.
  */
 const SETTLED_MS = 300_000;
+/** How far the clocks of an Alertmanager and of its Prometheus may be from ours (ms). */
+const CLOCKS_MS = 60_000;
 
 /** Where an Alertmanager is. */
 export interface AlertmanagerOptions extends HttpSourceOptions {
@@ -40,7 +42,8 @@ interface Answer {
  * repeat it after `repeat_interval` only (4 hours by default), and what the one before us has heard is lost with it.
  *
  * An alert that one of them had and none has any more is resolved: only when all have answered, are understood, and have been
- * up for 5 minutes. What is silenced or inhibited is neither told of nor over; what was heard of before is told of as such.
+ * up for 5 minutes. What is silenced or inhibited is neither told of nor over; what was heard of before is told of as such. And
+ * where it only ceased to be repeated, the book knows: see there.
  */
 export class AlertmanagerPoll {
   readonly #sources: readonly Source[];
@@ -93,6 +96,7 @@ export class AlertmanagerPoll {
     const active = byFingerprint((snapshot) => snapshot.active);
     const suppressed = byFingerprint((snapshot) => snapshot.suppressed);
     const untold = byFingerprint((snapshot) => [...snapshot.suppressed, ...snapshot.unprocessed]);
+    this.#book.asked([...active.values(), ...untold.values()], [...suppressed.values()]);
     const now = this.#clock.now();
     const firing = new Map(this.#book.alerts().flatMap((alert) => (alert.status === "firing" ? [[alert.fingerprint, alert]] : [])));
     // What the book has not as firing is over already, and nothing needs to be remembered of it.
@@ -112,7 +116,10 @@ export class AlertmanagerPoll {
     // Of what a webhook has told meanwhile, an answer may know nothing yet.
     const isOlder = ({ fingerprint }: Alert): boolean => (firing.get(fingerprint)?.receivedAt ?? now) <= began;
     const missed = isWhole ? silent.filter((alert) => !untold.has(alert.fingerprint) && isOlder(alert)) : [];
-    const over = missed.map((alert): Alert => ({ ...alert, status: "resolved", endsAt: now, receivedAt: now }));
+    const over = missed.map((alert): Alert => {
+      const ended = { ...alert, status: "resolved" as const, endsAt: now, receivedAt: now };
+      return hasExpired(alert, now) ? { ...ended, expired: true } : ended;
+    });
     // What was told of counts as long as not all have said that it is gone.
     const kept = silent.filter((alert) => !missed.includes(alert));
     this.#known = new Map([...kept, ...fires].map((alert) => [alert.fingerprint, alert]));
@@ -153,6 +160,11 @@ export class AlertmanagerPoll {
       return undefined;
     }
   }
+}
+
+/** Whether an alert that is gone may be so as nobody repeated it: a real end would have been seen before its time was up. */
+function hasExpired({ expiresAt, receivedAt }: Alert, now: number): boolean {
+  return expiresAt !== undefined && now >= expiresAt - Math.min(CLOCKS_MS, (expiresAt - receivedAt) / 4);
 }
 
 /** What an alert that is not understood is told from others by. */

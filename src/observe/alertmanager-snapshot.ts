@@ -54,7 +54,8 @@ export function decodeSnapshot(body: Uint8Array, receivedAt: number): Alertmanag
     if (!parsed.success) return refuse(problem(parsed.error));
     const alert = alertOf({ ...parsed.data, status: "firing" }, receivedAt);
     if (typeof alert === "string") return refuse(alert);
-    ({ active, suppressed, unprocessed })[parsed.data.status.state].push(alert);
+    const expiresAt = Date.parse(parsed.data.endsAt ?? "");
+    ({ active, suppressed, unprocessed })[parsed.data.status.state].push(expiresAt > 0 ? { ...alert, expiresAt } : alert);
   });
   return { active, suppressed, unprocessed, refused };
 }

@@ -110,6 +110,11 @@ export interface AlertBookLimits {
   readonly keepFiringMs: number;
 }
 
+/** How long what Alertmanager said of an alert, when it was asked, outweighs what a webhook says of the time before (ms). */
+const ASKED_MS = 300_000;
+/** An alert of which Alertmanager was not asked for this long before its end may have got another time to end by itself (ms). */
+const UNASKED_MS = 90_000;
+
 /** How far a source's clock may run ahead of ours before the start that it names is not believed. */
 const MAX_FUTURE_MS = 60_000;
 
@@ -129,6 +134,11 @@ export interface AlertDelivery {
  * Deliveries may come twice and out of order. Of one fingerprint, the later `startsAt` is the newer life. Within one
  * life, resolved is final: a replayed notice of its firing does not bring it back. An older life changes nothing, except
  * that a start in the future, from a clock that was wrong, silences none that is believable.
+ *
+ * What Alertmanager says when it is asked (`asked`) is of now, where a webhook may have been sent long before it arrives. So one that
+ * fires stays suppressed until the answer is another. And it tells one end from another: Prometheus repeats each alert with a time at which it
+ * ends by itself, four minutes ahead, and a real end is earlier. An alert that ends at that very time has `expired`: nobody said that
+ * it is over. It comes back when Alertmanager has it again.
  */
 export class AlertBook {
   readonly #clock: Clock;
@@ -139,6 +149,11 @@ export class AlertBook {
   /** In the order in which they were resolved: those to be forgotten first are at the front. */
   readonly #resolved = new Map<string, { alert: Alert; at: number }>();
   #settled: { readonly suppressed: readonly Alert[] } | undefined;
+  /** What Alertmanager said last of what fires, and when (monotonic ms), least recently said first. */
+  readonly #asked = new Map<
+    string,
+    { readonly startsAt: number; readonly expiresAt: number; readonly suppressed: boolean; readonly at: number; readonly askedAt: number }
+  >();
 
   constructor(clock: Clock, limits: Partial<AlertBookLimits> = {}) {
     this.#clock = clock;
@@ -155,6 +170,23 @@ export class AlertBook {
   onChange(listener: (changed: readonly Alert[]) => void): () => void {
     this.#listeners.add(listener);
     return () => void this.#listeners.delete(listener);
+  }
+
+  /** Takes note of what every Alertmanager that answers says now of what fires: before it is delivered. */
+  asked(firing: readonly Alert[], suppressed: readonly Alert[]): void {
+    const at = this.#clock.monotonic();
+    const quiet = new Set(suppressed.map(({ fingerprint }) => fingerprint));
+    for (const { fingerprint, startsAt, expiresAt = -Infinity } of [...firing, ...suppressed]) {
+      const known = this.#asked.get(fingerprint);
+      // Of several Alertmanagers the one that heard of it last knows for longest.
+      const expires = known?.at === at ? Math.max(known.expiresAt, expiresAt) : expiresAt;
+      this.#asked.delete(fingerprint);
+      this.#asked.set(fingerprint, { startsAt, expiresAt: expires, suppressed: quiet.has(fingerprint), at, askedAt: this.#clock.now() });
+    }
+    for (const fingerprint of this.#asked.keys()) {
+      if (this.#asked.size <= this.#limits.maxAlerts) break;
+      this.#asked.delete(fingerprint);
+    }
   }
 
   /**
@@ -175,7 +207,8 @@ export class AlertBook {
     this.#forget();
     const changed: Alert[] = [];
     let refused = 0;
-    for (const alert of alerts) {
+    for (const told of alerts) {
+      const alert = this.#inLightOfAnswers(told);
       const outcome = this.#take(alert);
       if (outcome === "changed") changed.push(alert);
       else if (outcome === "refused") refused++;
@@ -196,6 +229,35 @@ export class AlertBook {
     return delivery;
   }
 
+  /** An alert with what Alertmanager has said of it when it was asked, which the alert itself cannot say. */
+  #inLightOfAnswers(alert: Alert): Alert {
+    const asked = this.#asked.get(alert.fingerprint);
+    if (asked === undefined) return alert;
+    if (alert.status === "resolved") {
+      // It was asked about a life before this one.
+      if (alert.startsAt > Math.max(asked.startsAt, asked.askedAt)) return alert;
+      const after = (alert.endsAt ?? -Infinity) - asked.expiresAt;
+      // They are cut to ms by different hands.
+      const isExpired = Math.abs(after) <= 1 || (after > 0 && (alert.endsAt ?? 0) - asked.askedAt > UNASKED_MS);
+      return isExpired && Number.isFinite(after) ? { ...alert, expired: true } : alert;
+    }
+    // Of what several Prometheus say, Alertmanager takes the earliest start.
+    const startsAt = Math.max(asked.startsAt, this.#firing.get(alert.fingerprint)?.alert.startsAt ?? 0);
+    const isQuiet = asked.suppressed && alert.startsAt <= startsAt && this.#clock.monotonic() - asked.at <= ASKED_MS;
+    return isQuiet ? { ...alert, suppressed: true } : alert;
+  }
+
+  /** Whether somebody says that an alert is over. */
+  #isOver({ status, expired }: Alert): boolean {
+    return status === "resolved" && expired === undefined;
+  }
+
+  /** Whether Alertmanager has an alert that had expired: since it was said to be over. */
+  #isBack({ fingerprint, status }: Alert): boolean {
+    const endedAt = this.#resolved.get(fingerprint)?.at ?? Infinity;
+    return status === "firing" && (this.#asked.get(fingerprint)?.at ?? -Infinity) > endedAt;
+  }
+
   #take(alert: Alert): "changed" | "unchanged" | "refused" {
     const { fingerprint } = alert;
     const at = this.#clock.monotonic();
@@ -207,8 +269,8 @@ export class AlertBook {
       const ends = alert.status === "resolved" && known.status === "firing" && (alert.endsAt ?? 0) > known.startsAt;
       if (alert.startsAt < known.startsAt && !ends) return "unchanged";
       if (alert.startsAt === known.startsAt) {
-        if (known.status === "resolved") return "unchanged";
-        if (alert.status === "firing") {
+        if (known.status === "resolved" && !(known.expired === true && (this.#isOver(alert) || this.#isBack(alert)))) return "unchanged";
+        if (alert.status === "firing" && known.status === "firing") {
           // Said again: newer evidence for the same thing, with annotations that may have changed.
           this.#firing.delete(fingerprint);
           this.#firing.set(fingerprint, { alert, at });

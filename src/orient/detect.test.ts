@@ -3,7 +3,7 @@ import { describe, test } from "node:test";
 import type { TargetRef } from "../api/meta.ts";
 import { FAILED_REQUESTS } from "../observe/exemplars.ts";
 import { TelemetryStore } from "../observe/store.ts";
-import { detectSignals, targetsOf } from "./detect.ts";
+import { detectSignals, targetsOf, undecidedText } from "./detect.ts";
 import type { PromqlAnswer, PromqlProblem, PromqlQuery } from "../observe/promql.ts";
 import { normal, seeded } from "./shapes.ts";
 import { alert, NOW, policy, record, replica, requests, telemetryAt, workload } from "./testing.ts";
@@ -67,7 +67,7 @@ describe("trend", () => {
     record(telemetry, "uid-starting", "memory", (t) => 100 * MB + 0.3 * MB * t);
     assert.deepEqual(detectSignals(leak, workload("payments", [young, starting]), telemetry, [], NOW), {
       signals: [],
-      silenced: [],
+      undecided: [],
       missing: [],
       blind: [],
     });
@@ -280,13 +280,19 @@ describe("alert", () => {
     const seen = detectSignals(hot, payments, telemetryAt(), [silenced], NOW);
     assert.deepEqual([seen.signals, seen.missing, seen.blind], [[], [], []]);
     assert.deepEqual(
-      [seen.silenced[0]?.target.name, seen.silenced[0]?.evidence[0]?.message],
+      [seen.undecided[0]?.target.name, seen.undecided[0]?.evidence[0]?.message],
       ["payments-2", "alert TooHot is silenced or inhibited for payments-2"],
     );
     const both = detectSignals(hot, payments, telemetryAt(), [silenced, alert({ severity: "page", pod: "payments-2", x: "1" })], NOW);
-    assert.deepEqual([both.signals.length, both.silenced], [1, []]);
+    assert.deepEqual([both.signals.length, both.undecided], [1, []]);
     const over = detectSignals(hot, payments, telemetryAt(), [{ ...silenced, status: "resolved" }], NOW);
-    assert.deepEqual([over.signals[0]?.state, over.silenced], ["Resolved", []]);
+    assert.deepEqual([over.signals[0]?.state, over.undecided], ["Resolved", []]);
+  });
+  test("one that ended as nobody repeated it is neither a signal nor over", () => {
+    const expired = alert({ severity: "page", pod: "payments-2" }, { status: "resolved", endsAt: NOW, expired: true });
+    const { signals, undecided } = detectSignals(hot, payments, telemetryAt(), [expired], NOW);
+    assert.deepEqual([signals, undecided.map(({ target, state }) => [target.name, state])], [[], [["payments-2", "Resolved"]]]);
+    assert.match(undecidedText(undecided[0] ?? assert.fail()), /nobody has said that it is over: its Prometheus may be down/);
   });
   test("a resolved alert is a resolved signal; one that fires outranks it", () => {
     assert.equal(at({ pod: "payments-2" }, { status: "resolved" })[0]?.state, "Resolved");

@@ -21,8 +21,11 @@ import { analyseTrend, percentText, seconds } from "./trend.ts";
 export interface Detection {
   /** Conditions that hold (`Firing`), and alerts that have ceased (`Resolved`). At most one per signal and target. */
   readonly signals: readonly Signal[];
-  /** Alerts that fire and are silenced or inhibited in Alertmanager: whoever silenced one may be at it. They are no signals. */
-  readonly silenced: readonly Signal[];
+  /**
+   * Alerts that neither may be acted on nor are over, which are no signals: those that are silenced or inhibited in Alertmanager, as whoever has
+   * silenced one may be at it (`Firing`), and those that ended as nobody repeated them any more (`Resolved`).
+   */
+  readonly undecided: readonly Signal[];
   /** What was looked for and is not there. It never speaks for a signal, and it is never silent. */
   readonly missing: readonly string[];
   /** Names of the policy's signals that something was looked for and was not there for. */
@@ -31,8 +34,10 @@ export interface Detection {
   readonly unreadable?: ReadonlyMap<string, string>;
 }
 
-/** Why a silenced alert is neither acted on nor over. */
-export function silencedText({ name }: Signal): string {
+/** Why an alert is neither acted on nor over. */
+export function undecidedText({ name, state }: Signal): string {
+  if (state === "Resolved")
+    return `the alert of ${name} is gone from Alertmanager as nobody repeated it, and nobody has said that it is over: its Prometheus may be down`;
   return `the alert of ${name} is silenced or inhibited in Alertmanager: nothing is done about it, and whether it helped is not known`;
 }
 
@@ -116,10 +121,10 @@ export function detectSignals(
   const missing: string[] = [];
   const blind: string[] = [];
   const unreadable = new Map<string, string>();
-  const silenced: Signal[] = [];
+  const undecided: Signal[] = [];
   for (const signal of policy.spec.signals) {
     const before = missing.length;
-    const context: Context = { surroundings, unreadable, policy, signal, workload, whole, replicas, telemetry, now, missing, silenced };
+    const context: Context = { surroundings, unreadable, policy, signal, workload, whole, replicas, telemetry, now, missing, undecided };
     const holds = conditionOf(context);
     for (const each of evaluate(context, alerts)) {
       const found = each.state === "Firing" ? holds(each) : each;
@@ -131,7 +136,7 @@ export function detectSignals(
   }
   return {
     signals: [...signals.values()],
-    silenced: silenced.filter(({ fingerprint }) => signals.get(fingerprint)?.state !== "Firing"),
+    undecided: undecided.filter(({ fingerprint }) => signals.get(fingerprint)?.state !== "Firing"),
     missing: [...new Set(missing)],
     blind,
     ...(unreadable.size === 0 ? {} : { unreadable }),
@@ -169,7 +174,7 @@ export interface Context {
   readonly telemetry: Telemetry;
   readonly now: number;
   readonly missing: string[];
-  readonly silenced: Signal[];
+  readonly undecided: Signal[];
 }
 
 function evaluate(context: Context, alerts: readonly Alert[]): Signal[] {
@@ -748,13 +753,21 @@ function alertSignals(context: Context, condition: NonNullable<PolicySignal["ale
     if (!Object.entries(condition.matchLabels).every(([key, value]) => label(alert.labels, key) === value)) continue;
     const target = targetOf(alert.labels, context);
     if (target === undefined) continue;
-    const verb = alert.status === "resolved" ? "is resolved" : alert.suppressed === true ? "is silenced or inhibited" : "fires";
+    const { status, suppressed, expired } = alert;
+    const verb =
+      status === "firing"
+        ? suppressed === true
+          ? "is silenced or inhibited"
+          : "fires"
+        : expired === true
+          ? "is not repeated any more"
+          : "is resolved";
     const evidence: Evidence = {
       kind: "Alert",
       message: `alert ${alert.alertname} ${verb} for ${target.name}${alert.annotations["summary"] === undefined ? "" : `: ${alert.annotations["summary"]}`}`,
       values: { alertname: alert.alertname, fingerprint: alert.fingerprint, status: alert.status, startsAt: alert.startsAt },
     };
-    const into = alert.status === "firing" && alert.suppressed === true ? context.silenced : found;
+    const into = (status === "firing" ? suppressed : expired) === true ? context.undecided : found;
     into.push(
       signalOf(context, "alert", target, {
         source: "Alertmanager",

@@ -134,18 +134,19 @@ export class Harness {
   }
 
   /** An alert about a workload or replica, as Alertmanager would send it. */
-  fire(name: string, labels: Record<string, string>, status: "firing" | "resolved" | "suppressed" = "firing"): void {
+  fire(name: string, labels: Record<string, string>, status: "firing" | "resolved" | "suppressed" | "expired" = "firing"): void {
     const now = this.clock.now();
     const fingerprint = `${name}|${JSON.stringify(labels)}`;
     const known = this.alerts.get(fingerprint);
     const alert: Alert = {
-      status: status === "resolved" ? "resolved" : "firing",
+      status: status === "resolved" || status === "expired" ? "resolved" : "firing",
+      ...(status === "expired" ? { expired: true } : {}),
       ...(status === "suppressed" ? { suppressed: true } : {}),
       alertname: name,
       labels: { alertname: name, namespace: "default", ...labels },
       annotations: {},
       startsAt: known?.status === "firing" ? known.startsAt : now,
-      endsAt: status === "resolved" ? now : undefined,
+      endsAt: status === "resolved" || status === "expired" ? now : undefined,
       fingerprint,
       receivedAt: now,
     };
