@@ -16,6 +16,54 @@ function indexOf(ms: number): number {
   return Math.ceil(Math.log(ms) / LN_GAMMA);
 }
 
+/** How latencies between two bounds spread over the buckets: `weights[0]` of them fall into bucket `first`, and so on. */
+export interface LatencyRange {
+  readonly first: number;
+  /** They add up to 1. */
+  readonly weights: Float64Array;
+}
+
+/** Latencies between `from` and `to` ms, spread evenly; undefined where these are no such bounds. */
+export function latencyRange(from: number, to: number): LatencyRange | undefined {
+  if (!Number.isFinite(from) || !Number.isFinite(to) || from < 0 || to < from) return undefined;
+  const first = clampIndex(from);
+  const last = clampIndex(to);
+  if (first === last) return { first, weights: Float64Array.of(1) };
+  const high = Math.min(to, MAX_MS);
+  const weights = new Float64Array(last - first + 1);
+  for (let i = first; i <= last; i++) {
+    const lower = i === first ? from : GAMMA ** (i - 1);
+    const upper = i === last ? high : GAMMA ** i;
+    if (upper > lower) weights[i - first] = (upper - lower) / (high - from);
+  }
+  return { first, weights };
+}
+
+/** Most lists of bounds whose ranges are remembered. */
+const MAX_BOUNDS = 256;
+
+/** The ranges between the bounds of histograms, worked out once for a list of bounds that comes with every point. */
+export class LatencyRanges {
+  /** By unit, then by list; the first is the one that is there for longest. */
+  readonly #known = new Map<number, Map<readonly number[], readonly (LatencyRange | undefined)[]>>();
+
+  /** From 0 to the first of `bounds`, from there to the second, and so on; `toMs` is their unit in ms. The list must not change later. */
+  of(bounds: readonly number[], toMs: number): readonly (LatencyRange | undefined)[] {
+    let known = this.#known.get(toMs);
+    if (known === undefined) this.#known.set(toMs, (known = new Map()));
+    let ranges = known.get(bounds);
+    if (ranges !== undefined) return ranges;
+    ranges = bounds.map((bound, i) => {
+      const lower = Math.max(0, bounds[i - 1] ?? 0);
+      return latencyRange(lower * toMs, Math.max(lower, bound) * toMs);
+    });
+    const [oldest] = known.keys();
+    if (known.size >= MAX_BOUNDS && oldest !== undefined) known.delete(oldest);
+    known.set(bounds, ranges);
+    return ranges;
+  }
+}
+
 /** What a latency histogram looks like on the wire: bucket `offset` holds `counts[0]`, and so on. */
 export interface LatencyHistogramJson {
   readonly offset: number;
@@ -45,17 +93,34 @@ export class LatencyHistogram {
 
   /** Adds `count` requests that took between `from` and `to` ms, spread evenly, as `histogram_quantile` assumes. */
   addRange(from: number, to: number, count: number): void {
-    if (!Number.isFinite(from) || !Number.isFinite(to) || !Number.isFinite(count) || count <= 0 || from < 0 || to < from) return;
-    const first = clampIndex(from);
-    const last = clampIndex(to);
-    if (first === last) return this.#addAt(last, count);
-    const low = Math.max(from, 0);
-    const high = Math.min(to, MAX_MS);
+    const range = latencyRange(from, to);
+    if (range !== undefined) this.addRanges([range], [count]);
+  }
+
+  /** Adds `counts[i]` requests to `ranges[i]`. What is not finite, or not positive, is ignored. */
+  addRanges(ranges: readonly (LatencyRange | undefined)[], counts: readonly number[]): void {
+    const at = (i: number): number => {
+      const count = counts[i] ?? 0;
+      return Number.isFinite(count) && count > 0 ? count : 0;
+    };
+    let first = Infinity;
+    let last = -Infinity;
+    for (let i = 0; i < ranges.length; i++) {
+      const range = ranges[i];
+      if (range === undefined || at(i) === 0) continue;
+      first = Math.min(first, range.first);
+      last = Math.max(last, range.first + range.weights.length - 1);
+    }
+    if (last < first) return;
     this.#cover(first, last);
-    for (let i = first; i <= last; i++) {
-      const lower = i === first ? low : GAMMA ** (i - 1);
-      const upper = i === last ? high : GAMMA ** i;
-      if (upper > lower) this.#addAt(i, (count * (upper - lower)) / (high - low));
+    for (let i = 0; i < ranges.length; i++) {
+      const range = ranges[i];
+      const count = at(i);
+      if (range === undefined || count === 0) continue;
+      const { weights } = range;
+      let to = range.first - this.#offset;
+      for (let j = 0; j < weights.length; j++, to++) this.#counts[to] = (this.#counts[to] ?? 0) + count * (weights[j] ?? 0);
+      this.#count += count;
     }
   }
 

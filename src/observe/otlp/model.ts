@@ -203,7 +203,8 @@ export function tooDeep(depth: number): NightshiftError {
   return new NightshiftError("TOO_DEEP", `an attribute's value is nested more than ${depth} deep`, { fix: "Send it flatter." });
 }
 
-const NO_ATTRIBUTES = {
+/** What is kept of the attributes of a point that has none. */
+export const NO_ATTRIBUTES = {
   attributesKey: "",
   statusCode: undefined,
   errorType: undefined,

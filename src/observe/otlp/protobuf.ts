@@ -1,4 +1,5 @@
 import { WireType } from "@bufbuild/protobuf/wire";
+import { ByteCache } from "./byte-cache.ts";
 import {
   AttributeSet,
   type Exemplar,
@@ -8,8 +9,10 @@ import {
   MAX_EXEMPLARS,
   type Metric,
   type MetricsRequest,
+  NO_ATTRIBUTES,
   type NumberPoint,
   type OtlpLimits,
+  type PointAttributes,
   type ResourceMetrics,
   type SummedPoint,
   type Temporality,
@@ -19,24 +22,48 @@ import { decoding, Wire } from "./wire.ts";
 
 /** Bit of a point's flags that says that it has no value. */
 const NO_RECORDED_VALUE = 1;
+/** Where no attribute begins. */
+const NOWHERE = -1;
 const NO_EXEMPLARS: readonly Exemplar[] = [];
+
+/** What a decoder remembers from one request to the next. All limits must be the same. */
+export class MetricCaches {
+  /** Names, units, and attributes of resources. */
+  readonly texts = new ByteCache<string>(2_048, 64);
+  /** Attributes of points. */
+  readonly attributes = new ByteCache<PointAttributes>(8_192, 512);
+  /** Bounds of histograms. */
+  readonly bounds = new ByteCache<readonly number[]>(256, 1_024);
+}
 
 /**
  * Decodes an ExportMetricsServiceRequest from protobuf by hand: only the fields that are read, and nothing of metrics
- * that `wants` declines. Field numbers are those of opentelemetry-proto 1.x.
+ * that `wants` declines. Field numbers are those of opentelemetry-proto 1.x. With `caches`, what comes again is not decoded
+ * again: most of a request are attributes, and those come with every export.
  *
  * @throws NightshiftError `MALFORMED_OTLP`, `TOO_DEEP` or `TOO_MANY_ITEMS`.
  */
-export function decodeProtobuf(body: Uint8Array, limits: OtlpLimits, wants: (metric: string) => boolean): MetricsRequest {
-  return decoding(() => new Decoder(body, limits, wants).request());
+export function decodeProtobuf(
+  body: Uint8Array,
+  limits: OtlpLimits,
+  wants: (metric: string) => boolean,
+  caches?: MetricCaches,
+): MetricsRequest {
+  return decoding(() => new Decoder(body, limits, wants, caches).request());
 }
 
 class Decoder extends Wire {
   readonly #wants: (metric: string) => boolean;
+  readonly #caches: MetricCaches | undefined;
+  /** Where the attributes of the point at hand begin and end, and whether something else stands between them. */
+  #from = NOWHERE;
+  #to = NOWHERE;
+  #scattered = false;
 
-  constructor(body: Uint8Array, limits: OtlpLimits, wants: (metric: string) => boolean) {
-    super(body, limits);
+  constructor(body: Uint8Array, limits: OtlpLimits, wants: (metric: string) => boolean, caches: MetricCaches | undefined) {
+    super(body, limits, caches?.texts);
     this.#wants = wants;
+    this.#caches = caches;
   }
 
   request(): MetricsRequest {
@@ -154,46 +181,92 @@ class Decoder extends Wire {
   }
 
   #numberPoint(end: number): NumberPoint {
-    const attributes = new AttributeSet(this.limits);
+    const begin = this.#begin();
     let start = 0;
     let t = 0;
     let value: number | undefined;
     let flags = 0;
     let exemplars: Exemplar[] | undefined;
-    this.fields(end, (field) => {
-      switch (field) {
+    while (this.more(end))
+      switch (this.field) {
         case 2:
           start = this.milliseconds();
-          return true;
+          break;
         case 3:
           t = this.milliseconds();
-          return true;
+          break;
         case 4:
           value = this.double();
-          return true;
+          break;
         case 6:
           value = this.signed64();
-          return true;
+          break;
         case 5:
-          return this.#exemplars((exemplars ??= []));
+          if (!this.#exemplars((exemplars ??= []))) this.skip();
+          break;
         case 7:
-          this.attribute(attributes);
-          return true;
+          this.#pass();
+          break;
         case 8:
           flags = this.varint();
-          return true;
+          break;
         default:
-          return false;
+          this.skip();
       }
-    });
+    const { attributesKey, statusCode, errorType, hintAction, hintSaturation, oversized } = this.#attributes(7, begin, end);
+    const noValue = (flags & NO_RECORDED_VALUE) !== 0;
+    // Named one by one: a spread takes as long as all of the rest.
     return {
       start,
       t,
       value,
       exemplars: exemplars ?? NO_EXEMPLARS,
-      noValue: (flags & NO_RECORDED_VALUE) !== 0,
-      ...attributes.finish(),
+      noValue,
+      attributesKey,
+      statusCode,
+      errorType,
+      hintAction,
+      hintSaturation,
+      oversized,
     };
+  }
+
+  /** Begins a point, and returns where. */
+  #begin(): number {
+    this.#from = NOWHERE;
+    this.#to = NOWHERE;
+    this.#scattered = false;
+    return this.reader.pos;
+  }
+
+  /** Passes an attribute of the point at hand by: all of them are read together. */
+  #pass(): void {
+    const at = this.fieldAt;
+    this.reader.pos = this.end();
+    if (this.#from === NOWHERE) this.#from = at;
+    else if (at !== this.#to) this.#scattered = true;
+    this.#to = this.reader.pos;
+  }
+
+  /** Reads the attributes that were passed by, which are the fields `field` of the point from `begin` to `end`. */
+  #attributes(field: number, begin: number, end: number): PointAttributes {
+    if (this.#from === NOWHERE) return NO_ATTRIBUTES;
+    const from = this.#scattered ? begin : this.#from;
+    const to = this.#scattered ? end : this.#to;
+    const cache = this.#scattered ? undefined : this.#caches?.attributes;
+    const place = cache?.placeOf(this.view, from, to) ?? -1;
+    const known = place < 0 ? undefined : cache?.at(place, this.view, from, to);
+    if (known !== undefined) return known;
+    const set = new AttributeSet(this.limits);
+    this.reader.pos = from;
+    while (this.more(to)) {
+      if (this.field === field) this.attribute(set);
+      else this.skip();
+    }
+    this.reader.pos = end;
+    const attributes = set.finish();
+    if (place >= 0) cache?.put(place, this.view, from, to, attributes);
+    return attributes;
   }
 
   /** Reads one exemplar more, where there is place for it. */
@@ -229,9 +302,9 @@ class Decoder extends Wire {
   }
 
   #histogramPoint(end: number): HistogramPoint {
-    const attributes = new AttributeSet(this.limits);
+    const begin = this.#begin();
     const counts: number[] = [];
-    const bounds: number[] = [];
+    let bounds: readonly number[] = [];
     let start = 0;
     let t = 0;
     let count = 0;
@@ -239,41 +312,41 @@ class Decoder extends Wire {
     let max: number | undefined;
     let flags = 0;
     let exemplars: Exemplar[] | undefined;
-    this.fields(end, (field) => {
-      switch (field) {
+    while (this.more(end))
+      switch (this.field) {
         case 2:
           start = this.milliseconds();
-          return true;
+          break;
         case 3:
           t = this.milliseconds();
-          return true;
+          break;
         case 4:
           count = this.unsigned64();
-          return true;
+          break;
         case 5:
           sum = this.double();
-          return true;
+          break;
         case 6:
           this.repeated(counts, WireType.Bit64, () => this.readUnsigned64());
-          return true;
+          break;
         case 7:
-          this.repeated(bounds, WireType.Bit64, () => this.reader.double());
-          return true;
+          bounds = this.#bounds(bounds);
+          break;
         case 8:
-          return this.#exemplars((exemplars ??= []));
+          if (!this.#exemplars((exemplars ??= []))) this.skip();
+          break;
         case 9:
-          this.attribute(attributes);
-          return true;
+          this.#pass();
+          break;
         case 10:
           flags = this.varint();
-          return true;
+          break;
         case 12:
           max = this.double();
-          return true;
+          break;
         default:
-          return false;
+          this.skip();
       }
-    });
     return {
       start,
       t,
@@ -284,46 +357,70 @@ class Decoder extends Wire {
       max,
       exemplars: exemplars ?? NO_EXEMPLARS,
       noValue: (flags & NO_RECORDED_VALUE) !== 0,
-      ...attributes.finish(),
+      ...this.#attributes(9, begin, end),
     };
   }
 
+  /** Reads bounds, after those that were `before` them; the same list for the same bytes where that can be. */
+  #bounds(before: readonly number[]): readonly number[] {
+    const cache = this.#caches?.bounds;
+    if (before.length > 0 || this.wire !== WireType.LengthDelimited || cache === undefined) {
+      const bounds = [...before];
+      this.repeated(bounds, WireType.Bit64, () => this.reader.double());
+      return bounds;
+    }
+    // Their length is among the bytes.
+    const from = this.reader.pos;
+    const to = this.end();
+    const place = cache.placeOf(this.view, from, to);
+    let bounds = place < 0 ? undefined : cache.at(place, this.view, from, to);
+    if (bounds === undefined) {
+      const read: number[] = [];
+      this.reader.pos = from;
+      this.repeated(read, WireType.Bit64, () => this.reader.double());
+      bounds = read;
+      if (place >= 0) cache.put(place, this.view, from, to, bounds);
+    }
+    this.reader.pos = to;
+    return bounds;
+  }
+
   #summaryPoint(end: number): SummedPoint {
-    const attributes = new AttributeSet(this.limits);
+    const begin = this.#begin();
     let start = 0;
     let t = 0;
     let count = 0;
     let sum: number | undefined;
     let flags = 0;
-    this.fields(end, (field) => {
-      switch (field) {
+    while (this.more(end))
+      switch (this.field) {
         case 2:
           start = this.milliseconds();
-          return true;
+          break;
         case 3:
           t = this.milliseconds();
-          return true;
+          break;
         case 4:
           count = this.unsigned64();
-          return true;
+          break;
         case 5:
           sum = this.double();
-          return true;
+          break;
         case 7:
-          this.attribute(attributes);
-          return true;
+          this.#pass();
+          break;
         case 8:
           flags = this.varint();
-          return true;
+          break;
         default:
-          return false;
+          this.skip();
       }
-    });
-    return { start, t, count, sum, exemplars: NO_EXEMPLARS, noValue: (flags & NO_RECORDED_VALUE) !== 0, ...attributes.finish() };
+    const noValue = (flags & NO_RECORDED_VALUE) !== 0;
+    return { start, t, count, sum, exemplars: NO_EXEMPLARS, noValue, ...this.#attributes(7, begin, end) };
   }
 
   #exponentialPoint(end: number): ExponentialHistogramPoint {
-    const attributes = new AttributeSet(this.limits);
+    const begin = this.#begin();
     const counts: number[] = [];
     let start = 0;
     let t = 0;
@@ -334,30 +431,30 @@ class Decoder extends Wire {
     let offset = 0;
     let flags = 0;
     let exemplars: Exemplar[] | undefined;
-    this.fields(end, (field) => {
-      switch (field) {
+    while (this.more(end))
+      switch (this.field) {
         case 1:
-          this.attribute(attributes);
-          return true;
+          this.#pass();
+          break;
         case 2:
           start = this.milliseconds();
-          return true;
+          break;
         case 3:
           t = this.milliseconds();
-          return true;
+          break;
         case 4:
           count = this.unsigned64();
-          return true;
+          break;
         case 5:
           sum = this.double();
-          return true;
+          break;
         case 6:
           this.expect(WireType.Varint);
           scale = this.reader.sint32();
-          return true;
+          break;
         case 7:
           zeroCount = this.unsigned64();
-          return true;
+          break;
         case 8:
           this.fields(this.end(), (inner) => {
             if (inner === 1) {
@@ -367,16 +464,16 @@ class Decoder extends Wire {
             else return false;
             return true;
           });
-          return true;
+          break;
         case 10:
           flags = this.varint();
-          return true;
+          break;
         case 11:
-          return this.#exemplars((exemplars ??= []));
+          if (!this.#exemplars((exemplars ??= []))) this.skip();
+          break;
         default:
-          return false;
+          this.skip();
       }
-    });
     return {
       start,
       t,
@@ -388,7 +485,7 @@ class Decoder extends Wire {
       counts,
       exemplars: exemplars ?? NO_EXEMPLARS,
       noValue: (flags & NO_RECORDED_VALUE) !== 0,
-      ...attributes.finish(),
+      ...this.#attributes(1, begin, end),
     };
   }
 }

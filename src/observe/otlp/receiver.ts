@@ -2,7 +2,7 @@ import type { TargetRef } from "../../api/meta.ts";
 import type { Clock } from "../../ports/clock.ts";
 import { FAILED_REQUESTS } from "../exemplars.ts";
 import { HINT_METRIC, type HintRefusal } from "../hints.ts";
-import { LatencyHistogram } from "../latency.ts";
+import { LatencyHistogram, LatencyRanges } from "../latency.ts";
 import type { CallRefusal, CallSink } from "../service-graph.ts";
 import { DEFAULT_TELEMETRY_LIMITS, type Refusal, type TelemetrySink } from "../store.ts";
 import { decodeJson } from "./json.ts";
@@ -19,9 +19,10 @@ import {
   type ResourceMetrics,
   type SummedPoint,
 } from "./model.ts";
-import { decodeProtobuf } from "./protobuf.ts";
+import { decodeProtobuf, MetricCaches } from "./protobuf.ts";
 import { Refusals } from "./refusals.ts";
 import { callOf, graphMetric } from "./service-graph.ts";
+import { type Buckets, type Stream, Streams } from "./streams.ts";
 
 /** The two encodings of OTLP/HTTP. */
 export type OtlpEncoding = "protobuf" | "json";
@@ -60,28 +61,6 @@ export interface IngestResult {
   readonly message: string;
 }
 
-/** What was seen last of a stream whose points mean something only against the one before. */
-interface Stream {
-  start: number;
-  t: number;
-  /** Value of a sum, count of a histogram. */
-  value: number;
-  buckets: Buckets | undefined;
-  /** Times of the newest points of differences, by which one that comes twice is known. */
-  readonly recent: number[];
-}
-
-/** Buckets of a histogram, of either kind. */
-type Buckets =
-  | { readonly kind: "explicit"; readonly bounds: readonly number[]; readonly counts: readonly number[] }
-  | {
-      readonly kind: "exponential";
-      readonly scale: number;
-      readonly offset: number;
-      readonly counts: readonly number[];
-      readonly zero: number;
-    };
-
 /** What came in since the point before. */
 interface Increase {
   readonly amount: number;
@@ -103,6 +82,9 @@ interface Heard {
   /** When some of its points had no place last (ms, by our clock): a stream from before that may be new to us alone. */
   refusedAt: number;
 }
+
+/** Counts points that were kept, or refused. Default: one. */
+type Count = (refusal: PointRefusal | undefined, points?: number) => void;
 
 /** How many times of a stream of differences are remembered. */
 const RECENT = 16;
@@ -161,12 +143,13 @@ export class OtlpReceiver {
   readonly #wants: (metric: string) => boolean;
   readonly #startedAt: number;
   readonly #refused = new Refusals<PointRefusal>("points");
-  /** Least recently written first: what has fallen silent is at the front. */
-  readonly #streams = new Map<string, { stream: Stream; seen: number }>();
-  /** The collections of each process, and when it was last heard of. Same order. */
+  readonly #streams: Streams;
+  /** The collections of each process, and when it was last heard of. Least recently heard of first. */
   readonly #processes = new Map<string, Heard & { seen: number }>();
   /** Of calls no process is known: the first point of a stream is a baseline, unless it began under our eyes. */
   readonly #callers: Heard = { first: Infinity, before: undefined, newest: Infinity, refusedAt: -Infinity };
+  readonly #caches = new MetricCaches();
+  readonly #ranges = new LatencyRanges();
   #accepted = 0;
 
   constructor(options: OtlpReceiverOptions) {
@@ -176,6 +159,7 @@ export class OtlpReceiver {
     this.#limits = { ...DEFAULT_OTLP_LIMITS, ...options.limits };
     this.#maxStreams = options.maxStreams ?? 20_000;
     this.#ttl = options.streamTtlMs ?? 3_600_000;
+    this.#streams = new Streams(this.#maxStreams, this.#ttl);
     this.#reserved = new Set(options.reserved);
     this.#wants = options.wants ?? (() => true);
     this.#startedAt = options.clock.now();
@@ -197,12 +181,12 @@ export class OtlpReceiver {
    * @throws NightshiftError when the body cannot be decoded; then nothing of it was applied.
    */
   receive(body: Uint8Array, encoding: OtlpEncoding): IngestResult {
-    const request = decodeMetrics(body, encoding, this.#limits, this.#wants);
+    const request = decodeMetrics(body, encoding, this.#limits, this.#wants, this.#caches);
     const now = this.#clock.now();
     this.#expire(now);
     const reasons = new Map<PointRefusal, number>();
     let accepted = 0;
-    const count = (refusal: PointRefusal | undefined, points = 1): void => {
+    const count: Count = (refusal, points = 1) => {
       if (refusal === undefined) accepted += points;
       else reasons.set(refusal, (reasons.get(refusal) ?? 0) + points);
     };
@@ -218,35 +202,36 @@ export class OtlpReceiver {
     return { accepted, ...this.#refused.count(reasons) };
   }
 
-  #resource(resource: ResourceMetrics, now: number, count: (refusal: PointRefusal | undefined, points?: number) => void): void {
+  #resource(resource: ResourceMetrics, now: number, count: Count): void {
     const uid = resource.instanceId;
     const nameless = uid === undefined || uid === "" || uid.length > this.#limits.maxTextLength;
     for (const metric of resource.metrics) {
-      if (graphMetric(metric.name) !== undefined) for (const refusal of this.#calls(metric, now)) count(refusal);
+      if (graphMetric(metric.name) !== undefined) this.#calls(metric, now, count);
       else if (nameless) count("no-instance-id", metric.points.length);
       else if (metric.name.length > this.#limits.maxTextLength || metric.name === "") count("attribute-limit", metric.points.length);
       else if (this.#reserved.has(metric.name)) count("reserved", metric.points.length);
-      else for (const refusal of this.#metric(resource, uid, metric, now)) count(refusal);
+      else this.#metric(resource, uid, metric, now, count);
     }
   }
 
-  *#metric(resource: ResourceMetrics, uid: string, metric: Metric, now: number): Generator<PointRefusal | undefined> {
+  #metric(resource: ResourceMetrics, uid: string, metric: Metric, now: number, count: Count): void {
     const { name } = metric;
-    if (metric.kind !== "Gauge" && metric.temporality === "Unspecified") return yield* metric.points.map(() => "unsupported" as const);
+    if (metric.kind !== "Gauge" && metric.temporality === "Unspecified") return count("unsupported", metric.points.length);
+    const family = JSON.stringify([resource.process, metric.scope, name]);
     for (const point of metric.points) {
-      if (point.oversized) yield "attribute-limit";
-      else if (point.noValue) yield undefined;
+      if (point.oversized) count("attribute-limit");
+      else if (point.noValue) count(undefined);
       else {
         const heard = this.#hear(resource.process, point.t, now);
-        if (name === HINT_METRIC) yield this.#hint(resource, uid, metric, point as NumberPoint, now, heard);
-        else if (metric.kind === "Gauge") yield this.#gauge(uid, name, point as NumberPoint);
+        if (name === HINT_METRIC) count(this.#hint(family, uid, metric, point as NumberPoint, now, heard));
+        else if (metric.kind === "Gauge") count(this.#gauge(uid, name, point as NumberPoint));
         else if (metric.kind === "Sum") {
-          if (metric.monotonic) yield this.#counter(resource, uid, metric, point as NumberPoint, now, heard);
-          else if (metric.temporality === "Delta") yield "unsupported";
-          else yield this.#gauge(uid, name, point as NumberPoint);
+          if (metric.monotonic) count(this.#counter(family, uid, metric, point as NumberPoint, now, heard));
+          else if (metric.temporality === "Delta") count("unsupported");
+          else count(this.#gauge(uid, name, point as NumberPoint));
         } else if (name === REQUEST_DURATION && metric.kind !== "Summary")
-          yield this.#duration(resource, uid, metric, point as HistogramPoint | ExponentialHistogramPoint, now, heard);
-        else yield undefined;
+          count(this.#duration(resource, uid, metric, point as HistogramPoint | ExponentialHistogramPoint, now, heard));
+        else count(undefined);
         if (metric.kind !== "Gauge" && metric.kind !== "Sum") this.#observations(resource, uid, metric, point as SummedPoint, now);
       }
     }
@@ -263,23 +248,23 @@ export class OtlpReceiver {
     ] as const) {
       const name = `${metric.name}.${suffix}`;
       if (value === undefined || !Number.isFinite(value) || value < 0 || this.#sink.looksAt?.(name) !== true) continue;
-      const key = JSON.stringify([resource.process, metric.scope, name, point.attributesKey]);
+      const family = JSON.stringify([resource.process, metric.scope, name]);
       const delta = metric.kind !== "Gauge" && metric.temporality === "Delta";
       // It is followed from when it was looked at, not from when its process was first heard of: the first point is no news.
       const heard = { first: point.t, before: undefined, newest: point.t, refusedAt: -Infinity };
-      const increase = this.#increase(key, delta, point, value, undefined, now, heard);
+      const increase = this.#increase(family, delta, point, value, undefined, now, heard);
       if (typeof increase === "string" || increase === undefined || increase.over <= 0) continue;
       this.#sink.recordReplica(uid, name, point.attributesKey, { t: point.t, v: (increase.amount * 1_000) / increase.over });
       this.#sink.recordTraces(uid, name, traceIdsOf(point.exemplars), point.t);
     }
   }
 
-  *#calls(metric: Metric, now: number): Generator<PointRefusal | undefined> {
+  #calls(metric: Metric, now: number, count: Count): void {
     for (const point of metric.points) {
       if (metric.kind === "Gauge" || metric.temporality === "Unspecified" || (metric.kind === "Sum" && !metric.monotonic))
-        yield "unsupported";
-      else if (point.oversized) yield "attribute-limit";
-      else yield point.noValue || this.#graph === undefined ? undefined : this.#call(metric, point, now, this.#graph);
+        count("unsupported");
+      else if (point.oversized) count("attribute-limit");
+      else count(point.noValue || this.#graph === undefined ? undefined : this.#call(metric, point, now, this.#graph));
     }
   }
 
@@ -301,13 +286,14 @@ export class OtlpReceiver {
     // After one that is none, the next would look like a counter that began anew, and count in full.
     if (!Number.isFinite(value)) return "not-finite";
     // Several collectors may count the same calls under the same name, each those that passed it: each began at a time of its own.
-    const key = JSON.stringify(["calls", metric.name, point.start, point.attributesKey]);
-    const increase = this.#increase(key, metric.temporality === "Delta", point, value, buckets, now, this.#callers);
+    const family = JSON.stringify(["calls", metric.name, point.start]);
+    const increase = this.#increase(family, metric.temporality === "Delta", point, value, buckets, now, this.#callers);
     if (typeof increase === "string" || increase === undefined) return increase;
     if (!isDuration)
       return graph.recordCalls("Otlp", { ...call, t: point.t, [what === "failed" ? "failed" : "requests"]: increase.amount });
     const latency =
-      buckets && latencyOf(buckets, increase.before, metric.unit === "ms" ? 1 : 1_000, "max" in point ? point.max : undefined);
+      buckets &&
+      latencyOf(buckets, increase.before, metric.unit === "ms" ? 1 : 1_000, "max" in point ? point.max : undefined, this.#ranges);
     const mean = latency?.meanMs;
     if (latency === undefined || mean === undefined) return undefined;
     return graph.recordCalls("Otlp", { ...call, t: point.t, latency: { sumMs: mean * latency.count, count: latency.count } });
@@ -321,14 +307,14 @@ export class OtlpReceiver {
   }
 
   #counter(
-    resource: ResourceMetrics,
+    family: string,
     uid: string,
     metric: Metric & { kind: "Sum" },
     point: NumberPoint,
     now: number,
     heard: Heard,
   ): PointRefusal | undefined {
-    const increase = this.#sumIncrease(resource, metric, point, now, heard);
+    const increase = this.#sumIncrease(family, metric, point, now, heard);
     if (typeof increase === "string" || increase === undefined) return increase;
     if (increase.over <= 0) return undefined;
     const rate = { t: point.t, v: (increase.amount * 1_000) / increase.over };
@@ -338,7 +324,7 @@ export class OtlpReceiver {
   }
 
   #sumIncrease(
-    resource: ResourceMetrics,
+    family: string,
     metric: Metric & { kind: "Sum" },
     point: NumberPoint,
     now: number,
@@ -347,14 +333,13 @@ export class OtlpReceiver {
     if (point.value === undefined) return "invalid";
     if (!Number.isFinite(point.value)) return "not-finite";
     if (point.value < 0) return "invalid";
-    const key = JSON.stringify([resource.process, metric.scope, metric.name, point.attributesKey]);
-    return this.#increase(key, metric.temporality === "Delta", point, point.value, undefined, now, heard);
+    return this.#increase(family, metric.temporality === "Delta", point, point.value, undefined, now, heard);
   }
 
   /** What a replica asks for. Its target is the replica, whatever its attributes say. */
-  #hint(resource: ResourceMetrics, uid: string, metric: Metric, point: NumberPoint, now: number, heard: Heard): PointRefusal | undefined {
+  #hint(family: string, uid: string, metric: Metric, point: NumberPoint, now: number, heard: Heard): PointRefusal | undefined {
     if (metric.kind !== "Sum" || !metric.monotonic) return "unsupported";
-    const increase = this.#sumIncrease(resource, metric, point, now, heard);
+    const increase = this.#sumIncrease(family, metric, point, now, heard);
     if (typeof increase === "string" || increase === undefined) return increase;
     if (increase.amount <= 0) return undefined;
     const { hintAction, hintSaturation, exemplars } = point;
@@ -387,10 +372,16 @@ export class OtlpReceiver {
     const buckets = bucketsOf(point);
     if (buckets === undefined) return "invalid";
     const namespace = resource.serviceNamespace === undefined || resource.serviceNamespace === "" ? "default" : resource.serviceNamespace;
-    const key = JSON.stringify([resource.process, namespace, service, metric.scope, metric.name, point.attributesKey]);
-    const increase = this.#increase(key, metric.temporality === "Delta", point, point.count, buckets, now, heard);
+    const family = JSON.stringify([resource.process, namespace, service, metric.scope, metric.name]);
+    const increase = this.#increase(family, metric.temporality === "Delta", point, point.count, buckets, now, heard);
     if (typeof increase === "string" || increase === undefined) return increase;
-    const latency = latencyOf(buckets, increase.before, metric.unit === "ms" ? 1 : 1_000, "max" in point ? point.max : undefined);
+    const latency = latencyOf(
+      buckets,
+      increase.before,
+      metric.unit === "ms" ? 1 : 1_000,
+      "max" in point ? point.max : undefined,
+      this.#ranges,
+    );
     const failed = point.errorType !== undefined || Number(point.statusCode ?? 0) >= 500;
     if (failed) this.#sink.recordTraces(uid, FAILED_REQUESTS, traceIdsOf(point.exemplars), point.t);
     const workload: TargetRef = { kind: "Workload", namespace, name: service };
@@ -405,9 +396,9 @@ export class OtlpReceiver {
 
   /** What a point adds to its stream; undefined when it adds nothing. */
   #increase(
-    key: string,
+    family: string,
     delta: boolean,
-    point: { readonly start: number; readonly t: number },
+    point: { readonly start: number; readonly t: number; readonly attributesKey: string },
     value: number,
     buckets: Buckets | undefined,
     now: number,
@@ -416,16 +407,16 @@ export class OtlpReceiver {
     // A time in the future must not become the newest of a stream: it would stand still until then.
     const refusal = this.#untimely(point.t, now);
     if (refusal !== undefined) return refusal;
-    const known = this.#streams.get(key);
-    if (known === undefined && this.#streams.size >= this.#maxStreams) {
+    const known = this.#streams.get(family, point.attributesKey, now);
+    if (known === undefined && !this.#streams.hasPlace(now)) {
       heard.refusedAt = now;
       return "stream-limit";
     }
     // Nothing from the future was taken, so our own clock was set back: the stream begins again.
-    const stream = known !== undefined && known.stream.t > now + DEFAULT_TELEMETRY_LIMITS.maxFutureMs ? undefined : known?.stream;
-    const next: Stream = stream ?? { start: point.start, t: point.t, value, buckets, recent: [] };
-    this.#streams.delete(key);
-    this.#streams.set(key, { stream: next, seen: now });
+    const stream = known !== undefined && known.t > now + DEFAULT_TELEMETRY_LIMITS.maxFutureMs ? undefined : known;
+    const next: Stream = stream ?? { start: point.start, t: point.t, value, buckets, recent: [], seen: now };
+    if (stream === undefined) this.#streams.set(family, point.attributesKey, next);
+    next.seen = now;
     // The two may be the same millisecond.
     const startKnown = point.start > 0 && point.start <= point.t;
     const sinceStart = startKnown ? point.t - point.start : 0;
@@ -446,7 +437,10 @@ export class OtlpReceiver {
     const increase: Increase = reset
       ? { amount: value, over: sinceStart || point.t - stream.t, since: Math.max(point.start, stream.t), before: undefined }
       : { amount: value - stream.value, over: point.t - stream.t, since: stream.t, before: stream.buckets };
-    Object.assign(stream, { start: point.start, t: point.t, value, buckets });
+    stream.start = point.start;
+    stream.t = point.t;
+    stream.value = value;
+    stream.buckets = buckets;
     return increase;
   }
 
@@ -475,17 +469,18 @@ export class OtlpReceiver {
   }
 
   #expire(now: number): void {
-    for (const map of [this.#streams, this.#processes])
-      for (const [key, { seen }] of map) {
-        if (seen >= now - this.#ttl) break;
-        map.delete(key);
-      }
+    this.#streams.sweep(now);
+    for (const [process, { seen }] of this.#processes) {
+      if (seen >= now - this.#ttl) break;
+      this.#processes.delete(process);
+    }
   }
 }
 
 /**
  * Decodes the body of an OTLP/HTTP metrics request.
  *
+ * @param caches - what a decoder of protobuf remembers. Default: nothing.
  * @throws NightshiftError `MALFORMED_OTLP`, `MALFORMED_JSON`, `TOO_DEEP` or `TOO_MANY_ITEMS`.
  */
 export function decodeMetrics(
@@ -493,8 +488,9 @@ export function decodeMetrics(
   encoding: OtlpEncoding,
   limits: OtlpLimits = DEFAULT_OTLP_LIMITS,
   wants: (metric: string) => boolean = () => true,
+  caches?: MetricCaches,
 ): MetricsRequest {
-  return encoding === "protobuf" ? decodeProtobuf(body, limits, wants) : decodeJson(body, limits, wants);
+  return encoding === "protobuf" ? decodeProtobuf(body, limits, wants, caches) : decodeJson(body, limits, wants);
 }
 
 /** An attribute as text; undefined where it has no value. */
@@ -502,9 +498,11 @@ function textOf(value: AttributeValue | undefined): string | undefined {
   return value === undefined || value === null || typeof value === "string" ? (value ?? undefined) : JSON.stringify(value);
 }
 
+const NO_TRACES: readonly string[] = [];
+
 /** The traces of a point's exemplars, newest first. */
 function traceIdsOf(exemplars: readonly Exemplar[]): readonly string[] {
-  if (exemplars.length === 0) return [];
+  if (exemplars.length === 0) return NO_TRACES;
   const ids = exemplars.toSorted((a, b) => b.t - a.t).map(({ traceId }) => traceId);
   return [...new Set(ids.filter((id) => /^[0-9a-f]{32}$/.test(id)))];
 }
@@ -523,17 +521,23 @@ function bucketsOf(point: HistogramPoint | ExponentialHistogramPoint): Buckets |
 }
 
 /** The latencies that `buckets` has and `before` did not; undefined where that cannot be said. `toMs` is a unit in ms. */
-function latencyOf(buckets: Buckets, before: Buckets | undefined, toMs: number, max: number | undefined): LatencyHistogram | undefined {
+function latencyOf(
+  buckets: Buckets,
+  before: Buckets | undefined,
+  toMs: number,
+  max: number | undefined,
+  ranges: LatencyRanges,
+): LatencyHistogram | undefined {
   const latency = new LatencyHistogram();
   if (buckets.kind === "explicit") {
-    if (before !== undefined && (before.kind !== "explicit" || before.bounds.some((bound, i) => bound !== buckets.bounds[i])))
-      return undefined;
-    buckets.counts.forEach((count, i) => {
-      const lower = Math.max(0, buckets.bounds[i - 1] ?? 0);
-      // Above the last bound all that is known is the largest value, if that; so Prometheus' histogram_quantile has it.
-      const upper = buckets.bounds[i] ?? Math.max(lower, max !== undefined && Number.isFinite(max) ? max : 0);
-      latency.addRange(lower * toMs, Math.max(lower, upper) * toMs, count - (before?.counts[i] ?? 0));
-    });
+    if (before !== undefined && (before.kind !== "explicit" || !areSame(before.bounds, buckets.bounds))) return undefined;
+    const { bounds, counts } = buckets;
+    const known = before?.counts;
+    latency.addRanges(ranges.of(bounds, toMs), known === undefined ? counts : counts.map((count, i) => count - (known[i] ?? 0)));
+    // Above the last bound all that is known is the largest value, if that; so Prometheus' histogram_quantile has it.
+    const lower = Math.max(0, bounds.at(-1) ?? 0);
+    const upper = max !== undefined && Number.isFinite(max) ? Math.max(lower, max) : lower;
+    latency.addRange(lower * toMs, upper * toMs, (counts[bounds.length] ?? 0) - (known?.[bounds.length] ?? 0));
     return latency;
   }
   if (before !== undefined && before.kind !== "exponential") return undefined;
@@ -544,6 +548,10 @@ function latencyOf(buckets: Buckets, before: Buckets | undefined, toMs: number, 
   latency.add(0, buckets.zero - (before?.zero ?? 0));
   for (const [index, count] of now) latency.addRange(base ** index * toMs, base ** (index + 1) * toMs, count - (then?.get(index) ?? 0));
   return latency;
+}
+
+function areSame(a: readonly number[], b: readonly number[]): boolean {
+  return a === b || (a.length === b.length && a.every((bound, i) => bound === b[i]));
 }
 
 /** Counts by index, at the same or a coarser scale: a step of scale merges buckets in pairs. */

@@ -1,5 +1,6 @@
 import { BinaryReader, WireType } from "@bufbuild/protobuf/wire";
 import { NightshiftError } from "../../api/errors.ts";
+import type { ByteCache } from "./byte-cache.ts";
 import {
   type AttributeSet,
   type AttributeValue,
@@ -37,15 +38,22 @@ export function decoding<T>(decode: () => T): T {
 /** What the decoders of OTLP's messages have in common: fields, attributes and resources from protobuf, within bounds. */
 export abstract class Wire {
   protected readonly reader: BinaryReader;
+  protected readonly view: DataView;
   protected readonly limits: OtlpLimits;
   protected readonly tally: Tally;
-  /** Wire type of the field that is being read. */
+  /** Wire type, number and beginning of the field that is being read. */
   protected wire: WireType = WireType.Varint;
+  protected field = 0;
+  protected fieldAt = 0;
+  readonly #texts: ByteCache<string> | undefined;
 
-  constructor(body: Uint8Array, limits: OtlpLimits) {
+  /** @param texts - short texts that were read before. */
+  constructor(body: Uint8Array, limits: OtlpLimits, texts?: ByteCache<string>) {
     this.reader = new BinaryReader(body);
+    this.view = new DataView(body.buffer, body.byteOffset, body.byteLength);
     this.limits = limits;
     this.tally = new Tally(limits);
+    this.#texts = texts;
   }
 
   /** Reads a Resource: of its attributes those that say who sent it. */
@@ -168,16 +176,28 @@ export abstract class Wire {
 
   /** Calls `read` for each field up to `end`; a field for which it answers false is skipped. */
   protected fields(end: number, read: (field: number) => boolean): void {
-    const reader = this.reader;
-    while (reader.pos < end) {
-      const tag = reader.uint32();
-      const field = tag >>> 3;
-      const wire = WIRE_TYPES[tag & 7];
-      if (field === 0 || wire === undefined) throw malformed(`no field has the tag ${tag}`);
-      this.wire = wire;
-      if (!read(field)) reader.skip(wire, field);
+    while (this.more(end)) if (!read(this.field)) this.skip();
+  }
+
+  /** Whether there is a field more up to `end`; reads what it is. What `fields` does, without a call for each field. */
+  protected more(end: number): boolean {
+    const { reader } = this;
+    if (reader.pos >= end) {
+      if (reader.pos !== end) throw malformed("a field runs over the end of its message");
+      return false;
     }
-    if (reader.pos !== end) throw malformed("a field runs over the end of its message");
+    this.fieldAt = reader.pos;
+    const tag = reader.uint32();
+    const wire = WIRE_TYPES[tag & 7];
+    this.field = tag >>> 3;
+    if (this.field === 0 || wire === undefined) throw malformed(`no field has the tag ${tag}`);
+    this.wire = wire;
+    return true;
+  }
+
+  /** Passes by the field that was met, of which nothing has been read. */
+  protected skip(): void {
+    this.reader.skip(this.wire, this.field);
   }
 
   protected expect(wire: WireType): void {
@@ -194,8 +214,23 @@ export abstract class Wire {
   }
 
   protected text(): string {
+    const { reader, view } = this;
+    const texts = this.#texts;
     this.expect(WireType.LengthDelimited);
-    return this.reader.string();
+    if (texts === undefined) return reader.string();
+    const before = reader.pos;
+    const to = this.end();
+    const from = reader.pos;
+    const place = texts.placeOf(view, from, to);
+    const known = place < 0 ? undefined : texts.at(place, view, from, to);
+    if (known !== undefined) {
+      reader.pos = to;
+      return known;
+    }
+    reader.pos = before;
+    const text = reader.string();
+    if (place >= 0) texts.put(place, view, from, to, text);
+    return text;
   }
 
   /** The id of a trace or span. */

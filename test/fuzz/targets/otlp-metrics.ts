@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { decodeJson } from "../../../src/observe/otlp/json.ts";
 import { DEFAULT_OTLP_LIMITS, type MetricsRequest, type OtlpLimits } from "../../../src/observe/otlp/model.ts";
-import { decodeProtobuf } from "../../../src/observe/otlp/protobuf.ts";
+import { decodeProtobuf, MetricCaches } from "../../../src/observe/otlp/protobuf.ts";
 import { OtlpReceiver } from "../../../src/observe/otlp/receiver.ts";
 import { TelemetryStore } from "../../../src/observe/store.ts";
 import { fuzzedJson } from "../json.ts";
@@ -20,6 +20,8 @@ const LIMITS: OtlpLimits = {
   maxValueDepth: 4,
 };
 const CODES = new Set(["MALFORMED_OTLP", "TOO_DEEP", "TOO_MANY_ITEMS"]);
+/** Of all inputs, as in a listener. */
+const CACHES = new MetricCaches();
 const clock = { now: () => NOW, monotonic: () => 0, after: () => () => {} };
 
 const isTime = (t: number): boolean => Number.isSafeInteger(t) && t >= 0 && t <= 2 ** 64 / 1e6;
@@ -73,6 +75,12 @@ export const otlpMetricsProtobuf: FuzzTarget = {
       () => decodeProtobuf(input, LIMITS, () => true),
       (request) => {
         holds(request);
+        // Whatever else was decoded before, and also where all of it was.
+        for (let i = 0; i < 2; i++)
+          assert.deepEqual(
+            decodeProtobuf(input, LIMITS, () => true, CACHES),
+            request,
+          );
         receive(input, "protobuf", pointsOf(request));
       },
     ),
