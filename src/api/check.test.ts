@@ -43,6 +43,17 @@ describe("names", () => {
   });
 });
 
+test("two signals for one hint are warned of", () => {
+  const signals = (...hints: string[]): string =>
+    policy(`  signals: [${hints.map((hint, i) => `{ name: h${i}, hint: ${hint} }`).join(", ")}]\n`);
+  const overlap = ["warning OVERLAPPING_SIGNALS spec.signals[1].hint"];
+  assert.deepEqual(check(signals("{ action: restart }", "{ action: restart }")), overlap);
+  assert.deepEqual(check(signals("{ action: restart, saturationType: pool }", "{ action: restart }")), overlap);
+  assert.deepEqual(check(signals("{ action: restart }", "{ action: restart, saturationType: pool }")), overlap);
+  assert.deepEqual(check(signals("{ action: restart, saturationType: pool }", "{ action: restart, saturationType: heap }")), []);
+  assert.deepEqual(check(signals("{ action: restart }", "{ action: pool-reset }")), []);
+});
+
 describe("runbooks", () => {
   const using = policy("  ladder: [{ runbook: restart }]\n");
   test("that are not there, or in another namespace", () => {

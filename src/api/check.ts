@@ -213,9 +213,29 @@ function checkSignal(signal: PolicySignal, path: Path, report: Report): void {
     );
 }
 
+/** One hint is one signal's: the first of the policy that it is for. */
+function checkHints(signals: readonly PolicySignal[], report: Report): void {
+  signals.forEach(({ hint }, i) => {
+    if (hint === undefined) return;
+    const { action, saturationType } = hint;
+    const earlier = signals.slice(0, i).find(({ hint: other }) => {
+      if (other?.action !== action) return false;
+      return other.saturationType === undefined || saturationType === undefined || other.saturationType === saturationType;
+    });
+    if (earlier === undefined) return;
+    report.warn(
+      "OVERLAPPING_SIGNALS",
+      ["spec", "signals", i, "hint"],
+      `a hint for ${action} may be for this signal and for ${earlier.name}, which stands first and takes it`,
+      "make one signal of the two, or give each a saturationType of its own",
+    );
+  });
+}
+
 function checkPolicy(policy: RemediationPolicy, all: All, now: number, report: Report): void {
   const { spec, metadata } = policy;
   spec.signals.forEach((signal, i) => checkSignal(signal, ["spec", "signals", i], report));
+  checkHints(spec.signals, report);
   spec.ladder.forEach((rung, i) => checkRung(rung, ["spec", "ladder", i], metadata.namespace, all.runbooks, report));
   spec.budgets.forEach((budget, i) => checkBudget(budget, ["spec", "budgets", i], now, report));
   const causes = causesOf(spec.signals);

@@ -45,6 +45,7 @@ export const PROBLEM_CODES = {
   NEVER_VERIFIES: "Verification ends before it can succeed.",
   RUNG_TOO_SHORT: "A rung ends before its steps can.",
   CANNOT_FIRE: "A signal whose condition cannot come about.",
+  OVERLAPPING_SIGNALS: "Two signals of a policy for the same hint, which is the first one's.",
   CIRCUIT_NEVER_OPENS: "Attempts are so far apart that strikes never add up.",
   DEPENDENCY_CYCLE: "Services that depend on each other in a circle.",
   UNBUDGETED: "Times or causes that no budget of the policy covers.",

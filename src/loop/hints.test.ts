@@ -62,6 +62,41 @@ describe("a hint", () => {
     await h.stop();
   });
 
+  it("is one signal's of its policy, the first one's: it begins no second episode by another that it is for", async () => {
+    const signals = [
+      { name: "pool", hint: { action: "restart", saturationType: "pool" } },
+      { name: "any", hint: { action: "restart" } },
+    ];
+    const ladder = [{ strategy: "ScaleUp", scale: { max: 9 } }];
+    const { h, send } = await start({ cooldown: "0s", signals, ladder });
+    send({ saturationType: "pool" });
+    assert.ok(await h.until(() => h.ended()));
+    await h.pass(180_000);
+    assert.deepEqual([outcomes(h), h.platform.log], [["Remediated"], ["Scale"]]);
+    assert.equal(h.only().spec.signal.name, "pool");
+    // Another kind of hint is the other signal's.
+    send({ saturationType: "heap" });
+    assert.ok(await h.until(() => h.remediations().length === 2 && h.ended()));
+    assert.deepEqual(
+      h.remediations().map(({ spec }) => spec.signal.name),
+      ["pool", "any"],
+    );
+    await h.stop();
+  });
+
+  it("that the first signal does not want is the next one's, and stays answered when the first would want it later", async () => {
+    const signals = [
+      { name: "old", hint: { action: "restart", activeFor: "10m" }, when: "signal.age > duration('60s')" },
+      { name: "any", hint: { action: "restart", activeFor: "10m" } },
+    ];
+    const { h, send } = await start({ cooldown: "0s", maxSignalAge: "10m", signals, ladder: [{ strategy: "ScaleUp", scale: { max: 9 } }] });
+    send();
+    assert.ok(await h.until(() => h.ended()));
+    await h.pass(300_000);
+    assert.deepEqual([h.remediations().map(({ spec }) => spec.signal.name), h.platform.log], [["any"], ["Scale"]]);
+    await h.stop();
+  });
+
   it("that comes again after the action says that it did not help", async () => {
     const ladder = [{ strategy: "ScaleUp", scale: { max: 4 } }];
     const { h, send } = await start({ ladder, verify: { stableFor: "5s", timeout: "20s" } });

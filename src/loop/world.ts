@@ -149,6 +149,7 @@ export class World {
     return this.#timed("orient", () =>
       this.#answeredHints.without(
         detectSignals(policy, workload, this.telemetry, this.alerts.about(workload), now, surroundings),
+        policy,
         this.remediations.list(),
       ),
     );

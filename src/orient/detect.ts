@@ -122,13 +122,31 @@ export function detectSignals(
   const blind: string[] = [];
   const unreadable = new Map<string, string>();
   const undecided: Signal[] = [];
+  const hintOf = new Map<Signal, Hint>();
+  const takenHints = new Set<Hint>();
   for (const signal of policy.spec.signals) {
     const before = missing.length;
-    const context: Context = { surroundings, unreadable, policy, signal, workload, whole, replicas, telemetry, now, missing, undecided };
+    const context: Context = {
+      surroundings,
+      unreadable,
+      policy,
+      signal,
+      workload,
+      whole,
+      replicas,
+      telemetry,
+      now,
+      missing,
+      undecided,
+      hintOf,
+      takenHints,
+    };
     const holds = conditionOf(context);
     for (const each of evaluate(context, alerts)) {
       const found = each.state === "Firing" ? holds(each) : each;
       if (found === undefined) continue;
+      const hint = hintOf.get(each);
+      if (hint !== undefined) takenHints.add(hint);
       const known = signals.get(found.fingerprint);
       if (known === undefined || outranks(found, known)) signals.set(found.fingerprint, found);
     }
@@ -175,6 +193,9 @@ export interface Context {
   readonly now: number;
   readonly missing: string[];
   readonly undecided: Signal[];
+  /** What each signal of a hint was made of, and which hints are taken by a signal that stands before this one. */
+  readonly hintOf: Map<Signal, Hint>;
+  readonly takenHints: Set<Hint>;
 }
 
 function evaluate(context: Context, alerts: readonly Alert[]): Signal[] {
@@ -705,43 +726,47 @@ export function unclearHint(
   return undefined;
 }
 
-/** What replicas ask for themselves. A hint is about its sender alone: nothing else in it names a target. */
+/**
+ * What replicas ask for themselves. A hint is about its sender alone: nothing else in it names a target. It is the first signal's of the
+ * policy that it asks for what that wants.
+ */
 function hintSignals(context: Context, condition: HintCondition): Signal[] {
   const { now, telemetry, missing, policy } = context;
   const wish = wishOf(policy, condition);
   const found: Signal[] = [];
   for (const replica of context.replicas) {
-    const { asks, unclear } = newestHints(telemetry.hints?.(replica.ref.uid) ?? [], wish, now);
+    const hints = (telemetry.hints?.(replica.ref.uid) ?? []).filter((each) => !context.takenHints.has(each));
+    const { asks, unclear } = newestHints(hints, wish, now);
     const hint = asks ?? unclear?.hint;
     if (hint === undefined) continue;
     const open = asks === undefined && unclear !== undefined ? unclearText(replica, unclear.why) : undefined;
     if (open !== undefined) missing.push(open);
     const of = hint.saturationType === undefined ? "" : ` for its ${hint.saturationType}`;
     const what = open === undefined ? `asks for ${condition.action}${of}` : `sent a hint that may ask for ${condition.action}`;
-    found.push(
-      signalOf(context, "hint", replica.ref, {
-        source: "OpenTelemetry",
-        startsAt: hint.t,
-        seenAt: hint.t,
-        receivedAt: hint.receivedAt,
-        confidence: 1,
-        evidence: [
-          {
-            kind: "Hint",
-            message: `${replica.ref.name} ${what}`,
-            values: {
-              replica: replica.ref.name,
-              ...(hint.action === undefined ? {} : { action: hint.action }),
-              ...(hint.saturationType === undefined ? {} : { saturationType: hint.saturationType }),
-              added: hint.added,
-              temporality: hint.delta ? "Delta" : "Cumulative",
-              ...(hint.traceIds.length === 0 ? {} : { traceIds: hint.traceIds.join(",") }),
-            },
+    const signal = signalOf(context, "hint", replica.ref, {
+      source: "OpenTelemetry",
+      startsAt: hint.t,
+      seenAt: hint.t,
+      receivedAt: hint.receivedAt,
+      confidence: 1,
+      evidence: [
+        {
+          kind: "Hint",
+          message: `${replica.ref.name} ${what}`,
+          values: {
+            replica: replica.ref.name,
+            ...(hint.action === undefined ? {} : { action: hint.action }),
+            ...(hint.saturationType === undefined ? {} : { saturationType: hint.saturationType }),
+            added: hint.added,
+            temporality: hint.delta ? "Delta" : "Cumulative",
+            ...(hint.traceIds.length === 0 ? {} : { traceIds: hint.traceIds.join(",") }),
           },
-        ],
-        ...(open === undefined ? {} : { missing: [open] }),
-      }),
-    );
+        },
+      ],
+      ...(open === undefined ? {} : { missing: [open] }),
+    });
+    if (asks !== undefined) context.hintOf.set(signal, asks);
+    found.push(signal);
   }
   return found;
 }
