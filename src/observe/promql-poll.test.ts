@@ -154,6 +154,27 @@ describe("PromqlPoll", () => {
     );
   });
 
+  it("asks a thousand queries that are due at once, eight at a time, without waiting for its next look", async (t) => {
+    const { poll, clock, asked, state, stop } = await polling(t);
+    let open = 0;
+    let most = 0;
+    state.answer = (response) => {
+      most = Math.max(most, ++open);
+      setImmediate(() => {
+        open--;
+        response.end(JSON.stringify(vector()));
+      });
+    };
+    const queries = Array.from({ length: 1_000 }, (_, index) => ({ query: `of_${index}`, rangeMs: 0, everyMs: 5_000 }));
+    for (const query of queries) poll.answer(query);
+    await clock.advance(1_000);
+    await poll.poll(stop.signal);
+    assert.equal(new Set(asked.map(({ form }) => form.get("query"))).size, 1_000);
+    assert.equal(asked.length, 1_000);
+    assert.ok(most <= 8, `${most} at once`);
+    assert.ok(queries.every((query) => "rows" in (poll.answer(query) ?? {})));
+  });
+
   it("an answer that is too old is none", async (t) => {
     const { poll, pass, clock } = await polling(t);
     await pass(2_000, [INSTANT]);

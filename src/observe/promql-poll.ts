@@ -32,8 +32,8 @@ interface Entry {
   everyMs: number;
   /** Monotonic ms. */
   dueAt: number;
-  /** Whether a question is under way. */
-  asking: boolean;
+  /** Whether it waits for its turn, or a question is under way. */
+  pending: boolean;
   answeredAt: number | undefined;
   answer: PromqlAnswer | PromqlProblem | undefined;
 }
@@ -48,6 +48,8 @@ export class PromqlPoll {
   readonly #random: Random;
   readonly #onError: (message: string) => void;
   readonly #entries = new Map<string, Entry>();
+  /** What is due and has not had its turn yet, who has waited longest first. */
+  readonly #waiting: Entry[] = [];
   readonly #running = new Set<Promise<void>>();
 
   constructor(options: {
@@ -73,7 +75,7 @@ export class PromqlPoll {
       if (this.#entries.size >= MAX_QUERIES) return { problem: `more than ${MAX_QUERIES} different queries are asked already` };
       // The first answer is wanted soon, but not for all at once.
       const dueAt = now + this.#random.next() * Math.min(1_000, query.everyMs);
-      entry = { query, wanted: new Map(), everyMs: query.everyMs, dueAt, asking: false, answeredAt: undefined, answer: undefined };
+      entry = { query, wanted: new Map(), everyMs: query.everyMs, dueAt, pending: false, answeredAt: undefined, answer: undefined };
       this.#entries.set(key, entry);
     }
     if (query.everyMs < entry.everyMs) {
@@ -96,7 +98,7 @@ export class PromqlPoll {
     await this.#http.close();
   }
 
-  /** Asks what is due now, as far as there is room; resolves when that is answered. Never rejects. */
+  /** Asks what is due now, eight at a time; resolves when that is answered. Never rejects. */
   async poll(signal: AbortSignal): Promise<void> {
     const now = this.#clock.monotonic();
     const due: Entry[] = [];
@@ -107,23 +109,31 @@ export class PromqlPoll {
         continue;
       }
       entry.everyMs = Math.min(...entry.wanted.keys());
-      if (entry.dueAt <= now && !entry.asking) due.push(entry);
+      if (entry.dueAt <= now && !entry.pending) due.push(entry);
     }
     // Who has waited longest goes first, so that slow queries of one policy do not keep those of others from being asked.
     due.sort((a, b) => a.dueAt - b.dueAt);
-    const asked = due.slice(0, Math.max(0, CONCURRENCY - this.#running.size)).map((entry) => {
-      const asking = this.#ask(entry, signal).finally(() => this.#running.delete(asking));
+    for (const entry of due) entry.pending = true;
+    this.#waiting.push(...due);
+    for (let idle = Math.min(CONCURRENCY - this.#running.size, this.#waiting.length); idle > 0; idle--) {
+      const asking = this.#askInTurn(signal).finally(() => this.#running.delete(asking));
       this.#running.add(asking);
-      return asking;
-    });
-    await Promise.all(asked);
+    }
+    await Promise.all(this.#running);
+  }
+
+  /** Asks one after the other what waits for its turn: what came next only at the next look would be 32 a second at most. */
+  async #askInTurn(signal: AbortSignal): Promise<void> {
+    for (let entry = this.#waiting.shift(); entry !== undefined; entry = this.#waiting.shift()) {
+      if (signal.aborted) return;
+      await this.#ask(entry, signal);
+    }
   }
 
   async #ask(entry: Entry, signal: AbortSignal): Promise<void> {
     const began = this.#clock.monotonic();
-    entry.asking = true;
     const answer = await this.#answerOf(entry.query, signal);
-    entry.asking = false;
+    entry.pending = false;
     if (signal.aborted) return;
     const before = entry.answer;
     entry.answer = answer;
