@@ -110,13 +110,24 @@ export const signalRecordSchema = z.strictObject({
   fingerprint: z.string().meta({ description: "The same for the same condition on the same target." }),
 });
 
+/** Where evidence is that is larger than what a Remediation keeps. */
+const evidenceArtifactSchema = z.strictObject({
+  pieces: z.int().min(0).meta({ description: "How many pieces there are in all." }),
+  bytes: z.int().min(0).meta({ description: "Size of all of it, as JSON." }),
+  sha256: z.string().meta({ description: "Its digest, in hexadecimal: `nightshift audit evidence` takes it." }),
+  path: z.string().optional().meta({ description: "The file that has all of it, in the state directory of whoever led then." }),
+  problem: z.string().optional().meta({ description: "Why it is in no file; the decision on the audit trail has it in any case." }),
+});
+export type EvidenceArtifact = z.output<typeof evidenceArtifactSchema>;
+
 /** What is really wrong, and with what. */
 export const diagnosisRecordSchema = z.strictObject({
   cause: z.enum(CAUSES).meta({ description: "What is wrong." }),
   rootCauseKey: z.string().meta({ description: "The same for every episode with the same root cause." }),
   confidence: z.number().min(0).max(1).meta({ description: "How sure the diagnosis is, 0 to 1." }),
   summary: z.string().meta({ description: "One sentence for people." }),
-  evidence: z.array(evidenceSchema).meta({ description: "What speaks for it." }),
+  evidence: z.array(evidenceSchema).meta({ description: "What speaks for it: at most 40 pieces in 16 KiB." }),
+  allEvidence: evidenceArtifactSchema.optional().meta({ description: "Where there is more of it, or longer texts: where all of it is." }),
 });
 
 const gateVerdictSchema = z.strictObject({

@@ -18,6 +18,7 @@ import { SqliteStore } from "../platform/host/store.ts";
 import type { Platform } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
 import { AuditTrail, type AuditRecord } from "../record/audit.ts";
+import { evidenceDir, EvidenceFiles } from "../record/evidence.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
 import { isOtlpPath } from "../server/otlp.ts";
 import { startServer } from "../server/server.ts";
@@ -171,6 +172,7 @@ async function assemble(
     alerts: alertBook,
     audit,
     receivers: receiversOf(stack, stackDir),
+    shelf: new EvidenceFiles(evidenceDir(stateDir)),
     metrics,
     clock,
     random,

@@ -22,6 +22,7 @@ import { KubernetesStore } from "../platform/kubernetes/store.ts";
 import { tokenReviewCheck } from "../platform/kubernetes/token-review.ts";
 import { sleep } from "../ports/clock.ts";
 import { AuditTrail, type AuditRecord } from "../record/audit.ts";
+import { evidenceDir, EvidenceFiles } from "../record/evidence.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
 import { type RunningServer, startServer } from "../server/server.ts";
 import { anyOf, type Authenticator, mountedTokenCheck } from "../server/token.ts";
@@ -227,6 +228,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
       alerts: alertBook,
       audit,
       receivers: receiversOf(config, configDir),
+      shelf: new EvidenceFiles(evidenceDir(stateDir)),
       metrics,
       clock,
       random,

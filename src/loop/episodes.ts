@@ -29,10 +29,11 @@ import { type Detection, undecidedText } from "../orient/detect.ts";
 import { isOthersWork } from "../decide/in-progress.ts";
 import { sameStorm, standsForStorm } from "../decide/storm-brake.ts";
 import { type Clock, sleep } from "../ports/clock.ts";
-import { boundedEvidence } from "../orient/evidence.ts";
+import { boundedEvidence, isWhole } from "../orient/evidence.ts";
 import type { Platform, Workload } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
 import type { AuditRecord } from "../record/audit.ts";
+import type { EvidenceShelf } from "../record/evidence.ts";
 import type { LoopMetrics } from "../record/metrics.ts";
 import { MAX_DELAY_MS } from "../record/receivers.ts";
 import { objectKey } from "./cache.ts";
@@ -111,6 +112,7 @@ export class Episodes {
   /** When a page that was not confirmed is tried again (monotonic ms), and the stored time that this was taken from. */
   readonly #pageDue = new Map<string, { readonly nextTryAt: string; readonly at: number }>();
   readonly #counted = new Set<string>();
+  readonly #shelf: EvidenceShelf;
   readonly #wake: (key: string) => void;
 
   constructor(options: {
@@ -120,6 +122,7 @@ export class Episodes {
     readonly pager: Pager;
     readonly metrics: LoopMetrics;
     readonly stopping: AbortSignal;
+    readonly shelf: EvidenceShelf;
     /** Has the episode of this key reconciled soon. */
     readonly wake: (key: string) => void;
   }) {
@@ -130,6 +133,7 @@ export class Episodes {
     this.#recorder = options.recorder;
     this.#pager = options.pager;
     this.#metrics = options.metrics;
+    this.#shelf = options.shelf;
     this.#wake = options.wake;
     this.#stopwatches = new Stopwatches(this.#clock);
     this.#machine = {
@@ -392,7 +396,7 @@ export class Episodes {
         signalTarget: signal.target,
         remediationTarget: diagnosis.remediationTarget,
         workload: diagnosis.workload,
-        diagnosis: diagnosisRecord(diagnosis),
+        diagnosis: diagnosisRecord(diagnosis, this.#shelf),
         ladder: policy.spec.ladder,
         startedAt,
       },
@@ -545,7 +549,7 @@ export class Episodes {
     const decision = this.#world.decide("Start", signal, diagnosis, policy, remediation);
     const records = this.#decisionRecord(objectKey(remediation), decision, policy, diagnosis, remediation);
     const now = this.#clock.now();
-    if (records.length > 0 || decision.action === "Act") remediation = withDiagnosis(remediation, diagnosis);
+    if (records.length > 0 || decision.action === "Act") remediation = withDiagnosis(remediation, diagnosis, this.#shelf);
     const storm = this.#stormNow(remediation, decision);
     const stormChanged = storm !== remediation.status.storm;
     if (stormChanged && storm !== undefined) remediation = { ...remediation, status: { ...remediation.status, storm } };
@@ -1217,9 +1221,11 @@ export class Episodes {
   }
 }
 
-/** What a Remediation keeps of a diagnosis. */
-function diagnosisRecord({ cause, rootCauseKey, confidence, summary, evidence }: Diagnosis): DiagnosisRecord {
-  return { cause, rootCauseKey, confidence, summary, evidence: boundedEvidence(evidence) };
+/** What a Remediation keeps of a diagnosis; what is more goes to the shelf. */
+function diagnosisRecord({ cause, rootCauseKey, confidence, summary, evidence }: Diagnosis, shelf: EvidenceShelf): DiagnosisRecord {
+  const kept = boundedEvidence(evidence);
+  const more = isWhole(kept, evidence) ? {} : { allEvidence: shelf.keep(evidence) };
+  return { cause, rootCauseKey, confidence, summary, evidence: kept, ...more };
 }
 
 /**
@@ -1240,10 +1246,10 @@ function sinceHeld({ spec }: Remediation, diagnosis: Diagnosis): Diagnosis {
 }
 
 /** With the diagnosis of this decision, where its cause is another than that which the episode began with. */
-function withDiagnosis(remediation: Remediation, diagnosis: Diagnosis): Remediation {
+function withDiagnosis(remediation: Remediation, diagnosis: Diagnosis, shelf: EvidenceShelf): Remediation {
   const { diagnosis: _before, ...status } = remediation.status;
   if (diagnosis.rootCauseKey === remediation.spec.diagnosis.rootCauseKey) return { ...remediation, status };
-  return { ...remediation, status: { ...status, diagnosis: diagnosisRecord(diagnosis) } };
+  return { ...remediation, status: { ...status, diagnosis: diagnosisRecord(diagnosis, shelf) } };
 }
 
 const incidentKey = (remediation: Remediation): string => `${objectKey(remediation)}|incident`;

@@ -1,9 +1,14 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { describe, it } from "node:test";
 import { NightshiftError } from "../api/errors.ts";
+import { EvidenceFiles } from "../record/evidence.ts";
 import { NO_METRICS } from "../record/metrics.ts";
 import type { Receiver } from "../record/paging.ts";
 import { Harness } from "../../test/support/harness.ts";
+import { dependencyObject } from "../../test/support/objects.ts";
 
 async function ill(spec: Record<string, unknown> = {}, replicas = 3): Promise<{ h: Harness; replica: string }> {
   const h = new Harness();
@@ -265,6 +270,34 @@ describe("a dependency that is ill", () => {
     // The other dependent's signal belongs to this episode, once: it does not fire again while it goes on firing.
     assert.ok(h.only().status.signalsFolded <= 2, `${h.only().status.signalsFolded} folded`);
     await h.stop();
+  });
+});
+
+describe("evidence that is more than a Remediation keeps", () => {
+  it("is kept whole, and the Remediation says how much there is and where", async () => {
+    const dir = mkdtempSync(join(tmpdir(), "nightshift-evidence-"));
+    for (const shelf of [new EvidenceFiles(dir), undefined]) {
+      const h = new Harness();
+      h.platform.addWorkload("payments", 3);
+      for (let i = 0; i < 60; i++) {
+        h.platform.addWorkload(`service-${i}`, 1);
+        h.telemetry.rates.set(`service-${i}`, { total: 100, failed: 0 });
+        const dependency = dependencyObject(`payments-${i}`);
+        await h.store.create({ ...dependency, spec: { ...dependency.spec, to: { name: `service-${i}` } } });
+      }
+      await h.policy({ mode: "Observe" });
+      await h.start({}, shelf === undefined ? {} : { shelf });
+      h.fire("Ill", { replica: "payments-1" });
+      assert.ok(await h.until(() => h.remediations().length > 0));
+      const { evidence, allEvidence } = h.only().spec.diagnosis;
+      const decided = h.records.find(({ type }) => type === "Decision")?.data?.["evidence"] as readonly unknown[];
+      assert.ok(decided.length > 60 && evidence.length <= 40, `${decided.length} pieces, ${evidence.length} kept`);
+      assert.equal(allEvidence?.pieces, decided.length);
+      if (shelf === undefined) assert.match(allEvidence?.problem ?? "", /nothing keeps it here/);
+      else assert.deepEqual(shelf.read(allEvidence.sha256), decided);
+      await h.stop();
+    }
+    rmSync(dir, { recursive: true });
   });
 });
 

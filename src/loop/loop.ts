@@ -10,6 +10,7 @@ import type { Random } from "../ports/random.ts";
 import { sleep } from "../ports/clock.ts";
 import type { Store } from "../ports/store.ts";
 import type { AuditRecord, AuditSink } from "../record/audit.ts";
+import { type EvidenceShelf, NO_SHELF } from "../record/evidence.ts";
 import type { LoopMetrics } from "../record/metrics.ts";
 import type { Receiver } from "../record/paging.ts";
 import { Episodes } from "./episodes.ts";
@@ -27,6 +28,8 @@ export interface LoopOptions {
   readonly alerts: AlertSource;
   readonly audit: AuditSink;
   readonly receivers: readonly Receiver[];
+  /** Keeps evidence that is larger than a Remediation may be. Default: nothing does, and the Remediation says so. */
+  readonly shelf?: EvidenceShelf;
   readonly metrics: LoopMetrics;
   readonly clock: Clock;
   readonly random: Random;
@@ -91,6 +94,7 @@ export class Loop {
       pager: new Pager({ receivers: options.receivers, clock, random, metrics, stopping: this.#stopping.signal }),
       metrics,
       stopping: this.#stopping.signal,
+      shelf: options.shelf ?? NO_SHELF,
       wake: (key) => this.#queue.add(key),
     });
   }

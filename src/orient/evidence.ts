@@ -32,8 +32,14 @@ export function boundedEvidence(evidence: readonly Evidence[]): Evidence[] {
   }
   const more = evidence.length - kept.length;
   if (more === 0) return kept;
-  const message = `${more} more pieces of evidence are on the audit trail, with the decision`;
+  const message = `${more} more pieces of evidence, ${evidence.length} in all, are where allEvidence says, and on the audit trail with the decision`;
   return [...kept, { kind: "Dependency", message, values: { leftOut: more } }];
+}
+
+/** Whether all of some evidence is in what is kept of it, whole. */
+export function isWhole(kept: readonly Evidence[], evidence: readonly Evidence[]): boolean {
+  const texts = new Set(kept.map((piece) => JSON.stringify(piece)));
+  return evidence.every((piece) => texts.has(JSON.stringify(piece)));
 }
 
 function shortened({ kind, message, values }: Evidence): Evidence {

@@ -7,7 +7,11 @@ import { join } from "node:path";
 import { text } from "node:stream/consumers";
 import { after, before, describe, it } from "node:test";
 import { fileURLToPath } from "node:url";
+import { remediationObject } from "../../../test/support/objects.ts";
+import type { Evidence } from "../../api/remediation.ts";
+import { SqliteStore } from "../../platform/host/store.ts";
 import { AuditTrail } from "../../record/audit.ts";
+import { evidenceDir, EvidenceFiles } from "../../record/evidence.ts";
 
 const MAIN = fileURLToPath(new URL("../main.ts", import.meta.url));
 
@@ -52,6 +56,32 @@ describe("nightshift audit", () => {
       own.map(({ seq }) => seq),
       [2],
     );
+  });
+
+  it("evidence: all of it, by the episode and by its digest", async () => {
+    const all = Array.from({ length: 60 }, (_, i): Evidence => ({ kind: "Dependency", message: `service ${i} is well`, values: { i } }));
+    const allEvidence = new EvidenceFiles(evidenceDir(dir)).keep(all);
+    const store = SqliteStore.open(join(dir, "nightshift.db"));
+    for (const [name, more] of [
+      ["large", { allEvidence }],
+      ["small", {}],
+    ] as const) {
+      const remediation = remediationObject(name, "shop");
+      const diagnosis = { ...remediation.spec.diagnosis, evidence: all.slice(0, 3), ...more };
+      await store.create({ ...remediation, spec: { ...remediation.spec, diagnosis } });
+    }
+    store.close();
+    const { code, stdout } = await audit("evidence", "shop/large");
+    assert.deepEqual([code, stdout.split("\n").length], [0, 61]);
+    assert.deepEqual(JSON.parse((await audit("evidence", allEvidence.sha256, "--json")).stdout), all);
+    assert.deepEqual(JSON.parse((await audit("evidence", "shop/small", "--json")).stdout), all.slice(0, 3));
+    assert.match((await audit("show", "shop/large")).stdout, /all 60 pieces: .*\.json, \d+ bytes, sha256 [0-9a-f]{64}/);
+    rmSync(allEvidence.path ?? "");
+    const gone = await audit("evidence", "shop/large");
+    assert.notEqual(gone.code, 0);
+    assert.match(gone.stderr, /this evidence is not there/);
+    assert.match((await audit("evidence", "shop/nobody")).stderr, /there is no remediation shop\/nobody/);
+    rmSync(join(dir, "nightshift.db"));
   });
 
   it("show: one episode's story with each gate's verdict, from the trail alone where the store is gone", async () => {

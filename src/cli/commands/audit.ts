@@ -101,6 +101,9 @@ export function story(name: string, lines: readonly StoryLine[], remediation: Re
     say(`Target       ${targetKey(spec.remediationTarget)}`);
     say(`Diagnosis    ${spec.diagnosis.cause}, confidence ${spec.diagnosis.confidence.toFixed(2)}: ${spec.diagnosis.summary}`);
     for (const evidence of spec.diagnosis.evidence) say(`             - ${evidence.message}`);
+    const all = spec.diagnosis.allEvidence;
+    if (all !== undefined)
+      say(`             all ${all.pieces} pieces: ${all.path ?? all.problem ?? ""}, ${all.bytes} bytes, sha256 ${all.sha256}`);
     const ended = status.endedAt === undefined ? "" : `, after ${ageText(Date.parse(status.endedAt) - Date.parse(spec.startedAt))}`;
     say(`Phase        ${status.phase}${status.outcome === undefined ? "" : `, ${status.outcome}`}${ended}`);
     if (status.message !== undefined) say(`             ${status.message}`);
@@ -159,6 +162,43 @@ async function show(given: string, options: PlaceOptions & { readonly json?: boo
     options.json === true
       ? `${JSON.stringify({ remediation: remediation ?? null, records: own }, null, 2)}\n`
       : story(key, own, remediation),
+  );
+}
+
+type Diagnoses = readonly Pick<Remediation["spec"]["diagnosis"], "evidence" | "allEvidence">[];
+
+/** What is known of the evidence that a person means: of the digest itself, or of an episode, with that of a diagnosis since its beginning. */
+async function diagnosesOf(
+  given: string,
+  options: PlaceOptions,
+): Promise<{ readonly diagnoses: Diagnoses; readonly stateDir: string | undefined }> {
+  if (/^[0-9a-f]{64}$/.test(given))
+    return { diagnoses: [{ evidence: [], allEvidence: { pieces: 0, bytes: 0, sha256: given } }], stateDir: options.state };
+  return withPlace(options, async ({ store, namespace: near, stateDir }) => {
+    const { namespace, name } = splitName(given, near);
+    const remediation = await store.get("Remediation", namespace, name);
+    if (remediation === undefined)
+      throw new NightshiftError("NOT_FOUND", `there is no remediation ${namespace}/${name}`, { fix: "nightshift status lists them." });
+    return { diagnoses: [remediation.spec.diagnosis, remediation.status.diagnosis].filter((each) => each !== undefined), stateDir };
+  });
+}
+
+async function showEvidence(given: string, options: PlaceOptions & { readonly json?: boolean }): Promise<void> {
+  const { EvidenceFiles, evidenceDir } = await import("../../record/evidence.ts");
+  const { diagnoses, stateDir } = await diagnosesOf(given, options);
+  const pieces = diagnoses.flatMap(({ evidence: few, allEvidence: all }) => {
+    if (all === undefined) return few;
+    if (stateDir === undefined)
+      throw new NightshiftError("NO_STATE", `all ${all.pieces} pieces are in a file of the pod that led then`, {
+        ...(all.path === undefined ? {} : { where: all.path }),
+        fix: `Ask there, as for the trail (nightshift audit --help): audit evidence ${all.sha256} --state /var/lib/nightshift`,
+      });
+    return new EvidenceFiles(evidenceDir(resolve(stateDir))).read(all.sha256);
+  });
+  process.stdout.write(
+    options.json === true
+      ? `${JSON.stringify(pieces, null, 2)}\n`
+      : pieces.map(({ kind, message }) => `${printable(`${kind.padEnd(12)}  ${message}`)}\n`).join(""),
   );
 }
 
@@ -226,6 +266,23 @@ Examples:
   $ nightshift audit show shop/payments-leak-4c1f --json | jq .remediation.status`,
     )
     .action(show);
+  const whole = audit
+    .command("evidence")
+    .description("print all evidence of one remediation, also what is too much for the Remediation itself")
+    .argument("<name>", "name of the remediation, namespace/name, or the digest in its diagnosis.allEvidence")
+    .addOption(json());
+  placeOptions(whole)
+    .addHelpText(
+      "after",
+      `
+A Remediation keeps 40 pieces of evidence in 16 KiB. What is more is a file of whoever led then, as the trail is; the newest 500 are kept.
+${PLACE_HELP}
+
+Examples:
+  $ nightshift audit evidence payments-leak-4c1f
+  $ nightshift audit evidence 0f5d...e2 --state /var/lib/nightshift --json`,
+    )
+    .action(showEvidence);
   audit
     .command("verify")
     .description("check the trail's hash chain up to its head, and name what was changed")
