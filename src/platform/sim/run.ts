@@ -31,6 +31,9 @@ export const QUIET_MS = 220_000;
 /** What comes on top of the policies' own times until everything must have ended (ms): elections, caches, back-off. */
 const SLACK_MS = 10 * 60_000;
 
+/** What comes on top of the time that a signal must have been gone for before its incident is closed (ms): alerts that are resolved late, elections. */
+const INCIDENT_SLACK_MS = 6 * 60_000;
+
 /** How a run is watched. */
 export interface RunOptions {
   /** Gets each line of the trace. */
@@ -92,12 +95,16 @@ class Run implements Truth {
   faultsEndedAt: number | undefined;
   #checkedVersion = "";
   #measured = 0;
+  /** Within what time an incident is closed that will be: the signal must have been gone for so long, and that be heard of. */
+  readonly #incidentMs: number;
   /** How many episodes there have been. */
   #begun = 0;
 
   constructor(scenario: Scenario, options: RunOptions) {
     this.scenario = scenario;
     this.#options = options;
+    const rests = scenario.policies.map(({ spec }) => Math.max(durationMs(spec.cooldown), durationMs(spec.verify.stableFor)));
+    this.#incidentMs = Math.max(0, ...rests) + INCIDENT_SLACK_MS;
     const stream = (name: string): ReturnType<typeof streamOf> => streamOf(scenario.seed, name);
     const simulation = new Simulation(stream("ties"), scenario.startsAt);
     this.simulation = simulation;
@@ -267,11 +274,17 @@ class Run implements Truth {
     this.faultsEndedAt = this.now;
   }
 
-  /** Whether there is nothing left to do: but for incidents that are yet to be closed, nobody waits for rests and for circuits' hours. Rollouts are waited for: monitoring may have something to say of them. */
+  /**
+   * Whether there is nothing left to do: but for incidents that are yet to be closed, nobody waits for rests and for circuits'
+   * hours. An incident that is open when it should long have been closed (a service that nobody calls says nothing of its
+   * errors) is waited for no longer. Rollouts are waited for: monitoring may have something to say of them.
+   */
   #isOver(): boolean {
+    const written = this.writes.findLast(({ what }) => !what.includes("RemediationPolicy"))?.at ?? 0;
+    const isAwaited = this.now - Math.max(written, this.faultsEndedAt ?? 0) <= this.#incidentMs;
     return (
       this.#violations.length === 0 &&
-      this.api.list("Remediation").every(({ status }) => isSettled(status) && !isOpenIncident(status)) &&
+      this.api.list("Remediation").every(({ status }) => isSettled(status) && !(isAwaited && isOpenIncident(status))) &&
       this.monitoring.firing().size === 0 &&
       this.world.workloads.every(({ rollingOut }) => !rollingOut)
     );
