@@ -21,6 +21,9 @@ const LATE = fault("DeletePolicy", 1_000, { for: 2 * MINUTE + 30_000, index: 0 }
 /** What takes a replica away before another is there. */
 const EVICT = { ladder: [{ strategy: "EvictPod", timeout: "3m" }] };
 
+/** So many that one ill replica of each is a storm in the cluster. */
+const MANY = ["payments", "orders", "search", "mail", "bank", "stock"];
+
 const of = (name: string, doc: string, changes: Changes): { name: string; doc: string; scenario: Scenario } => ({
   name,
   doc,
@@ -201,6 +204,21 @@ export const CASES: readonly { readonly name: string; readonly doc: string; read
     policy: { ...EVICT, budgets: [{ maxUnavailable: 5 }] },
     faults: [LATE, hang({ for: LONG, count: 5 })],
   }),
+  of(
+    "storm-while-the-trail-fails",
+    "A replica of each workload is ill while everything is paused; when that ends the store is slow and the trail takes nothing.",
+    {
+      workloads: MANY.map((name) => workload(name)),
+      policy: { ...EVICT, targets: MANY.map((name) => ({ name })), escalation: { blockedFor: "30m" } },
+      faults: [
+        fault("PauseAll", 1_000, { for: 5 * MINUTE }),
+        ...MANY.map((name) => hang({ for: LONG, workload: name })),
+        fault("AuditFails", 5 * MINUTE - 5_000, { for: MINUTE, rate: 1 }),
+        fault("ApiSlow", 5 * MINUTE - 5_000, { for: MINUTE, ms: 2_000 }),
+      ],
+      faultsUntil: 12 * MINUTE,
+    },
+  ),
   of("dependency-ill", "Requests fail because of what the workload calls, and the policy comes later.", {
     workloads: [workload("payments", { calls: ["bank"] }), workload("bank")],
     policy: { signals: [{ name: "errors", errorRate: { above: "20%", for: "10s" } }], ladder: [{ strategy: "RollingRestart" }] },

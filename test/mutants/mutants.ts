@@ -301,8 +301,15 @@ export const MUTANTS: readonly Mutant[] = [
     "acts-before-it-is-stored",
     "A step goes on from its intent without waiting for the store.",
     MACHINE,
-    "const [saved] = await Promise.all([this.#deps.save(next), ",
-    "const saved = next;\n    void this.#deps.save(next).catch(() => undefined);\n    await Promise.all([",
+    "this.#remediation = await storedAndRecorded(this.#deps.save(next), recording);\n    this.#step = intended;",
+    "this.#remediation = next;\n    void this.#deps.save(next).catch(() => undefined);\n    await recording;\n    this.#step = intended;",
+  ),
+  store(
+    "decides-before-it-is-stored",
+    "Where the trail fails first, the next is decided on before it is known what was stored.",
+    "src/act/stored.ts",
+    "const [stored, recorded] =",
+    "await Promise.all([storing, recording]);\n  const [stored, recorded] =",
   ),
   store(
     "writes-over-others",
