@@ -12,6 +12,7 @@ import { run as kubernetesLatency } from "./kubernetes-latency.ts";
 import { run as queue } from "./kubernetes-queue.ts";
 import { run as latency } from "./latency.ts";
 import { run as otlp } from "./otlp.ts";
+import { lacksPrometheus, run as promql } from "./promql.ts";
 import { type BenchResult, meets } from "./result.ts";
 import { run as storm } from "./storm.ts";
 import { run as trend } from "./trend.ts";
@@ -45,6 +46,7 @@ const SECTIONS: readonly Section[] = [
   { group: "host", name: "storm", run: () => storm(short) },
   { group: "host", name: "trend", run: () => trend() },
   { group: "host", name: "otlp", lacks: lacksCollector, run: () => otlp(short) },
+  { group: "host", name: "promql", lacks: lacksPrometheus, run: () => promql(short) },
   { group: "kubernetes", name: "queue", lacks: lacksPeer, run: async () => queue(short, await peer()) },
   {
     group: "kubernetes",
