@@ -35,7 +35,9 @@ const queryOf = (shard: number): PromqlQuery => ({
 });
 
 /** A real Prometheus that scrapes one number of each shard. */
-async function startPrometheus(dir: string): Promise<{ readonly url: string; asked(): Promise<number>; stop(): Promise<void> }> {
+async function startPrometheus(
+  dir: string,
+): Promise<{ readonly url: string; readonly asked: () => Promise<number>; readonly stop: () => Promise<void> }> {
   const shards = Array.from({ length: POLICIES }, (_, i) => `queue_depth{workload="bench",shard="${i}"} ${i % 50}\n`).join("");
   const exporter = createServer((_request, response) => response.end(shards));
   await new Promise<void>((done) => exporter.listen(0, "127.0.0.1", done));
