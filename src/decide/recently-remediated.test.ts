@@ -106,3 +106,10 @@ test("no cooldown, no rest", () => {
 test("blocks without a policy", () => {
   assert.equal(recentlyRemediated.check(contextOf({ policy: undefined })).verdict, "Block");
 });
+
+test("an episode that became a dry run in its midst counts where it had acted", () => {
+  const acted = [{ ...attemptOf("Ineffective", NOW), steps: [step("Done")] }];
+  const planned = [{ ...attemptOf("Ineffective", NOW), steps: [step("Pending")] }];
+  assert.equal(check({ status: ended(NOW, { outcome: "Observed", attempts: acted }) }).verdict, "Block");
+  assert.equal(check({ status: ended(NOW, { outcome: "Observed", attempts: planned }) }).verdict, "Pass");
+});

@@ -7,9 +7,9 @@ import type { Gate } from "./gate.ts";
 /** Whether an episode changed something, or decided to: only such a one needs a rest after it. */
 function counts(remediation: Remediation, dryRun: boolean): boolean {
   const { outcome, phase, attempts } = remediation.status;
-  // So that a dry run decides as the real one would.
-  if (outcome === "Observed") return dryRun;
   const stepTaken = attempts.some((attempt) => attempt.steps.some((step) => step.state !== "Pending" && step.state !== "Skipped"));
+  // So that a dry run decides as the real one would. One that was made a dry run in its midst may have acted before.
+  if (outcome === "Observed") return dryRun || stepTaken;
   if (outcome === "SelfRecovered" || phase === "Cancelled") return stepTaken;
   return attempts.length > 0;
 }
