@@ -17,6 +17,15 @@ export const operatorConfigSchema = z.strictObject({
   slack: slackSchema.optional(),
   prometheus: prometheusSchema,
   serviceGraph: serviceGraphSchema,
+  changes: z
+    .strictObject({
+      configMaps: z.boolean().default(false).meta({
+        description:
+          "Whether new versions of ConfigMaps count as changes of the workloads whose pods are given them. The operator must be let list and watch ConfigMaps (`changes.configMaps` in the chart's values); it asks for their metadata alone, and keeps names and versions. Default `false`.",
+      }),
+    })
+    .prefault({})
+    .meta({ description: "What is followed to tell what has changed, beside workloads and nodes." }),
   audit: z
     .strictObject({
       head: z.string().min(1).optional().meta({

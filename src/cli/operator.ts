@@ -188,6 +188,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
     nodeNamespace: namespace,
     ...(options.protect === undefined ? {} : { protectedNamespaces: options.protect }),
     marksHealthy: mayRollBack,
+    followsConfigMaps: config.changes.configMaps,
     actions: options.actionsKey === undefined ? undefined : await readActionsKey(options.actionsKey),
     ...namespaces,
   });

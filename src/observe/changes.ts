@@ -2,8 +2,20 @@ import { targetKey, type TargetRef } from "../api/meta.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Workload } from "../ports/platform.ts";
 
-/** What changed. A rollout is another template: an image, or configuration that the template names or carries a checksum of. */
-export type ChangeKind = "Created" | "Deleted" | "Rollout" | "Scaling" | "NodeAdded" | "NodeRemoved" | "NodeCordoned" | "NodeNotReady";
+/**
+ * What changed. A rollout is another template: an image, or configuration that the template names or carries a checksum of. Configuration is a
+ * new version of what the template names, where the platform follows that.
+ */
+export type ChangeKind =
+  | "Created"
+  | "Deleted"
+  | "Rollout"
+  | "Configuration"
+  | "Scaling"
+  | "NodeAdded"
+  | "NodeRemoved"
+  | "NodeCordoned"
+  | "NodeNotReady";
 
 /** One change of the cluster or the stack. */
 export interface Change {
@@ -37,8 +49,8 @@ interface Seen {
 
 /**
  * What has changed since Nightshift began to look: rollouts, scalings, workloads that came and went, nodes. It is read off what the
- * platform shows in any case: no Secret and no ConfigMap is read for it, and none needs to be. A change of configuration shows where the template
- * of the pods changes with it (a name with a hash, or a checksum in an annotation, as Kustomize and Helm have it).
+ * platform shows in any case: no Secret is read for it, and of ConfigMaps their versions only, where that is let be. Else a change of configuration
+ * shows where the template of the pods changes with it (a name with a hash, or a checksum in an annotation, as Kustomize and Helm have it).
  */
 export class ChangeLog {
   readonly #clock: Clock;
@@ -93,6 +105,7 @@ export class ChangeLog {
     const ours = isOurs(ref);
     if (revision !== known.revision && revision !== undefined && known.revision !== undefined)
       this.#add("Rollout", ref, `${label(ref)} was rolled out: revision ${known.revision} became ${revision}`, ours);
+    else this.#compareConfiguration(known, after.workload);
     for (const [uid, node] of after.nodes) {
       const was = before.nodes.get(uid);
       if (was === undefined) this.#add("NodeAdded", node.ref, `node ${node.ref.name} was added`, ours);
@@ -103,6 +116,17 @@ export class ChangeLog {
       if (!after.nodes.has(uid)) this.#add("NodeRemoved", node, `node ${node.name} was removed`, ours);
     if (ref.kind !== "NodePool" && desired !== known.desired)
       this.#add("Scaling", ref, `${label(ref)} was scaled from ${known.desired} to ${desired} replicas`, ours);
+  }
+
+  /** Nobody but others changes it. What another template names first, or not any more, is the rollout's. */
+  #compareConfiguration({ configuration: before }: Workload, { ref, configuration: after }: Workload): void {
+    if (before === undefined || after === undefined) return;
+    const added = Object.keys(after).filter((name) => before[name] === undefined);
+    for (const name of [...Object.keys(before), ...added]) {
+      const [was, is] = [before[name], after[name]];
+      const what = is === undefined ? "was deleted" : was === undefined ? "was created" : "has a new version";
+      if (was !== is) this.#add("Configuration", ref, `${name}, which ${label(ref)} is given, ${what}`, false);
+    }
   }
 
   #add(kind: ChangeKind, target: TargetRef, message: string, ours: boolean): void {

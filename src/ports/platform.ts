@@ -114,6 +114,11 @@ export interface Workload {
   readonly rollout?: { readonly progressAt: number; readonly deadline?: number; readonly message: string };
   /** Identity of what its replicas are made from. Another one during an episode means that somebody rolled it out. */
   readonly revision?: string;
+  /**
+   * Versions of what its replicas are configured by and is no part of `revision`, by name, such as `ConfigMap app-config`: only what there
+   * is. Absent where the platform does not follow it.
+   */
+  readonly configuration?: Readonly<Record<string, string>>;
   /** The newest earlier revision that was healthy, where one is known; `why` says how that is known. */
   readonly lastHealthy?: { readonly revision: string; readonly why: string };
   /** The most replicas that something else allows it, such as a HorizontalPodAutoscaler. */

@@ -64,5 +64,6 @@ helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | quote }}
 {{- $_ := set $config "prometheus" $prometheus }}
 {{- end }}
 {{- if or (not .Values.serviceGraph.fromPrometheus) (ne .Values.serviceGraph.edgesAgeOutAfter "1h") }}{{ $_ := set $config "serviceGraph" .Values.serviceGraph }}{{ end }}
+{{- if .Values.changes.configMaps }}{{ $_ := set $config "changes" .Values.changes }}{{ end }}
 {{- if $config }}{{ toYaml $config }}{{ end }}
 {{- end }}

@@ -12,6 +12,8 @@ export interface KubeRequest {
     | "application/merge-patch+json"
     | "application/strategic-merge-patch+json"
     | "application/apply-patch+yaml";
+  /** Which form of the answer is taken (`Accept`). Default `application/json`. */
+  readonly accept?: string;
   /** Longest time for the whole request (ms). Default 30 s. */
   readonly timeoutMs?: number;
   readonly signal?: AbortSignal;
@@ -34,7 +36,7 @@ export interface KubeClient {
   request<T>(request: KubeRequest): Promise<T>;
   /**
    * Watches a collection until the server ends the stream (the iteration ends), `signal` aborts (the iteration ends) or the
-   * connection fails or falls silent for longer than the server's own timeout allows (it throws).
+   * connection fails or falls silent for longer than the server's own timeout allows (it throws). `accept`: as of a request.
    */
-  watch<T>(path: string, query: KubeRequest["query"], signal: AbortSignal): AsyncIterable<RawWatchEvent<T>>;
+  watch<T>(path: string, query: KubeRequest["query"], signal: AbortSignal, accept?: string): AsyncIterable<RawWatchEvent<T>>;
 }

@@ -121,14 +121,15 @@ export class HttpKubeClient implements KubeClient {
     }
   }
 
-  async *watch<T>(path: string, query: KubeRequest["query"], signal: AbortSignal): AsyncGenerator<RawWatchEvent<T>> {
+  async *watch<T>(path: string, query: KubeRequest["query"], signal: AbortSignal, accept?: string): AsyncGenerator<RawWatchEvent<T>> {
     if (signal.aborted) return;
     const where = `WATCH ${path}`;
     const seconds = Number(query?.["timeoutSeconds"] ?? WATCH_SECONDS);
     const begun = this.#clock.monotonic();
     const limit = new Limit(this.#clock, seconds * 1000 + WATCH_SLACK_MS, signal);
     try {
-      const request: KubeRequest = { method: "GET", path, query: { ...query, watch: true, timeoutSeconds: seconds } };
+      const all = { ...query, watch: true, timeoutSeconds: seconds };
+      const request: KubeRequest = { method: "GET", path, query: all, ...(accept === undefined ? {} : { accept }) };
       const response = await this.#send(request, "watches", limit.signal, where);
       this.#onRequest({ method: "WATCH", path, statusCode: response.statusCode, ms: this.#clock.monotonic() - begun });
       if (response.statusCode !== 200) {
@@ -174,7 +175,7 @@ export class HttpKubeClient implements KubeClient {
         path: `${this.#prefix}${request.path}${queryText(request.query)}`,
         headers: {
           ...headers,
-          accept: "application/json",
+          accept: request.accept ?? "application/json",
           "user-agent": this.#userAgent,
           ...(request.body === undefined ? {} : { "content-type": request.contentType ?? "application/json" }),
         },

@@ -11,6 +11,7 @@ import type { ActionCaller } from "../actions.ts";
 import { applyStatement } from "./apply.ts";
 import type { BackoffOptions } from "./backoff.ts";
 import { Caches } from "./caches.ts";
+import { ConfigMapVersions } from "./config-maps.ts";
 import type { KubeClient } from "./client.ts";
 import { Effects, HANDLERS } from "./effects/index.ts";
 import { MARKS } from "./marks.ts";
@@ -51,6 +52,8 @@ export interface KubernetesOptions {
   readonly marksHealthy?: (workload: Matchable) => boolean;
   /** Asks pods for actions. Default: they cannot be asked. */
   readonly actions?: ActionCaller | undefined;
+  /** Whether versions of ConfigMaps are followed, as changes of the workloads that are given them. Default: no, as their right covers what is in them. */
+  readonly followsConfigMaps?: boolean;
   readonly backoff?: BackoffOptions;
 }
 
@@ -61,6 +64,7 @@ export class KubernetesPlatform implements Platform {
   readonly effects: ReadonlySet<EffectType>;
   readonly #o: KubernetesOptions;
   readonly #caches: Caches;
+  readonly #configMaps: ConfigMapVersions | undefined;
   readonly #view: ClusterView;
   readonly #resources: ResourceWatches;
   readonly #carryOut: Effects;
@@ -83,7 +87,18 @@ export class KubernetesPlatform implements Platform {
       onUnreadable: (kind, name, error) => log.warn({ kind, name }, `${kind} ${name} cannot be read: ${messageOf(error)}`),
       ...(backoff === undefined ? {} : { backoff }),
     });
-    this.#view = new ClusterView({ tables: this.#caches.tables, clock, nodeNamespace });
+    const retries = backoff === undefined ? {} : { backoff };
+    this.#configMaps =
+      options.followsConfigMaps === true
+        ? new ConfigMapVersions({
+            client,
+            clock,
+            random,
+            onError: (error, retryInMs) => log.warn({ retryInMs }, `the ConfigMaps cannot be followed: ${messageOf(error)}`),
+            ...retries,
+          })
+        : undefined;
+    this.#view = new ClusterView({ tables: this.#caches.tables, clock, nodeNamespace, configMaps: this.#configMaps });
     this.#resources = new ResourceWatches({ client, clock, random, nodeNamespace, backoff });
     this.#carryOut = new Effects({ client, view: this.#view, clock, epoch, protectedNamespaces, actions: options.actions }, random);
   }
@@ -91,7 +106,8 @@ export class KubernetesPlatform implements Platform {
   /** Begins to follow the cluster; resolves when everything that exists has been read. Rejects when `signal` aborts first. */
   async start(signal: AbortSignal): Promise<void> {
     const ends = AbortSignal.any([signal, this.#stopping.signal]);
-    this.#working = Promise.all([this.#caches.run(ends), this.#markHealthy(ends)]);
+    // Nothing waits for ConfigMaps: what is not known of them is told of as no change.
+    this.#working = Promise.all([this.#caches.run(ends), this.#configMaps?.run(ends), this.#markHealthy(ends)]);
     const aborted = new Promise<never>((_resolve, reject) => {
       const end = (): void => reject(new NightshiftError("STOPPED", "stopped before the cluster was read"));
       if (ends.aborted) end();

@@ -2,6 +2,7 @@ import { createHash } from "node:crypto";
 import { DO_NOT_REMEDIATE } from "../../api/meta.ts";
 import { timeMs } from "../../api/time.ts";
 import type { NodeCondition } from "../../ports/platform.ts";
+import { configMapsOf } from "./template-refs.ts";
 import { ownedFields, type OwnedField } from "./gitops.ts";
 import { DEFAULT_CONTAINER, DELETION_COST, DEPLOYMENT_REVISION, MIRROR, POD_TEMPLATE_HASH, PREFIX, SERVICE_NAME } from "./marks.ts";
 import type {
@@ -114,6 +115,8 @@ export interface OwnerRecord extends BaseRecord {
   readonly rolls: boolean;
   readonly partition: number;
   readonly gitOps: readonly OwnedField[];
+  /** ConfigMaps that its template names; absent where it names none. */
+  readonly configMaps?: readonly string[];
 }
 
 /** A ControllerRevision. */
@@ -337,6 +340,7 @@ export function projectOwner(kind: OwnerKind, object: Owner, before?: OwnerRecor
   const progressing = conditionOf(status.conditions, "Progressing");
   const podTemplateHash = kind === "ReplicaSet" ? spec.selector?.matchLabels?.[POD_TEMPLATE_HASH] : undefined;
   const daemon = kind === "DaemonSet";
+  const configMaps = kind === "ReplicaSet" ? [] : configMapsOf(spec.template?.spec);
   const record: OwnerRecord = {
     ...base(metadata),
     kind,
@@ -368,6 +372,7 @@ export function projectOwner(kind: OwnerKind, object: Owner, before?: OwnerRecor
     rolls: spec.updateStrategy?.type !== "OnDelete",
     partition: spec.updateStrategy?.rollingUpdate?.partition ?? 0,
     gitOps: ownedFields(object),
+    ...(configMaps.length === 0 ? {} : { configMaps }),
   };
   if (kind !== "StatefulSet" && !daemon) return record;
   const known = before?.uid === record.uid ? before : undefined;

@@ -51,6 +51,8 @@ export interface ReflectorOptions<T extends Listed> {
   readonly path: string;
   /** `labelSelector`, `fieldSelector`. */
   readonly query?: { readonly labelSelector?: string; readonly fieldSelector?: string };
+  /** Which form of the objects is taken. Default: all of them. */
+  readonly accept?: { readonly list: string; readonly watch: string };
   readonly sink: ReflectorSink<T>;
   /** Shared by the reflectors of a process, so that they do not all list at once when the API server comes back. */
   readonly gate?: Gate;
@@ -192,7 +194,7 @@ export class Reflector<T extends Listed> {
 
   /** Every page of a listing. Returns the resourceVersion that they are of. */
   async #pages(limit: number | undefined, signal: AbortSignal): Promise<string> {
-    const { client, path, query, sink } = this.#options;
+    const { client, path, query, accept, sink } = this.#options;
     let size = limit;
     let token: string | undefined;
     for (;;) {
@@ -202,6 +204,7 @@ export class Reflector<T extends Listed> {
           method: "GET",
           path,
           query: { ...query, limit: size, continue: token },
+          ...(accept === undefined ? {} : { accept: accept.list }),
           timeoutMs: PAGE_TIMEOUT_MS,
           signal,
         });
@@ -220,7 +223,7 @@ export class Reflector<T extends Listed> {
 
   /** Watches until the watch ends. */
   async #watch(signal: AbortSignal): Promise<void> {
-    const { client, clock, random, path, query, sink, watchSeconds = WATCH_SECONDS } = this.#options;
+    const { client, clock, random, path, query, accept, sink, watchSeconds = WATCH_SECONDS } = this.#options;
     this.#watches += 1;
     const watch = client.watch<T>(
       path,
@@ -231,6 +234,7 @@ export class Reflector<T extends Listed> {
         timeoutSeconds: Math.ceil(watchSeconds * (1 + random.next())),
       },
       signal,
+      accept?.watch,
     );
     for await (const { type, object } of watch) {
       if (type === "DELETED") sink.delete(object);

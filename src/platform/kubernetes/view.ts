@@ -4,6 +4,7 @@ import { timestamp } from "../../api/time.ts";
 import type { Clock } from "../../ports/clock.ts";
 import type { Markable, Replica, Workload } from "../../ports/platform.ts";
 import { minAvailableOf } from "./budgets.ts";
+import type { ConfigMaps } from "./config-maps.ts";
 import { HealthHistory } from "./health-history.ts";
 import { actionsPort, MARKS } from "./marks.ts";
 import { isMarked, nodePool, poolOf, zoneOf } from "./nodes.ts";
@@ -99,6 +100,9 @@ export class ClusterView {
   readonly #pdbs = new Groups<PdbRecord>();
   /** HorizontalPodAutoscalers by what they scale. */
   readonly #hpas = new Groups<HpaRecord>();
+  /** Owners by the ConfigMaps that their templates name. */
+  readonly #configured = new Groups<OwnerRecord>();
+  readonly #configMaps: ConfigMaps | undefined;
   /** What each EndpointSlice says of a pod, by the pod's key. */
   readonly #endpoints = new Map<string, Map<string, boolean>>();
   readonly #nodesOfPool = new Groups<NodeRecord>();
@@ -122,8 +126,11 @@ export class ClusterView {
     readonly clock: Clock;
     /** Namespace that nodes, as targets, belong to. */
     readonly nodeNamespace: string;
+    /** Default: they are not followed. */
+    readonly configMaps?: ConfigMaps | undefined;
   }) {
-    const { tables, clock, nodeNamespace } = options;
+    const { tables, clock, nodeNamespace, configMaps } = options;
+    this.#configMaps = configMaps;
     this.#tables = tables;
     this.#clock = clock;
     this.#nodeNamespace = nodeNamespace;
@@ -274,6 +281,11 @@ export class ClusterView {
         if (owner !== undefined) this.#mark(owner.uid);
       }
     });
+    this.#configMaps?.onChange((namespace, name) => {
+      const owners =
+        namespace === undefined || name === undefined ? this.#ownersByUid.values() : this.#configured.get(recordKey(namespace, name));
+      for (const { uid, configMaps } of owners) if (configMaps !== undefined) this.#mark(uid);
+    });
     on("Node", (before, after) => this.#onNode(before, after));
     on("Namespace", (before, after) => {
       const record = after ?? before;
@@ -298,6 +310,8 @@ export class ClusterView {
   #onOwner(before: OwnerRecord | undefined, after: OwnerRecord | undefined): void {
     for (const [owner, change] of changes(before, after)) {
       if (owner.controller !== undefined && owner.kind === "ReplicaSet") this.#replicaSets[change](owner.controller.uid, owner);
+      if (this.#configMaps !== undefined)
+        for (const name of owner.configMaps ?? []) this.#configured[change](recordKey(owner.namespace, name), owner);
       if (change === "add") this.#ownersByUid.set(owner.uid, owner);
       else this.#ownersByUid.delete(owner.uid);
     }
@@ -463,6 +477,7 @@ export class ClusterView {
       ...(busy === undefined ? {} : { busy }),
       ...(rollout === undefined ? {} : { rollout }),
       revision: owner.templateHash,
+      ...this.#configuration(owner),
       ...(lastHealthy === undefined ? {} : { lastHealthy }),
       ...(hpa === undefined
         ? {}
@@ -471,6 +486,13 @@ export class ClusterView {
           }),
       ...(gitOps.length === 0 ? {} : { gitOps }),
     };
+  }
+
+  #configuration({ namespace, configMaps = [] }: OwnerRecord): Pick<Workload, "configuration"> {
+    const versions = this.#configMaps;
+    if (versions?.known !== true) return {};
+    const known = configMaps.map((name) => [`ConfigMap ${name}`, versions.version(namespace, name)] as const);
+    return { configuration: Object.fromEntries(known.flatMap(([name, version]) => (version === undefined ? [] : [[name, version]]))) };
   }
 
   /** Pods of an owner that is not read, or one pod that has none. */
