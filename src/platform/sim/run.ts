@@ -245,14 +245,15 @@ class Run implements Truth {
     this.#stopFaults();
     // As long as it takes, but no longer than it may.
     const bound = simulation.elapsed + boundMs(this.scenario);
-    let begun: number;
+    const moved = (): string => `${this.#begun} begun, ${this.#openIncidents()} open`;
+    let before: string;
     do {
       while (!simulation.ended && simulation.elapsed < bound && !this.#isOver())
         await simulation.runUntil(simulation.elapsed + 5_000, after);
-      begun = this.#begun;
+      before = moved();
       await simulation.runUntil(simulation.elapsed + QUIET_MS, after);
-      // What monitoring says late begins another episode, which has its time, too: also where that has ended by now.
-    } while (!simulation.ended && simulation.elapsed < bound && (!this.#isOver() || begun < this.#begun));
+      // What monitoring says late begins another episode, or closes an incident: that has its time, too, also where it has ended by now.
+    } while (!simulation.ended && simulation.elapsed < bound && (!this.#isOver() || before !== moved()));
     if (this.#violations.length === 0 || this.#options.keepGoing === true)
       for (const { rule, checks } of this.#checks) for (const message of checks.ended?.() ?? []) this.#found(rule, message);
     for (const [kind, n] of this.#faults.counts) count(this.#coverage.fault, kind, n);
@@ -272,6 +273,10 @@ class Run implements Truth {
     this.#faults.endAll();
     this.world.healAll();
     this.faultsEndedAt = this.now;
+  }
+
+  #openIncidents(): number {
+    return this.api.list("Remediation").filter(({ status }) => isOpenIncident(status)).length;
   }
 
   /**
