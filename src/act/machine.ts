@@ -1,6 +1,6 @@
 import { NightshiftError, messageOf } from "../api/errors.ts";
 import type { TargetRef } from "../api/meta.ts";
-import type { Artifact, Attempt, BlockReason, Remediation, StepRecord } from "../api/remediation.ts";
+import type { Artifact, Attempt, BlockReason, NoticeRecord, Remediation, StepRecord } from "../api/remediation.ts";
 import { sameTarget } from "../api/meta.ts";
 import { timeMs, timestamp } from "../api/time.ts";
 import type { Telemetry } from "../observe/telemetry.ts";
@@ -24,8 +24,6 @@ export interface MachineDeps {
   audit(type: "Intent" | "Result", remediation: Remediation, step: StepRecord, message: string): Promise<void>;
   /** Asks the gates that are asked before every step. */
   gates(remediation: Remediation): Decision;
-  /** Tells the policy's receivers; rejects when none confirmed. */
-  notify(remediation: Remediation, key: string, message: string): Promise<void>;
   /** Observes how an effect ended: for metrics. */
   effectEnded(type: EffectType, result: "Applied" | "Failed" | "Unknown"): void;
   /** Aborts when Nightshift stops. */
@@ -163,7 +161,7 @@ class StepRun {
       if (resolved !== undefined) return resolved;
     }
     if (this.#definition.effect !== undefined) return this.#applyEffect();
-    if (this.#definition.notification !== undefined) return this.#notify();
+    if (this.#definition.notification !== undefined) return this.#tell();
     return this.#poll();
   }
 
@@ -309,15 +307,29 @@ class StepRun {
     return { next: "Unknown", remediation: this.#remediation, message };
   }
 
-  async #notify(): Promise<Progress> {
-    const text = this.#definition.notification?.(this.#context()) ?? "";
-    try {
-      await this.#deps.notify(this.#remediation, this.#step.effectId, text);
-      return await this.#settle("Done", `told: ${text}`);
-    } catch (error) {
-      if (!this.#timeUp()) return { next: "Wait", ms: GATE_RETRY_MS, remediation: this.#remediation, message: messageOf(error) };
-      return this.#fail(`nobody could be told: ${messageOf(error)}`);
+  /** What is to be told stands in the episode, and the loop delivers it, as it does pages. */
+  async #tell(): Promise<Progress> {
+    const { notice } = this.#remediation.status;
+    if (notice?.step !== this.#step.effectId) {
+      // Stored first: whoever takes this up after a crash tells it, and tells later that it is over.
+      const summary = this.#definition.notification?.(this.#context()) ?? "";
+      const sentTo = notice?.sentTo === undefined ? {} : { sentTo: notice.sentTo };
+      const pending: NoticeRecord = {
+        state: "Pending",
+        dedupKey: `${objectKey(this.#remediation)}/notice`,
+        summary,
+        tries: 0,
+        step: this.#step.effectId,
+        ...sentTo,
+      };
+      const status = { ...this.#remediation.status, notice: pending };
+      this.#remediation = await this.#deps.save({ ...this.#remediation, status });
+      return { next: "Again", remediation: this.#remediation };
     }
+    if (notice.state !== "Pending" && notice.state !== "NoReceiver") return this.#settle("Done", `told: ${notice.summary}`);
+    const why = notice.lastError ?? "it is on its way";
+    if (notice.state === "NoReceiver" || this.#timeUp()) return this.#fail(`nobody could be told: ${why}`);
+    return { next: "Wait", ms: POLL_MS, remediation: this.#remediation, message: why };
   }
 
   async #poll(): Promise<Progress> {

@@ -210,10 +210,18 @@ const pageSchema = z.strictObject({
     .array(z.string())
     .optional()
     .meta({ description: "Receivers that have confirmed it while others have not: they are not told again." }),
+  sentTo: z
+    .array(z.string())
+    .optional()
+    .meta({ description: "Receivers that have it, or may have: they are told when it is over, whatever the policy says by then." }),
   nextTryAt: time.optional().meta({ description: "When it is tried again." }),
   sentAt: time.optional().meta({ description: "When all receivers had confirmed it." }),
   resolvedAt: time.optional().meta({ description: "When the incident was seen to be over." }),
   lastError: z.string().optional().meta({ description: "Why the last try failed." }),
+});
+
+const noticeSchema = pageSchema.extend({
+  step: z.string().meta({ description: "`effectId` of the step that told it last." }),
 });
 
 /** What targets can share, and so be ill of, from the narrowest to the widest. */
@@ -265,6 +273,14 @@ export const remediationStatusSchema = z
         description: "On Kubernetes, the node agents' answers to capture steps, one for each `effectId`. Only agents write here.",
       }),
     page: pageSchema.optional().meta({ description: "The page that was sent for it, if any." }),
+    question: pageSchema.optional().meta({
+      description:
+        "The question for a person's yes or no, where one was asked: whether its receivers have it, and whether they know that it needs no answer any more.",
+    }),
+    notice: noticeSchema.optional().meta({
+      description:
+        "What `Notify` has told, and whether the receivers know that it is over. One incident, however many steps tell something.",
+    }),
     storm: stormSchema
       .optional()
       .meta({ description: "The storm that this episode stands for: its target was held, together with others that were ill at once." }),
@@ -327,22 +343,28 @@ export type Artifact = z.output<typeof artifactSchema>;
 export type CaptureRecord = z.output<typeof captureRecordSchema>;
 export type StormRecord = z.output<typeof stormSchema>;
 export type PageRecord = z.output<typeof pageSchema>;
+export type NoticeRecord = z.output<typeof noticeSchema>;
 export type SignalRecord = z.output<typeof signalRecordSchema>;
 export type DiagnosisRecord = z.output<typeof diagnosisRecordSchema>;
 
-/** Whether somebody is yet to be told of an episode, or of its end. */
-export function owesPage(status: Partial<Pick<RemediationStatus, "page" | "storm">>): boolean {
-  return [status.page, status.storm?.page].some((page) => page?.state === "Pending" || page?.state === "Resolving");
+/** What is on record of what people were told and asked. */
+type Told = Partial<Pick<RemediationStatus, "page" | "storm" | "question" | "notice">>;
+
+/** Whether somebody is yet to be told of an episode, or of its end. A question that is open is owed nothing. */
+export function owesPage({ page, storm, notice, question }: Told): boolean {
+  return (
+    [page, storm?.page, notice].some((each) => each?.state === "Pending" || each?.state === "Resolving") || question?.state === "Resolving"
+  );
 }
 
 /** Whether an episode is over, as far as its status says, and nobody is yet to be told of it. */
-export function isSettled(status: Partial<Pick<RemediationStatus, "phase" | "page" | "storm">>): boolean {
+export function isSettled(status: Told & Partial<Pick<RemediationStatus, "phase">>): boolean {
   return status.phase !== undefined && TERMINAL_PHASES.has(status.phase) && !owesPage(status);
 }
 
-/** Whether somebody was paged, and the incident is not over yet. */
-export function isOpenIncident(status: Pick<RemediationStatus, "page" | "storm">): boolean {
-  return status.page?.state === "Sent" || status.storm?.page?.state === "Sent";
+/** Whether somebody was told, and what they were told of is not over yet. */
+export function isOpenIncident({ page, storm, notice }: Told): boolean {
+  return [page, storm?.page, notice].some((each) => each?.state === "Sent");
 }
 
 /** Whether an episode is over. */

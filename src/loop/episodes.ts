@@ -4,7 +4,7 @@ import { nextRung, plan, rungName } from "../act/plan.ts";
 import { Stopwatches } from "../act/stopwatches.ts";
 import { health } from "../act/verify.ts";
 import { storedAndRecorded } from "../act/stored.ts";
-import { messageOf, NightshiftError } from "../api/errors.ts";
+import { NightshiftError } from "../api/errors.ts";
 import { API_VERSION, sameTarget, targetKey } from "../api/meta.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
 import {
@@ -28,7 +28,7 @@ import type { Decision } from "../decide/gate.ts";
 import { type Detection, undecidedText } from "../orient/detect.ts";
 import { isOthersWork } from "../decide/in-progress.ts";
 import { sameStorm, standsForStorm } from "../decide/storm-brake.ts";
-import { type Clock, sleep } from "../ports/clock.ts";
+import type { Clock } from "../ports/clock.ts";
 import { boundedEvidence, isWhole } from "../orient/evidence.ts";
 import type { Platform, Workload } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
@@ -39,7 +39,7 @@ import { MAX_DELAY_MS } from "../record/receivers.ts";
 import { objectKey } from "./cache.ts";
 import { remediationConditions } from "./conditions.ts";
 import { Lock } from "./lock.ts";
-import { dedupKey, healedAt, isPaged, type Pager } from "./pager.ts";
+import { dedupKey, healedAt, isPaged, type PageKind, type Pager } from "./pager.ts";
 import type { Requeue } from "./queue.ts";
 import type { Recorder } from "./recorder.ts";
 import { policyKey, recordedSignal, type World } from "./world.ts";
@@ -66,7 +66,7 @@ const IDLE_REST_MS = 60_000;
 const NEXT_IS_ANOTHER: ReadonlySet<string> = new Set(["SignalResolved", "TargetChanged", "PolicyDeleted"]);
 /** Phases in which a question that was asked stands. */
 const IS_ASKED: ReadonlySet<Phase> = new Set(["Pending", "Blocked", "AwaitingApproval"]);
-/** How often receivers are told that a question needs no answer, before they are left with it: half an hour. */
+/** How often receivers are told that a question or a notice is over, before they are left with it: half an hour. */
 const MAX_CLOSING_TRIES = 12;
 /** Phases in which nothing is done yet. */
 const WAITING: ReadonlySet<Phase> = new Set(["Pending", "Blocked", "AwaitingApproval"]);
@@ -99,16 +99,8 @@ export class Episodes {
   /** Episodes that are stored and whose decision is being put on record. */
   readonly #beginning = new Set<string>();
   readonly #folds = new Map<string, { count: number; at: number }>();
-  /** How far the question for an approval is, by episode, and which receivers have it. */
-  readonly #asked = new Map<
-    string,
-    {
-      readonly state: "Asking" | "Asked" | "Failed" | "Closed";
-      readonly tries: number;
-      readonly notBefore: number;
-      readonly confirmedBy: readonly string[];
-    }
-  >();
+  /** Questions that are being asked, by episode; and those that were, with what is to be stored of that. */
+  readonly #asking = new Map<string, PageRecord | "UnderWay">();
   /** When a page that was not confirmed is tried again (monotonic ms), and the stored time that this was taken from. */
   readonly #pageDue = new Map<string, { readonly nextTryAt: string; readonly at: number }>();
   readonly #counted = new Set<string>();
@@ -154,7 +146,6 @@ export class Episodes {
           }),
         ]),
       gates: (remediation) => this.#world.decideStep(remediation),
-      notify: (remediation, key, message) => this.#pager.notify(remediation, key, message, this.#world.policyOf(remediation)),
       effectEnded: (type, result) => this.#metrics.effect(type, result),
     };
   }
@@ -190,10 +181,10 @@ export class Episodes {
     let remediation = this.#world.remediations.get(key);
     if (remediation === undefined || this.#beginning.has(key)) return {};
     remediation = await this.#storeFolds(key, remediation);
+    remediation = await this.#storeAsked(key, remediation);
     const paging = await this.#page(remediation);
     remediation = this.#world.remediations.get(key) ?? remediation;
     const requeue = isTerminal(remediation) ? {} : await this.#step(key, remediation);
-    this.#closeQuestion(key, this.#world.remediations.get(key) ?? remediation);
     if (isTerminal(remediation)) this.#forget(key, remediation);
     const after = Math.min(paging.after ?? Infinity, requeue.after ?? Infinity);
     return after === Infinity ? {} : { after };
@@ -276,6 +267,7 @@ export class Episodes {
       }
     }
     if (decision.storm !== undefined) status = { ...status, storm: this.#stormRecord(draft, decision.storm) };
+    if (status.phase === "AwaitingApproval") status = { ...status, question: this.#newQuestion(draft, policy) };
     const object = withConditions({ ...draft, status }, this.#clock.now());
     const key = objectKey(object);
     const recorded = this.#recorder.write([
@@ -522,10 +514,7 @@ export class Episodes {
     const workload =
       this.#world.workload(remediation.spec.signalTarget) ??
       this.#world.platform.workloads().find((w) => w.replicas.some((r) => r.ref.uid === remediation.spec.signalTarget.uid));
-    // Of its own signal alone: that there is no data of another says nothing of this fault.
-    const { name } = remediation.spec.signal;
-    const own = { ...policy, spec: { ...policy.spec, signals: policy.spec.signals.filter((each) => each.name === name) } };
-    const detection = workload === undefined ? undefined : this.#world.detectFor(remediation, own, workload);
+    const detection = workload === undefined ? undefined : this.#world.detectFor(remediation, withOwnSignal(policy, remediation), workload);
     const signal = detection === undefined ? undefined : this.#world.currentSignal(remediation, detection);
     if (signal === undefined) return this.#signalGone(key, remediation, workload, policy, detection);
     this.#goneSince.delete(key);
@@ -568,7 +557,8 @@ export class Episodes {
         await this.#recorder.write(records);
         return this.#escalate(remediation, "ApprovalTimeout", `nobody answered within ${policy.spec.approval.timeout}`);
       }
-      if (remediation.status.phase !== "AwaitingApproval")
+      const asked = isOpenQuestion(remediation.status.question);
+      if (remediation.status.phase !== "AwaitingApproval" || !asked)
         remediation = await this.#saveWith(
           {
             ...remediation,
@@ -579,6 +569,7 @@ export class Episodes {
               message: decision.message,
               gates: [...decision.verdicts],
               decidedAt: timestamp(now),
+              ...(asked ? {} : { question: this.#newQuestion(remediation, policy) }),
             },
           },
           records,
@@ -683,64 +674,67 @@ export class Episodes {
     return `denied by ${denied.spec.by}${denied.spec.reason === undefined ? "" : `: ${denied.spec.reason}`}`;
   }
 
+  #newQuestion(remediation: Remediation, policy: RemediationPolicy): PageRecord {
+    const { name, namespace } = remediation.metadata;
+    const how = `Answer with: nightshift approve ${name} --namespace ${namespace}, or --deny.`;
+    const what = rungName(remediation.spec.ladder[0] ?? policy.spec.ladder[0]!);
+    return this.#pager.newQuestion(remediation, `${remediation.spec.diagnosis.summary}. May ${what} be carried out? ${how}`, policy);
+  }
+
   /**
-   * Tells the receivers that an answer is waited for, until one try is confirmed; again after a restart, under the same key.
-   * Nothing waits for it: a receiver that is slow must not hold up decisions, this episode's answer among them.
+   * Asks for the answer that is waited for those that have not confirmed the question yet. Nothing waits for it: a receiver that is
+   * slow must not hold up decisions, this episode's answer among them. What came of it is stored by the next turn.
    */
   #askForApproval(remediation: Remediation, policy: RemediationPolicy): void {
     const key = objectKey(remediation);
-    const known = this.#asked.get(key);
-    if (known !== undefined && (known.state !== "Failed" || this.#clock.monotonic() < known.notBefore)) return;
-    const tries = (known?.tries ?? 0) + 1;
-    const before = known?.confirmedBy ?? [];
-    this.#asked.set(key, { state: "Asking", tries, notBefore: 0, confirmedBy: before });
-    const ended = (confirmedBy: readonly string[], failed: string | undefined): void => {
-      const notBefore = failed === undefined ? 0 : this.#clock.monotonic() + this.#pager.backoff(tries);
-      this.#asked.set(key, { state: failed === undefined ? "Asked" : "Failed", tries, notBefore, confirmedBy });
-      // It may have been answered meanwhile.
-      const now = this.#world.remediations.get(key);
-      if (now === undefined) this.#asked.delete(key);
-      else if (!IS_ASKED.has(now.status.phase)) this.#wake(key);
-      // Said once. Where it cannot be put on record now, it is owed.
-      if (failed !== undefined && tries === 1)
-        this.#recorder
-          .write([this.#recorder.about(remediation, "Page", `nobody could be asked for approval yet: ${failed}`)])
-          .catch(() => undefined);
+    const { question } = remediation.status;
+    const isDue = question?.state === "Pending" || (question?.state === "NoReceiver" && this.#pager.hasReceivers(policy));
+    if (question === undefined || !isDue || this.#asking.has(key)) return;
+    if (question.nextTryAt !== undefined && this.#pageDueIn(toldKey(key, question), question.nextTryAt) > 0) return;
+    this.#asking.set(key, "UnderWay");
+    const asked = (next: PageRecord | undefined): void => {
+      if (next === undefined) this.#asking.delete(key);
+      else this.#asking.set(key, next);
+      this.#wake(key);
     };
-    this.#pager.ask(remediation, this.#question(remediation, policy), policy, before).then(
-      (asked) => ended(asked.confirmedBy, asked.failed),
-      (error: unknown) => ended(before, messageOf(error)),
-    );
+    this.#pager.deliver(remediation, { ...question, state: "Pending" }, policy, "Question").then(asked, () => asked(undefined));
   }
 
-  #question(remediation: Remediation, policy: RemediationPolicy): string {
-    const { name, namespace } = remediation.metadata;
-    const how = `Answer with: nightshift approve ${name} --namespace ${namespace}, or --deny.`;
-    return `${remediation.spec.diagnosis.summary}. May ${rungName(remediation.spec.ladder[0] ?? policy.spec.ladder[0]!)} be carried out? ${how}`;
+  /** Stores what came of asking. A question that was closed meanwhile stays so. */
+  async #storeAsked(key: string, remediation: Remediation): Promise<Remediation> {
+    const next = this.#asking.get(key);
+    if (next === undefined || next === "UnderWay") return remediation;
+    const { question } = remediation.status;
+    let stored = remediation;
+    if (question?.state === "Pending" || question?.state === "NoReceiver") {
+      const said =
+        next.state === "Sent"
+          ? `asked for approval: ${next.summary}`
+          : next.tries <= 1
+            ? `nobody could be asked for approval yet: ${next.lastError ?? ""}`
+            : undefined;
+      stored = await this.#saveWith(
+        { ...remediation, status: { ...remediation.status, question: next } },
+        said === undefined
+          ? []
+          : [this.#recorder.about(remediation, "Page", said, { state: next.state, dedupKey: next.dedupKey, tries: next.tries })],
+      );
+    }
+    this.#asking.delete(key);
+    return stored;
   }
 
   /**
-   * Once a question needs no answer any more, those that have it are told so: what they show as open else stays open. Nothing
-   * waits for it; it is tried as often as the question may be, and lost where this process ends meanwhile.
+   * Once a question needs no answer any more, those that have it are yet to be told so: what they show as open else stays open. It
+   * is stored together with what has ended it, so that no crash comes between.
    */
-  #closeQuestion(key: string, remediation: Remediation): void {
-    const known = this.#asked.get(key);
-    if (known === undefined || known.state === "Asking" || known.state === "Closed" || IS_ASKED.has(remediation.status.phase)) return;
-    this.#asked.set(key, { ...known, state: "Closed" });
-    if (known.confirmedBy.length === 0) return;
-    const { phase, message } = remediation.status;
-    const answer = remediation.status.gates.find(({ gate, verdict }) => gate === "AwaitingApproval" && verdict === "Pass");
-    const said = `needs no answer any more: ${isTerminal(remediation) ? `${phase}${message === undefined ? "" : `, ${message}`}` : (answer?.message ?? phase)}`;
-    const tell = async (): Promise<void> => {
-      let left = known.confirmedBy;
-      for (let tries = 1; tries <= MAX_CLOSING_TRIES; tries++) {
-        left = await this.#pager.answered(remediation, said, left);
-        if (left.length === 0) return;
-        await sleep(this.#clock, this.#pager.backoff(tries), this.#machine.stopping);
-        if (this.#machine.stopping.aborted) return;
-      }
-    };
-    tell().catch(() => undefined);
+  #withQuestionClosed(remediation: Remediation): Remediation {
+    const { question, phase, message, gates } = remediation.status;
+    if (question === undefined || !isOpenQuestion(question) || IS_ASKED.has(phase)) return remediation;
+    const answer = gates.find(({ gate, verdict }) => gate === "AwaitingApproval" && verdict === "Pass");
+    const why = isTerminal(remediation) ? `${phase}${message === undefined ? "" : `, ${message}`}` : (answer?.message ?? phase);
+    const closed = { ...this.#pager.over(question), summary: `needs no answer any more: ${why}` };
+    return { ...remediation, status: { ...remediation.status, question: closed } };
   }
 
   // ---- acting --------------------------------------------------------------------------------------------------
@@ -985,30 +979,54 @@ export class Episodes {
     };
   }
 
-  /** Tries what is to be told and was not confirmed yet: the episode's own page, and that of the storm that it stands for. */
+  /** Tries what is to be told and was not confirmed yet: of the episode itself, and of the storm that it stands for. */
   async #page(remediation: Remediation): Promise<Requeue> {
-    const { page, storm } = remediation.status;
-    if (page?.state === "Pending" || page?.state === "Resolving") return this.#deliver(remediation, page, (next) => ({ page: next }));
+    const key = objectKey(remediation);
+    let after = Infinity;
+    for (const told of toldIn(remediation.status)) {
+      const { record, kind } = told;
+      // A question is asked beside the episode's own turns, and closed once it is not on its way any more.
+      const isOwed = record.state === "Resolving" || (record.state === "Pending" && kind !== "Question");
+      if (!isOwed || (kind === "Question" && this.#asking.has(key))) continue;
+      const wait = record.nextTryAt === undefined ? 0 : this.#pageDueIn(toldKey(key, record), record.nextTryAt);
+      if (wait <= 0) return this.#deliver(remediation, told);
+      after = Math.min(after, wait);
+    }
+    const { page, notice, storm } = remediation.status;
+    if ((page?.state === "Sent" || notice?.state === "Sent") && this.#incidentOver(remediation))
+      return this.#close(remediation, {
+        ...(page?.state === "Sent" ? { page: this.#pager.over(page) } : {}),
+        ...(notice?.state === "Sent" ? { notice: this.#pager.over(notice) } : {}),
+      });
     const stormPage = storm?.page;
-    if (storm !== undefined && (stormPage?.state === "Pending" || stormPage?.state === "Resolving"))
-      return this.#deliver(remediation, stormPage, (next) => ({ storm: { ...storm, page: next } }));
-    if (page?.state === "Sent" && this.#incidentOver(remediation)) return this.#close(remediation, page, { page: this.#pager.over(page) });
     if (storm !== undefined && stormPage?.state === "Sent" && this.#stormOver(remediation))
-      return this.#close(remediation, stormPage, { storm: { ...storm, page: this.#pager.over(stormPage) } });
-    return isOpenIncident(remediation.status) ? { after: INCIDENT_MS } : {};
+      return this.#close(remediation, { storm: { ...storm, page: this.#pager.over(stormPage) } });
+    if (isOpenIncident(remediation.status)) after = Math.min(after, INCIDENT_MS);
+    return after === Infinity ? {} : { after };
   }
 
-  async #close(remediation: Remediation, page: PageRecord, closed: Pick<RemediationStatus, "page" | "storm">): Promise<Requeue> {
+  async #close(remediation: Remediation, closed: Partial<Pick<RemediationStatus, "page" | "storm" | "notice">>): Promise<Requeue> {
     this.#goneSince.delete(incidentKey(remediation));
-    await this.#saveWith({ ...remediation, status: { ...remediation.status, ...closed } }, [
-      this.#recorder.about(remediation, "Page", `the incident is over: ${page.summary}`, { state: "Resolving", dedupKey: page.dedupKey }),
-    ]);
+    await this.#saveWith(
+      { ...remediation, status: { ...remediation.status, ...closed } },
+      [closed.page, closed.notice, closed.storm?.page].flatMap((page) =>
+        page === undefined
+          ? []
+          : [
+              this.#recorder.about(remediation, "Page", `the incident is over: ${page.summary}`, {
+                state: "Resolving",
+                dedupKey: page.dedupKey,
+              }),
+            ],
+      ),
+    );
     return { after: 0 };
   }
 
   /**
    * Whether what somebody was paged for is over: healed by an episode since, or by itself or a person. The latter shows in
-   * that the signal has been gone, with data at hand, for the policy's cooldown: one that flaps is one incident.
+   * that the signal has been gone, with data at hand, for the policy's cooldown: one that flaps is one incident. Where the policy is
+   * gone nobody looks any more, and an incident that stayed open would keep the next of its key from being paged.
    */
   #incidentOver(remediation: Remediation): boolean {
     const { status } = remediation;
@@ -1017,28 +1035,28 @@ export class Episodes {
     if (healedAt(remediation, all) >= timeMs(status.endedAt ?? "")) return true;
     const key = incidentKey(remediation);
     const now = this.#clock.monotonic();
-    const policy = this.#world.policyOf(remediation);
+    // Also one that was made anew under the same name: it has the same incidents.
+    const policy = this.#world.policies.get(policyKey(remediation));
     const incident = dedupKey(remediation);
     if (
-      policy === undefined ||
       this.#platform.staleness?.() !== undefined ||
       all.some((other) => !isTerminal(other) && dedupKey(other) === incident) ||
-      this.#stillFires(remediation, policy)
+      (policy !== undefined && this.#stillFires(remediation, policy))
     ) {
       this.#goneSince.delete(key);
       return false;
     }
     const since = this.#goneSince.get(key) ?? now;
     this.#goneSince.set(key, since);
-    const rest = Math.max(RESOLVE_GRACE_MS, durationMs(policy.spec.verify.stableFor), durationMs(policy.spec.cooldown));
-    return now - since >= rest;
+    const rests = policy === undefined ? [] : [policy.spec.verify.stableFor, policy.spec.cooldown];
+    return now - since >= Math.max(RESOLVE_GRACE_MS, ...rests.map(durationMs));
   }
 
   /** Whether the signal of an episode that is over fires on its workload, or may. A workload that is gone has none. */
   #stillFires(remediation: Remediation, policy: RemediationPolicy): boolean {
     const workload = this.#world.workload(remediation.spec.workload);
     if (workload === undefined) return false;
-    const { signals, undecided, missing } = this.#world.detectFor(remediation, policy, workload);
+    const { signals, undecided, missing } = this.#world.detectFor(remediation, withOwnSignal(policy, remediation), workload);
     const isOwn = ({ name }: Signal): boolean => name === remediation.spec.signal.name;
     return missing.length > 0 || undecided.some(isOwn) || signals.some((s) => s.state === "Firing" && isOwn(s));
   }
@@ -1061,28 +1079,26 @@ export class Episodes {
     return !goesOn && this.#clock.now() - ended >= RESOLVE_GRACE_MS;
   }
 
-  async #deliver(
-    remediation: Remediation,
-    page: PageRecord,
-    kept: (next: PageRecord) => Pick<RemediationStatus, "page" | "storm">,
-  ): Promise<Requeue> {
-    const wait = page.nextTryAt === undefined ? 0 : this.#pageDueIn(objectKey(remediation), page.nextTryAt);
-    if (wait > 0) return { after: wait };
+  async #deliver(remediation: Remediation, { kind, record: page, kept }: Told): Promise<Requeue> {
     const over = page.state === "Resolving";
     // The next incident of the same key must not be closed by the late word about this one.
     const isNewer = (other: PageRecord | undefined): boolean =>
       other?.dedupKey === page.dedupKey && !["Resolving", "Resolved"].includes(other.state);
     const superseded = over && this.#world.remediations.list().some(({ status }) => isNewer(status.page) || isNewer(status.storm?.page));
-    const next: PageRecord = superseded
+    const tried: PageRecord = superseded
       ? { ...page, state: "Resolved" }
-      : await this.#pager.deliver(remediation, page, this.#world.policyOf(remediation));
+      : await this.#pager.deliver(remediation, page, this.#world.policyOf(remediation), kind);
+    // Whoever was woken is told for as long as it takes.
+    const isGivenUp = kind !== "Page" && tried.state === "Resolving" && tried.tries >= MAX_CLOSING_TRIES;
+    const next: PageRecord = isGivenUp ? { ...tried, state: "Resolved", nextTryAt: undefined } : tried;
+    const told = kind === "Page" ? "paged" : "told";
     const said = superseded
       ? `receivers were not told that this is over, as it began again: ${page.summary}`
       : next.state === "Sent"
-        ? `paged: ${page.summary}`
-        : next.state === "Resolved"
+        ? `${told}: ${page.summary}`
+        : next.state === "Resolved" && !isGivenUp
           ? `told that it is over: ${page.summary}`
-          : `not ${over ? "told that it is over" : "paged"}: ${next.lastError ?? ""}`;
+          : `not ${over ? "told that it is over" : told}: ${next.lastError ?? ""}`;
     await this.#saveWith({ ...remediation, status: { ...remediation.status, ...kept(next) } }, [
       this.#recorder.about(remediation, "Page", said, { state: next.state, dedupKey: next.dedupKey, tries: next.tries }),
     ]);
@@ -1101,10 +1117,8 @@ export class Episodes {
   // ---- storing -------------------------------------------------------------------------------------------------
 
   async #save(remediation: Remediation): Promise<Remediation> {
-    const revised = withConditions(
-      { ...remediation, status: { ...remediation.status, revision: remediation.status.revision + 1 } },
-      this.#clock.now(),
-    );
+    const closed = this.#withQuestionClosed(remediation);
+    const revised = withConditions({ ...closed, status: { ...closed.status, revision: closed.status.revision + 1 } }, this.#clock.now());
     let stored: Remediation;
     try {
       stored = await this.#store.update(revised);
@@ -1162,9 +1176,8 @@ export class Episodes {
 
   #forget(key: string, remediation: Remediation): void {
     if (owesPage(remediation.status)) return;
-    for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#missingSince, this.#folds, this.#pageDue]) map.delete(key);
-    // A question that is still on its way is closed when it has arrived.
-    if (this.#asked.get(key)?.state !== "Asking") this.#asked.delete(key);
+    for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#missingSince, this.#folds]) map.delete(key);
+    for (const { record } of toldIn(remediation.status)) this.#pageDue.delete(toldKey(key, record));
     this.#stopwatches.forget(key);
   }
 
@@ -1250,6 +1263,36 @@ function withDiagnosis(remediation: Remediation, diagnosis: Diagnosis, shelf: Ev
   const { diagnosis: _before, ...status } = remediation.status;
   if (diagnosis.rootCauseKey === remediation.spec.diagnosis.rootCauseKey) return { ...remediation, status };
   return { ...remediation, status: { ...status, diagnosis: diagnosisRecord(diagnosis, shelf) } };
+}
+
+/** Something that people were told or asked, or are to be. */
+interface Told {
+  readonly kind: PageKind;
+  readonly record: PageRecord;
+  /** The part of the status that keeps it, with `next` in its place. */
+  readonly kept: (next: PageRecord) => Partial<RemediationStatus>;
+}
+
+function toldIn({ page, storm, notice, question }: RemediationStatus): Told[] {
+  const all: Told[] = [];
+  if (page !== undefined) all.push({ kind: "Page", record: page, kept: (next) => ({ page: next }) });
+  const stormPage = storm?.page;
+  if (stormPage !== undefined) all.push({ kind: "Page", record: stormPage, kept: (next) => ({ storm: { ...storm!, page: next } }) });
+  if (notice !== undefined) all.push({ kind: "Notice", record: notice, kept: (next) => ({ notice: { ...next, step: notice.step } }) });
+  if (question !== undefined) all.push({ kind: "Question", record: question, kept: (next) => ({ question: next }) });
+  return all;
+}
+
+const toldKey = (key: string, { dedupKey: incident }: PageRecord): string => `${key}|${incident}`;
+
+/** Whether a question is asked, or to be asked, and needs an answer. */
+function isOpenQuestion(question: PageRecord | undefined): boolean {
+  return question !== undefined && question.state !== "Resolving" && question.state !== "Resolved";
+}
+
+/** With the signal of an episode alone: that there is no data of another says nothing of its fault. */
+function withOwnSignal(policy: RemediationPolicy, { spec }: Remediation): RemediationPolicy {
+  return { ...policy, spec: { ...policy.spec, signals: policy.spec.signals.filter(({ name }) => name === spec.signal.name) } };
 }
 
 const incidentKey = (remediation: Remediation): string => `${objectKey(remediation)}|incident`;

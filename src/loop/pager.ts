@@ -1,5 +1,5 @@
 import type { RemediationApproval } from "../api/approval.ts";
-import { messageOf, NightshiftError } from "../api/errors.ts";
+import { messageOf } from "../api/errors.ts";
 import { targetKey } from "../api/meta.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
 import type { PageRecord, Remediation } from "../api/remediation.ts";
@@ -18,6 +18,9 @@ export function dedupKey(remediation: Remediation): string {
 }
 
 const questionKey = (remediation: Remediation): string => `${objectKey(remediation)}/approval`;
+
+/** What people are told: that they are needed, something that wakes nobody, or a question. */
+export type PageKind = "Page" | "Notice" | "Question";
 
 function questionOf(page: Page, { metadata, spec }: Remediation): Page {
   const { namespace, name, uid = "" } = metadata;
@@ -99,79 +102,59 @@ export class Pager {
   }
 
   /**
-   * Tries a page once, or the word that its incident is over; returns what is to be stored. Where one receiver of several
-   * fails, it alone is told again.
+   * A question that is yet to be asked. It is stored with the episode first, and with whom it goes to: so that none is asked
+   * twice after a restart, and each that may have it hears when it needs no answer any more.
    */
-  async deliver(remediation: Remediation, page: PageRecord, policy: RemediationPolicy | undefined): Promise<PageRecord> {
-    const over = page.state === "Resolving";
-    const all = this.#receiversOf(policy).filter((receiver) => !over || receiver.resolve !== undefined);
-    if (all.length === 0 && !over) return { ...page, state: "NoReceiver", lastError: "no receiver is configured: nobody was told" };
-    const { nextTryAt: _next, lastError: _error, confirmedBy = [], ...rest } = page;
-    const left = all.filter((receiver) => !confirmedBy.includes(receiver.name));
-    const told = this.#page(remediation, page.dedupKey, "Page", over ? `over: ${page.summary}` : page.summary);
-    const { failed, confirmed, retryAfterMs } = await this.#send(left, told, over ? "resolve" : "send");
-    const tries = page.tries + 1;
-    const now = this.#clock.now();
-    if (failed === undefined)
-      return over ? { ...rest, state: "Resolved", tries } : { ...rest, state: "Sent", tries, sentAt: timestamp(now) };
-    const kept = [...confirmedBy, ...confirmed];
-    return {
-      ...rest,
-      tries,
-      ...(kept.length === 0 ? {} : { confirmedBy: kept }),
-      lastError: failed,
-      nextTryAt: timestamp(now + nextTry(tries, retryAfterMs, this.#random)),
-    };
-  }
-
-  /** A page whose incident is over: its receivers are yet to be told. */
-  over(page: PageRecord): PageRecord {
-    return { ...page, state: "Resolving", tries: 0, resolvedAt: timestamp(this.#clock.now()) };
-  }
-
-  /** How long after so many failed tries the next one comes (ms). */
-  backoff(tries: number): number {
-    return nextTry(tries, undefined, this.#random);
-  }
-
-  /** Tells the policy's receivers something that wakes nobody; rejects when not all confirmed it. */
-  async notify(remediation: Remediation, key: string, message: string, policy: RemediationPolicy | undefined): Promise<void> {
-    const receivers = this.#receiversOf(policy);
-    if (receivers.length === 0) throw new NightshiftError("NO_RECEIVER", "no receiver is configured", { fix: "Add one under receivers." });
-    const { failed } = await this.#send(receivers, this.#page(remediation, key, "Info", message), "send");
-    if (failed !== undefined) throw new NightshiftError("NOT_DELIVERED", failed);
+  newQuestion(remediation: Remediation, summary: string, policy: RemediationPolicy): PageRecord {
+    const sentTo = this.#receiversOf(policy).map(({ name }) => name);
+    return { state: "Pending", dedupKey: questionKey(remediation), summary, tries: 0, sentTo };
   }
 
   /**
-   * Asks for a yes or no, without waking anybody: those of the policy's receivers that have not confirmed it yet. Resolves to
-   * those that have, and to what failed.
+   * Tries once what is to be told, or the word that it is over; returns what is to be stored. Where one receiver of several
+   * fails, it alone is told again. That it is over hears who has it, or may have.
    */
-  async ask(
+  async deliver<R extends PageRecord>(
     remediation: Remediation,
-    message: string,
+    page: R,
     policy: RemediationPolicy | undefined,
-    confirmedBy: readonly string[],
-  ): Promise<{ readonly confirmedBy: readonly string[]; readonly failed: string | undefined }> {
-    const receivers = this.#receiversOf(policy);
-    if (receivers.length === 0) throw new NightshiftError("NO_RECEIVER", "no receiver is configured", { fix: "Add one under receivers." });
-    const left = receivers.filter(({ name }) => !confirmedBy.includes(name));
-    const { failed, confirmed } = await this.#send(
-      left,
-      questionOf(this.#page(remediation, questionKey(remediation), "Info", message), remediation),
-      "send",
-    );
-    return { confirmedBy: [...confirmedBy, ...confirmed], failed };
+    kind: PageKind,
+  ): Promise<R> {
+    const over = page.state === "Resolving";
+    const { sentTo } = page;
+    const isNamed = sentTo !== undefined && (over || (kind === "Question" && sentTo.length > 0));
+    const meant = isNamed ? this.#receivers.filter(({ name }) => sentTo.includes(name)) : this.#receiversOf(policy);
+    const all = meant.filter((receiver) => !over || receiver.resolve !== undefined);
+    if (all.length === 0 && !over) return { ...page, state: "NoReceiver", lastError: "no receiver is configured: nobody was told" };
+    const { nextTryAt: _next, lastError: _error, confirmedBy = [], ...kept } = page;
+    const rest = over ? kept : { ...kept, sentTo: [...new Set([...(sentTo ?? []), ...all.map(({ name }) => name)])] };
+    const left = all.filter((receiver) => !confirmedBy.includes(receiver.name));
+    const summary = over && kind !== "Question" ? `over: ${page.summary}` : page.summary;
+    const told = this.#page(remediation, page.dedupKey, kind === "Page" ? "Page" : "Info", summary);
+    const sent = kind === "Question" ? questionOf(told, remediation) : told;
+    const { failed, confirmed, retryAfterMs } = await this.#send(left, sent, over ? "resolve" : "send");
+    const tries = page.tries + 1;
+    const now = this.#clock.now();
+    if (failed === undefined)
+      return (over ? { ...rest, state: "Resolved", tries } : { ...rest, state: "Sent", tries, sentAt: timestamp(now) }) as R;
+    const confirmedNow = [...confirmedBy, ...confirmed];
+    return {
+      ...rest,
+      tries,
+      ...(confirmedNow.length === 0 ? {} : { confirmedBy: confirmedNow }),
+      lastError: failed,
+      nextTryAt: timestamp(now + nextTry(tries, retryAfterMs, this.#random)),
+    } as R;
   }
 
-  /** Tells those that a question was asked of that it needs no answer any more; resolves to those that have not heard it. */
-  async answered(remediation: Remediation, message: string, asked: readonly string[]): Promise<readonly string[]> {
-    const receivers = this.#receivers.filter((receiver) => asked.includes(receiver.name) && receiver.resolve !== undefined);
-    const { confirmed } = await this.#send(
-      receivers,
-      questionOf(this.#page(remediation, questionKey(remediation), "Info", message), remediation),
-      "resolve",
-    );
-    return receivers.map(({ name }) => name).filter((name) => !confirmed.includes(name));
+  /** What is over, or needs no answer any more: its receivers are yet to be told. */
+  over<R extends PageRecord>({ nextTryAt: _next, lastError: _error, confirmedBy: _confirmed, ...page }: R): R {
+    return { ...page, state: "Resolving", tries: 0, resolvedAt: timestamp(this.#clock.now()) } as unknown as R;
+  }
+
+  /** Whether a policy has anybody to be told. */
+  hasReceivers(policy: RemediationPolicy): boolean {
+    return this.#receiversOf(policy).length > 0;
   }
 
   #receiversOf(policy: RemediationPolicy | undefined): readonly Receiver[] {

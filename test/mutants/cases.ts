@@ -170,6 +170,26 @@ export const CASES: readonly { readonly name: string; readonly doc: string; read
     policy: { ladder: [{ strategy: "RestartPod", captures: [{ type: "HeapSnapshot", required: true }] }] },
     faults: [hang({ for: LONG }), fault("CaptureFails", 0, { for: LONG, rate: 1 })],
   }),
+  of("notify", "People are told that a replica hangs, which nothing else is done about.", {
+    policy: { ladder: [{ strategy: "Notify", message: "look at it" }], verify: { stableFor: "10s", timeout: "30s" } },
+    faults: [hang({ for: 2 * MINUTE })],
+  }),
+  of("silent-signal", "A person is paged, and another signal of the policy never has data.", {
+    workloads: [workload("payments", { rps: 0 })],
+    policy: {
+      ...HOPELESS,
+      attempts: { max: 1, window: "1h" },
+      signals: [
+        { name: "probe", probe: { failingFor: "10s" } },
+        { name: "errors", errorRate: { above: "5%", for: "10s" } },
+      ],
+    },
+    faults: [hang({ for: 3 * MINUTE })],
+  }),
+  of("policy-made-anew", "A person is paged, and the policy is deleted and made anew.", {
+    policy: { ...HOPELESS, attempts: { max: 1, window: "1h" } },
+    faults: [hang({ for: 4 * MINUTE }), fault("DeletePolicy", 4 * MINUTE, { for: 30_000, index: 0 })],
+  }),
   of("memory-bound", "A pod leaks, and may be given a little more memory, which is less than would be asked for.", {
     policy: {
       signals: [{ name: "hot", metric: { name: "memory", above: 300 * 2 ** 20, for: "10s" } }],

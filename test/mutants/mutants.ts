@@ -448,6 +448,42 @@ export const MUTANTS: readonly Mutant[] = [
     "if (page.nextTryAt !== undefined) return {};",
   ),
 
+  paging(
+    "asks-again",
+    "A question that is on record as asked is asked again, by each process.",
+    EPISODES,
+    'const isDue = question?.state === "Pending" ||',
+    'const isDue = question?.state === "Pending" || (question?.state === "Sent" && !this.#counted.has(`asked|${key}`) && this.#counted.add(`asked|${key}`) !== undefined) ||',
+  ),
+  paging(
+    "leaves-questions-open",
+    "Nobody is told that a question needs no answer any more.",
+    EPISODES,
+    "if (question === undefined || !isOpenQuestion(question) || IS_ASKED.has(phase)) return remediation;",
+    "if (question === undefined || !isOpenQuestion(question) || phase !== undefined) return remediation;",
+  ),
+  paging(
+    "leaves-notices-open",
+    "Nobody is told that what Notify has told is over.",
+    EPISODES,
+    'if ((page?.state === "Sent" || notice?.state === "Sent") && this.#incidentOver(remediation))',
+    'if (page?.state === "Sent" && this.#incidentOver(remediation))',
+  ),
+  paging(
+    "waits-for-data-of-other-signals",
+    "An incident stays open as long as there is no data for any signal of its policy.",
+    EPISODES,
+    "const { signals, undecided, missing } = this.#world.detectFor(remediation, withOwnSignal(policy, remediation), workload);",
+    "const { signals, undecided, missing } = this.#world.detectFor(remediation, policy, workload);",
+  ),
+  paging(
+    "leaves-pages-of-deleted-policies-open",
+    "An incident whose policy is gone, or was made anew, is never over.",
+    EPISODES,
+    "const policy = this.#world.policies.get(policyKey(remediation));",
+    "const policy = this.#world.policyOf(remediation);\n    if (policy === undefined) return false;",
+  ),
+
   memory(
     "forgets-what-is-unfinished",
     "Episodes that a crash cut off are not taken up.",

@@ -28,6 +28,7 @@ export class SimTruth implements Truth {
   readonly mutations: Mutation[] = [];
   readonly records: Truth["records"][number][] = [];
   readonly pages: Truth["pages"][number][] = [];
+  readonly resolved: Truth["resolved"][number][] = [];
   readonly writes: Truth["writes"][number][] = [];
   readonly scenario: Scenario;
   leaderEpoch: number | undefined = 1;

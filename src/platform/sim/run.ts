@@ -238,6 +238,10 @@ class Run implements Truth {
     return this.#surroundings.pages;
   }
 
+  get resolved(): Surroundings["resolved"] {
+    return this.#surroundings.resolved;
+  }
+
   async play(): Promise<RunResult> {
     const { simulation } = this;
     const after = (): void => this.#after();

@@ -26,7 +26,7 @@ export interface Delivered {
 /** Everybody whom the operators have to do with and who is no part of the cluster: node agents, jobs, people on call. */
 export class Surroundings {
   readonly pages: Delivered[] = [];
-  /** Of which incidents it was said that they are over. */
+  /** What was said to be over, or to need no answer any more. */
   readonly resolved: Delivered[] = [];
   readonly jobs = new Map<string, Job>();
   readonly #scenario: Scenario;
@@ -70,17 +70,13 @@ export class Surroundings {
       {
         name: ON_CALL,
         send: (page) => this.#tell(process, this.#random, () => void this.pages.push({ page, at: this.#simulation.now })),
-        // That a question is answered is heard at once: no rule is about it, and it takes no part in what is drawn.
-        resolve: (page) =>
-          page.question === undefined
-            ? this.#tell(process, this.#random, () => void this.resolved.push({ page, at: this.#simulation.now }))
-            : Promise.resolve(),
+        resolve: (page) => this.#tell(process, this.#random, () => void this.resolved.push({ page, at: this.#simulation.now })),
       },
       // The room where all can read along. It wakes nobody, but fails as the other does, and apart from it.
       {
         name: "room",
         send: () => this.#tell(process, this.#room),
-        resolve: (page) => (page.question === undefined ? this.#tell(process, this.#room) : Promise.resolve()),
+        resolve: () => this.#tell(process, this.#room),
       },
     ];
   }

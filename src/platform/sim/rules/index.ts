@@ -26,6 +26,7 @@ import { s20Capacity } from "./s20-capacity.ts";
 import { s21OneEpoch } from "./s21-one-epoch.ts";
 import { s22OthersWork } from "./s22-others-work.ts";
 import { s23Memory } from "./s23-memory.ts";
+import { s24NotLeftOpen } from "./s24-not-left-open.ts";
 
 /** The rules that hold in every run, as docs/architecture.md has them. */
 export const RULES: readonly Rule[] = [
@@ -52,6 +53,7 @@ export const RULES: readonly Rule[] = [
   s21OneEpoch,
   s22OthersWork,
   s23Memory,
+  s24NotLeftOpen,
   l1Ends,
   l2NotDropped,
   l3NotForgotten,

@@ -24,6 +24,8 @@ export interface Truth {
   readonly records: readonly { readonly at: number; readonly record: AuditRecord }[];
   /** What has reached the person on call, oldest first. */
   readonly pages: readonly Delivered[];
+  /** Of what that person has heard that it is over, or needs no answer any more, oldest first. */
+  readonly resolved: readonly Delivered[];
   /** Writes of operators that took effect, to resources and to the cluster; renewals of the Lease are none. */
   readonly writes: readonly { readonly at: number; readonly what: string }[];
   /** Since when an operator has heard nothing of telemetry, true time in ms; undefined while it comes. */

@@ -854,6 +854,49 @@ describe("S23", () => {
   });
 });
 
+describe("S24", () => {
+  const question = { namespace: "default", name: "payments-0", uid: "u" };
+  const record = (state: "Pending" | "Sent" | "Resolved") => ({ state, dedupKey: "default/payments-0/approval", summary: "", tries: 1 });
+  const asked = { question, dedupKey: "default/payments-0/approval", severity: "Info" as const };
+  it("is kept by a question that is asked until it is on record, and closed", async () => {
+    const t = new SimTruth(rule("S24"));
+    const episode = t.episode({ phase: "AwaitingApproval", question: record("Pending") });
+    t.page(asked);
+    t.page(asked);
+    await t.pass(1_000);
+    t.change(episode, { phase: "Cancelled", question: record("Resolved") });
+    t.resolved.push({ at: t.now, page: t.pages[0]!.page });
+    t.end();
+    assert.deepEqual(t.broken, []);
+  });
+  it("is broken by one that is asked again, and not where a leader may not have known", () => {
+    for (const [kind, broken] of [
+      ["Crash", 1],
+      ["Stop", 0],
+    ] as const) {
+      const t = new SimTruth(rule("S24"), { faults: [{ id: 0, kind, at: 0, for: 0 }] });
+      t.episode({ phase: "AwaitingApproval", question: record("Sent") });
+      t.page(asked);
+      assert.equal(t.broken.length, broken, kind);
+    }
+  });
+  it("is broken by what is open in the end: a question, a notice, or a page that came again after it was over", async () => {
+    const t = new SimTruth(rule("S24"));
+    t.episode({ phase: "Cancelled", question: record("Sent"), notice: { ...record("Sent"), step: ONE } });
+    t.page();
+    t.resolved.push({ at: t.now, page: t.pages[0]!.page });
+    t.end();
+    assert.deepEqual(
+      t.broken.map((message) => message.replace(/ is .*/, "")),
+      ["the question of default/payments-0", "the notice of default/payments-0"],
+    );
+    await t.pass(1_000);
+    t.page();
+    t.end();
+    assert.match(t.broken.slice(2).join(), /Alert is open, and nobody is at it/);
+  });
+});
+
 describe("S22, of nodes", () => {
   it("is broken by a cordon where somebody else has cordoned the node, and not where they did so after it", async () => {
     for (const first of [true, false]) {

@@ -1,0 +1,54 @@
+import type { Delivered } from "../surroundings.ts";
+import type { FaultKind } from "../scenario.ts";
+import { keyOf } from "./facts.ts";
+import type { Rule } from "./rule.ts";
+
+/** By what a leader may act on what it knew before another stored more, or not come to store anything. */
+const MAY_REPEAT: ReadonlySet<FaultKind> = new Set([
+  "ApiErrors",
+  "ApiOutage",
+  "ApiSlow",
+  "StaleReads",
+  "WatchLag",
+  "WatchDrops",
+  "WatchReorders",
+  "Stop",
+  "ClockJump",
+  "LeaseCut",
+  "LeaseDeleted",
+]);
+
+/** Asked once, and taken back. */
+export const s24NotLeftOpen: Rule = {
+  name: "S24",
+  doc: "What people were asked or told is not left open, and nothing is asked twice: a question that is on record as asked is not asked again, also by who leads after a restart, and when everything is over, each question, notice and page that has arrived was said to be over afterwards.",
+  watch: (truth) => {
+    const isJudged = !truth.scenario.faults.some(({ kind }) => MAY_REPEAT.has(kind));
+    return {
+      paged({ page }) {
+        if (!isJudged || page.question === undefined) return undefined;
+        const { namespace, name } = page.question;
+        const asked = truth.api.get("Remediation", namespace, name)?.status.question;
+        return asked === undefined || asked.state === "Pending"
+          ? undefined
+          : `${namespace}/${name} asks again for an answer: its question is ${asked.state}`;
+      },
+      ended() {
+        const newest = (all: readonly Delivered[], key: string): number | undefined =>
+          all.findLast(({ page }) => page.dedupKey === key)?.at;
+        const broken = new Set<string>();
+        for (const { page } of truth.pages) {
+          const closedAt = newest(truth.resolved, page.dedupKey) ?? -Infinity;
+          if (closedAt < (newest(truth.pages, page.dedupKey) ?? 0)) broken.add(`${page.dedupKey} is open, and nobody is at it`);
+        }
+        for (const remediation of truth.api.list("Remediation")) {
+          const { question, notice } = remediation.status;
+          for (const [what, record] of Object.entries({ question, notice }))
+            if (record !== undefined && record.state !== "Resolved" && record.state !== "NoReceiver")
+              broken.add(`the ${what} of ${keyOf(remediation)} is ${record.state} in the end`);
+        }
+        return [...broken];
+      },
+    };
+  },
+};
