@@ -402,8 +402,8 @@ export const MUTANTS: readonly Mutant[] = [
     "loses-a-page-that-failed",
     "A page that no receiver confirmed counts as sent.",
     PAGER,
-    "    if (failed === undefined)\n      return over",
-    "    if (failed !== null)\n      return over",
+    "    if (failed === undefined)\n      return (over",
+    "    if (failed !== null)\n      return (over",
   ),
   paging(
     "pages-a-receiver-twice",
@@ -430,8 +430,8 @@ export const MUTANTS: readonly Mutant[] = [
     "pages-again-until-it-is-over",
     "A page that was sent is sent again.",
     EPISODES,
-    'if (page?.state === "Pending" || page?.state === "Resolving") return this.#deliver(remediation, page, (next) => ({ page: next }));',
-    'if (page?.state === "Pending" || page?.state === "Sent" || page?.state === "Resolving") return this.#deliver(remediation, page, (next) => ({ page: next }));',
+    '(record.state === "Pending" && kind !== "Question");',
+    '((record.state === "Pending" || record.state === "Sent") && kind !== "Question");',
   ),
   paging(
     "escalates-in-silence",
@@ -444,8 +444,8 @@ export const MUTANTS: readonly Mutant[] = [
     "gives-up-paging",
     "A page is tried once.",
     EPISODES,
-    "if (wait > 0) return { after: wait };",
-    "if (page.nextTryAt !== undefined) return {};",
+    "      if (wait <= 0) return this.#deliver(remediation, told);\n",
+    "      if (record.nextTryAt !== undefined) continue;\n      if (wait <= 0) return this.#deliver(remediation, told);\n",
   ),
 
   paging(

@@ -1,3 +1,4 @@
+import type { Remediation } from "../../../api/remediation.ts";
 import type { Delivered } from "../surroundings.ts";
 import type { FaultKind } from "../scenario.ts";
 import { keyOf } from "./facts.ts";
@@ -21,7 +22,7 @@ const MAY_REPEAT: ReadonlySet<FaultKind> = new Set([
 /** Asked once, and taken back. */
 export const s24NotLeftOpen: Rule = {
   name: "S24",
-  doc: "What people were asked or told is not left open, and nothing is asked twice: a question that is on record as asked is not asked again, also by who leads after a restart, and when everything is over, each question, notice and page that has arrived was said to be over afterwards.",
+  doc: "What people were asked or told is not left open, and nothing is asked twice: a question that is on record as asked is not asked again, also by who leads after a restart, and when everything is over, each question, notice and page that has arrived was said to be over afterwards. Excused is what an alert began, where another leads since and Alertmanager is not asked: its end may have been told to the one before.",
   watch: (truth) => {
     const isJudged = !truth.scenario.faults.some(({ kind }) => MAY_REPEAT.has(kind));
     return {
@@ -37,14 +38,22 @@ export const s24NotLeftOpen: Rule = {
         const newest = (all: readonly Delivered[], key: string): number | undefined =>
           all.findLast(({ page }) => page.dedupKey === key)?.at;
         const broken = new Set<string>();
+        const isUnheard = ({ spec }: Remediation): boolean =>
+          spec.signal.condition === "alert" && truth.leaderEpoch !== 1 && truth.scenario.monitoring.askedMs === undefined;
+        const unheard = new Set<string | undefined>();
+        for (const remediation of truth.api.list("Remediation")) {
+          const { page, notice } = remediation.status;
+          for (const record of [page, notice]) if (record?.state === "Sent" && isUnheard(remediation)) unheard.add(record.dedupKey);
+        }
         for (const { page } of truth.pages) {
+          if (unheard.has(page.dedupKey)) continue;
           const closedAt = newest(truth.resolved, page.dedupKey) ?? -Infinity;
           if (closedAt < (newest(truth.pages, page.dedupKey) ?? 0)) broken.add(`${page.dedupKey} is open, and nobody is at it`);
         }
         for (const remediation of truth.api.list("Remediation")) {
           const { question, notice } = remediation.status;
           for (const [what, record] of Object.entries({ question, notice }))
-            if (record !== undefined && record.state !== "Resolved" && record.state !== "NoReceiver")
+            if (record !== undefined && record.state !== "Resolved" && record.state !== "NoReceiver" && !unheard.has(record.dedupKey))
               broken.add(`the ${what} of ${keyOf(remediation)} is ${record.state} in the end`);
         }
         return [...broken];
