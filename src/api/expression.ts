@@ -124,7 +124,7 @@ export function checkExpression(text: string, variables: Variables, result: Expr
   try {
     parsed = parse(text);
   } catch (error) {
-    return { ...none, problems: [syntaxProblem(error)] };
+    return { ...none, problems: [syntaxProblem(error, text)] };
   }
   const check = new Check(text, variables, parsed.sourceInfo?.positions ?? {});
   const type = check.typeOf(parsed.expr, {}, 0);
@@ -133,11 +133,16 @@ export function checkExpression(text: string, variables: Variables, result: Expr
   return { expression: parsed.expr, problems: check.problems, variables: check.variables, names: check.names };
 }
 
-/** What the parser says, which has its own words for what it expected. */
-function syntaxProblem(error: unknown): ExpressionProblem {
-  const { rawMessage, location } = error as { rawMessage?: string; location?: { start?: { line?: number; column?: number } } };
+/** What the parser says, which has its own words for what it expected, and takes a carriage return alone for the end of a line. */
+function syntaxProblem(error: unknown, text: string): ExpressionProblem {
+  const { rawMessage, location } = error as { rawMessage?: string; location?: { start?: { offset?: number } } };
   const message = rawMessage ?? (error instanceof Error ? error.message : String(error));
-  return { line: location?.start?.line ?? 1, column: location?.start?.column ?? 1, message: `syntax error: ${message.slice(0, 200)}` };
+  return { ...placeOf(text, location?.start?.offset ?? 0), message: `syntax error: ${message.slice(0, 200)}` };
+}
+
+function placeOf(text: string, offset: number): { readonly line: number; readonly column: number } {
+  const before = text.slice(0, offset).split("\n");
+  return { line: before.length, column: (before.at(-1) ?? "").length + 1 };
 }
 
 class Check {
@@ -157,8 +162,7 @@ class Check {
   }
 
   say(at: Expression, message: string): ExpressionType {
-    const before = this.#text.slice(0, this.#positions[at.id.toString()] ?? 0).split("\n");
-    const problem = { line: before.length, column: (before.at(-1) ?? "").length + 1, message };
+    const problem = { ...placeOf(this.#text, this.#positions[at.id.toString()] ?? 0), message };
     // One fault can be seen from several places of one tree.
     if (!this.problems.some((p) => p.message === message)) this.problems.push(problem);
     return DYN;

@@ -38,6 +38,7 @@ describe("an expression is refused, and it is said where, for", () => {
     ["an equality that never holds", "target.ready == 'yes'", /a bool is never equal to a string/],
     ["a sum of two kinds of number", "signal.confidence + 1 > 2", /write 5.0 for a double/],
     ["a syntax error", "target.restarts >\n > 3", /^\d:\d+ syntax error: /],
+    ["a syntax error after carriage returns, which end no line", "\r\r1e9signal.age", /^1:\d+ syntax error: /],
     ["a chain that is no bool", "target.name && true", /&& is of bool, and this is a string/],
     ["a list of two types", "target.name in ['a', 1]", /a list of string and int/],
     ["what is asked of data that is not there", "!has(metrics.queue)", /is missing data, and no reason/],
