@@ -4,6 +4,7 @@ import { type Remediation } from "../api/remediation.ts";
 import type { Platform } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
 import { Harness } from "../../test/support/harness.ts";
+import { platformWith } from "../../test/support/platform-with.ts";
 
 /** Once it has struck, nothing that this incarnation does reaches the world any more, and nothing comes back to it. */
 class Crash {
@@ -47,17 +48,13 @@ class Crash {
   }
 
   platform(platform: Platform): Platform {
-    return {
-      name: platform.name,
-      effects: platform.effects,
-      workloads: () => platform.workloads(),
+    return platformWith(platform, {
       onChange: (listener) =>
         platform.onChange((workload) => {
           if (!this.struck) listener(workload);
         }),
-      observe: (effect) => platform.observe(effect),
       apply: (effect, signal) => this.around(() => platform.apply(effect, signal)),
-    };
+    });
   }
 }
 

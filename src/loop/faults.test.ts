@@ -9,6 +9,7 @@ import type { Platform, Replica } from "../ports/platform.ts";
 import type { Store, WatchEvent } from "../ports/store.ts";
 import type { Receiver } from "../record/paging.ts";
 import { Harness } from "../../test/support/harness.ts";
+import { platformWith } from "../../test/support/platform-with.ts";
 
 const RESTART = ["StartReplacement", "RemoveFromTraffic", "Capture", "Stop"];
 const HOUR = 3_600_000;
@@ -26,17 +27,13 @@ const named = (h: Harness, name: string): Replica | undefined => replicas(h).fin
 /** A platform that calls back before each effect. */
 const watched =
   (before: (type: string) => void) =>
-  (platform: Platform): Platform => ({
-    name: platform.name,
-    effects: platform.effects,
-    workloads: () => platform.workloads(),
-    onChange: (listener) => platform.onChange(listener),
-    observe: (effect) => platform.observe(effect),
-    apply: (effect, signal) => {
-      before(effect.type);
-      return platform.apply(effect, signal);
-    },
-  });
+  (platform: Platform): Platform =>
+    platformWith(platform, {
+      apply: (effect, signal) => {
+        before(effect.type);
+        return platform.apply(effect, signal);
+      },
+    });
 
 describe("an effect is held back as it is about to be carried out", () => {
   for (const [what, code, held] of [

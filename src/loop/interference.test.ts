@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Harness } from "../../test/support/harness.ts";
 import type { Platform, Workload } from "../ports/platform.ts";
+import { platformWith } from "../../test/support/platform-with.ts";
 
 /** A workload on a platform that tells what its replicas are made from, as a cluster does. */
 async function rolling(spec: Record<string, unknown> = {}, extra: object = {}) {
@@ -48,14 +49,10 @@ describe("a rollout by somebody else", () => {
     const { h, replica, rollOut } = await rolling();
     const never = new Promise<never>(() => {});
     await h.start({
-      platform: (platform) => ({
-        name: platform.name,
-        effects: platform.effects,
-        workloads: () => platform.workloads(),
-        onChange: (listener) => platform.onChange(listener),
-        observe: (effect) => platform.observe(effect),
-        apply: () => never,
-      }),
+      platform: (platform) =>
+        platformWith(platform, {
+          apply: () => never,
+        }),
     });
     h.fire("Ill", { replica });
     await h.until(() => h.remediations()[0]?.status.attempts[0]?.steps[0]?.state === "Intended");
@@ -90,18 +87,14 @@ describe("a rollout by somebody else", () => {
   it("is none when the rollout is the episode's own", async () => {
     const { h } = await rolling({ ladder: [{ strategy: "RollingRestart" }] }, { rollsOut: true });
     await h.start({
-      platform: (platform) => ({
-        name: platform.name,
-        effects: platform.effects,
-        workloads: () => platform.workloads(),
-        onChange: (listener) => platform.onChange(listener),
-        observe: (effect) => platform.observe(effect),
-        apply: async (effect) => {
-          assert.equal(effect.type, "RolloutRestart");
-          h.platform.set("payments", { revision: "r2" });
-          return { message: "rolls out", revision: "r2" };
-        },
-      }),
+      platform: (platform) =>
+        platformWith(platform, {
+          apply: async (effect) => {
+            assert.equal(effect.type, "RolloutRestart");
+            h.platform.set("payments", { revision: "r2" });
+            return { message: "rolls out", revision: "r2" };
+          },
+        }),
     });
     h.fire("Ill", { workload: "payments" });
     await h.until(() => h.remediations()[0]?.status.phase === "Verifying");
@@ -218,15 +211,10 @@ describe("replicas for a time", () => {
 describe("a view of the world that is out of date", () => {
   function blind(h: Harness) {
     const state: { staleness: string | undefined } = { staleness: undefined };
-    const wrap = (platform: Platform): Platform => ({
-      name: platform.name,
-      effects: platform.effects,
-      workloads: () => platform.workloads(),
-      onChange: (listener) => platform.onChange(listener),
-      observe: (effect) => platform.observe(effect),
-      apply: (effect, signal) => platform.apply(effect, signal),
-      staleness: () => state.staleness,
-    });
+    const wrap = (platform: Platform): Platform =>
+      platformWith(platform, {
+        staleness: () => state.staleness,
+      });
     return { state, start: () => h.start({ platform: wrap }) };
   }
 
@@ -264,19 +252,16 @@ describe("a view of the world that is out of date", () => {
   it("takes nothing for gone that it cannot see yet", async () => {
     const { h, replica } = await rolling();
     let before: readonly Workload[] | undefined;
-    const wrap = (platform: Platform): Platform => ({
-      name: platform.name,
-      effects: platform.effects,
-      workloads: () => before ?? platform.workloads(),
-      onChange: (listener) => platform.onChange(listener),
-      observe: (effect) => platform.observe(effect),
-      apply: async (effect, signal) => {
-        // What is seen stays as it was before the effect.
-        before = effect.type === "StartReplacement" ? structuredClone(platform.workloads()) : before;
-        return platform.apply(effect, signal);
-      },
-      staleness: () => (before === undefined ? undefined : "what was written itself has not been heard of"),
-    });
+    const wrap = (platform: Platform): Platform =>
+      platformWith(platform, {
+        workloads: () => before ?? platform.workloads(),
+        apply: async (effect, signal) => {
+          // What is seen stays as it was before the effect.
+          before = effect.type === "StartReplacement" ? structuredClone(platform.workloads()) : before;
+          return platform.apply(effect, signal);
+        },
+        staleness: () => (before === undefined ? undefined : "what was written itself has not been heard of"),
+      });
     await h.start({ platform: wrap });
     h.fire("Ill", { replica });
     await h.until(() => h.platform.log.includes("StartReplacement"));

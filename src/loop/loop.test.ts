@@ -9,6 +9,7 @@ import { NO_METRICS } from "../record/metrics.ts";
 import type { Receiver } from "../record/paging.ts";
 import { Harness } from "../../test/support/harness.ts";
 import { dependencyObject } from "../../test/support/objects.ts";
+import { platformWith } from "../../test/support/platform-with.ts";
 
 async function ill(spec: Record<string, unknown> = {}, replicas = 3): Promise<{ h: Harness; replica: string }> {
   const h = new Harness();
@@ -45,21 +46,17 @@ describe("one episode", () => {
   it("does nothing about what may mean a replica of that name in another namespace", async () => {
     const { h, replica } = await ill();
     await h.start({
-      platform: (platform) => ({
-        name: platform.name,
-        effects: platform.effects,
-        workloads: () =>
-          platform.workloads().flatMap((each) => {
-            const elsewhere = <T extends { readonly ref: object }>(of: T): T => ({
-              ...of,
-              ref: { ...of.ref, namespace: "other", uid: "u" },
-            });
-            return [each, { ...elsewhere(each), replicas: each.replicas.map(elsewhere) }];
-          }),
-        onChange: (listener) => platform.onChange(listener),
-        observe: (effect) => platform.observe(effect),
-        apply: (effect, signal) => platform.apply(effect, signal),
-      }),
+      platform: (platform) =>
+        platformWith(platform, {
+          workloads: () =>
+            platform.workloads().flatMap((each) => {
+              const elsewhere = <T extends { readonly ref: object }>(of: T): T => ({
+                ...of,
+                ref: { ...of.ref, namespace: "other", uid: "u" },
+              });
+              return [each, { ...elsewhere(each), replicas: each.replicas.map(elsewhere) }];
+            }),
+        }),
     });
     h.fire("Ill", { replica, namespace: undefined } as unknown as Record<string, string>);
     await h.pass(20_000);
@@ -73,17 +70,13 @@ describe("one episode", () => {
     const { h, replica } = await ill();
     const seen: string[][] = [];
     await h.start({
-      platform: (platform) => ({
-        name: platform.name,
-        effects: platform.effects,
-        workloads: () => platform.workloads(),
-        onChange: (listener) => platform.onChange(listener),
-        observe: (effect) => platform.observe(effect),
-        apply: (effect, signal) => {
-          seen.push(h.records.map((record) => record.type));
-          return platform.apply(effect, signal);
-        },
-      }),
+      platform: (platform) =>
+        platformWith(platform, {
+          apply: (effect, signal) => {
+            seen.push(h.records.map((record) => record.type));
+            return platform.apply(effect, signal);
+          },
+        }),
     });
     h.fire("Ill", { replica });
     await h.until(() => h.ended());
@@ -97,23 +90,19 @@ describe("one episode", () => {
   it("keeps what an agent wrote into its status meanwhile, and takes the capture as done once", async () => {
     const { h, replica } = await ill();
     await h.start({
-      platform: (platform) => ({
-        name: platform.name,
-        effects: platform.effects,
-        workloads: () => platform.workloads(),
-        onChange: (listener) => platform.onChange(listener),
-        observe: (effect) => platform.observe(effect),
-        apply: async (effect, signal) => {
-          const result = await platform.apply(effect, signal);
-          if (effect.type === "Capture") {
-            const stored = await h.store.get("Remediation", "default", h.only().metadata.name);
-            assert.ok(stored);
-            const entry = { effectId: effect.id, state: "Done", node: "node-1", startedAt: "2026-01-01T00:00:00Z" } as const;
-            await h.store.update({ ...stored, status: { ...stored.status, captures: [...stored.status.captures, entry] } });
-          }
-          return result;
-        },
-      }),
+      platform: (platform) =>
+        platformWith(platform, {
+          apply: async (effect, signal) => {
+            const result = await platform.apply(effect, signal);
+            if (effect.type === "Capture") {
+              const stored = await h.store.get("Remediation", "default", h.only().metadata.name);
+              assert.ok(stored);
+              const entry = { effectId: effect.id, state: "Done", node: "node-1", startedAt: "2026-01-01T00:00:00Z" } as const;
+              await h.store.update({ ...stored, status: { ...stored.status, captures: [...stored.status.captures, entry] } });
+            }
+            return result;
+          },
+        }),
     });
     h.fire("Ill", { replica });
     assert.ok(await h.until(() => h.ended()));

@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Harness } from "../../test/support/harness.ts";
+import { platformWith } from "../../test/support/platform-with.ts";
 
 /** Alerts about the whole workload, in a policy that would be handed to a person after a minute. */
 async function silenceable(spec: Record<string, unknown> = {}, onApply: (h: Harness) => void = () => undefined): Promise<Harness> {
@@ -8,17 +9,13 @@ async function silenceable(spec: Record<string, unknown> = {}, onApply: (h: Harn
   h.platform.addWorkload("payments", 3);
   await h.policy({ ladder: [{ strategy: "RollingRestart" }], escalation: { blockedFor: "1m" }, ...spec });
   await h.start({
-    platform: (platform) => ({
-      name: platform.name,
-      effects: platform.effects,
-      workloads: () => platform.workloads(),
-      onChange: (listener) => platform.onChange(listener),
-      observe: (effect) => platform.observe(effect),
-      apply: (effect, signal) => {
-        onApply(h);
-        return platform.apply(effect, signal);
-      },
-    }),
+    platform: (platform) =>
+      platformWith(platform, {
+        apply: (effect, signal) => {
+          onApply(h);
+          return platform.apply(effect, signal);
+        },
+      }),
   });
   return h;
 }

@@ -9,7 +9,7 @@ import { NightshiftError } from "../api/errors.ts";
 import { selfSigned } from "../../test/support/certificate.ts";
 import { AlertBook } from "../observe/alertmanager.ts";
 import { TelemetryStore } from "../observe/store.ts";
-import type { Clock } from "../ports/clock.ts";
+import { systemClock } from "../platform/host/clock.ts";
 import { NightshiftMetrics } from "./metrics.ts";
 import { type RunningServer, type ServerLimits, startServer } from "./server.ts";
 import { type Authenticator, bearerCheck } from "./token.ts";
@@ -17,14 +17,6 @@ import { type Authenticator, bearerCheck } from "./token.ts";
 const TOKEN = "a-token-for-tests-only-1234567890";
 const METRICS = "/opentelemetry.proto.collector.metrics.v1.MetricsService/Export";
 
-const clock: Clock = {
-  now: () => Date.now(),
-  monotonic: () => performance.now(),
-  after: (ms, fn) => {
-    const timer = setTimeout(fn, ms);
-    return () => clearTimeout(timer);
-  },
-};
 const log = { info(): void {}, warn(): void {}, error(): void {} };
 
 interface Running extends AsyncDisposable {
@@ -40,7 +32,7 @@ async function start(
   authenticate?: Authenticator,
   tls?: { cert: Buffer; key: Buffer },
 ): Promise<Running> {
-  const telemetry = new TelemetryStore(clock);
+  const telemetry = new TelemetryStore(systemClock);
   const metrics = new NightshiftMetrics({ processMetrics: false });
   const asked: { method: string; path: string }[] = [];
   const check = bearerCheck(TOKEN);
@@ -52,11 +44,11 @@ async function start(
       return authenticate === undefined ? check(credentials.authorization) : authenticate(credentials);
     },
     telemetry,
-    alertBook: new AlertBook(clock),
+    alertBook: new AlertBook(systemClock),
     metrics,
     readiness: () => ({ ready: true, checks: {} }),
     log,
-    clock,
+    clock: systemClock,
     limits,
     ...(tls === undefined ? {} : { tls }),
   });
@@ -432,11 +424,11 @@ describe("OTLP over gRPC", () => {
       grpcListen: { host: "127.0.0.1", port: taken },
       authenticate: () => true,
       telemetry: running.telemetry,
-      alertBook: new AlertBook(clock),
+      alertBook: new AlertBook(systemClock),
       metrics: new NightshiftMetrics({ processMetrics: false }),
       readiness: () => ({ ready: true, checks: {} }),
       log,
-      clock,
+      clock: systemClock,
     };
     await assert.rejects(
       startServer(options),

@@ -15,7 +15,7 @@ import { resourceFromAttributes } from "@opentelemetry/resources";
 import { MeterProvider, PeriodicExportingMetricReader } from "@opentelemetry/sdk-metrics";
 import { AlertBook } from "../observe/alertmanager.ts";
 import { TelemetryStore, type TelemetryLimits } from "../observe/store.ts";
-import type { Clock } from "../ports/clock.ts";
+import { systemClock } from "../platform/host/clock.ts";
 import { NightshiftMetrics } from "./metrics.ts";
 import { bearerCheck } from "./token.ts";
 import { startServer, type RunningServer, type ServerLimits } from "./server.ts";
@@ -23,15 +23,6 @@ import { startServer, type RunningServer, type ServerLimits } from "./server.ts"
 const TOKEN = "a-token-for-tests-only-1234567890";
 const AUTH = { authorization: `Bearer ${TOKEN}` };
 const JSON_TYPE = { "content-type": "application/json" };
-
-const clock: Clock = {
-  now: () => Date.now(),
-  monotonic: () => performance.now(),
-  after: (ms, fn) => {
-    const timer = setTimeout(fn, ms);
-    return () => clearTimeout(timer);
-  },
-};
 
 const log = { info(): void {}, warn(): void {}, error(): void {} };
 
@@ -49,8 +40,8 @@ async function start(
   telemetryLimits: Partial<TelemetryLimits> = {},
   tls?: { readonly cert: Buffer; readonly key: Buffer },
 ): Promise<Running> {
-  const telemetry = new TelemetryStore(clock, telemetryLimits);
-  const alertBook = new AlertBook(clock);
+  const telemetry = new TelemetryStore(systemClock, telemetryLimits);
+  const alertBook = new AlertBook(systemClock);
   const metrics = new NightshiftMetrics({ build: { version: "1.2.3" } });
   const state = { ready: false };
   const server = await startServer({
@@ -62,7 +53,7 @@ async function start(
     readiness: () => ({ ready: state.ready, checks: { loop: state.ready } }),
     status: () => ({ workloads: 3 }),
     log,
-    clock,
+    clock: systemClock,
     limits,
     ...(tls === undefined ? {} : { tls }),
   });
@@ -224,7 +215,7 @@ describe("the doors", () => {
         metrics: new NightshiftMetrics({ processMetrics: false }),
         readiness: () => ({ ready: true, checks: {} }),
         log,
-        clock,
+        clock: systemClock,
       }),
       { code: "LISTEN_FAILED" },
     );

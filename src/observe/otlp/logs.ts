@@ -1,11 +1,10 @@
 import type { Clock } from "../../ports/clock.ts";
 import type { LogRecord, LogRefusal } from "../logs.ts";
-import { DEFAULT_TELEMETRY_LIMITS } from "../store.ts";
+import { ItemReceiver } from "./item-receiver.ts";
 import { decodeLogsJson } from "./logs-json.ts";
 import { decodeLogsProtobuf } from "./logs-protobuf.ts";
-import { DEFAULT_OTLP_LIMITS, type OtlpLimits } from "./model.ts";
+import type { OtlpLimits } from "./model.ts";
 import type { IngestResult, OtlpEncoding } from "./receiver.ts";
-import { Refusals } from "./refusals.ts";
 
 /** Why a log record is not counted. */
 export type LogPointRefusal =
@@ -29,27 +28,12 @@ export interface LogSink {
 }
 
 /** Takes OTLP logs in and counts what policies ask for. While none does, they are accepted and not looked at. */
-export class LogReceiver {
+export class LogReceiver extends ItemReceiver<LogPointRefusal> {
   readonly #sink: LogSink;
-  readonly #clock: Clock;
-  readonly #limits: OtlpLimits;
-  readonly #refused = new Refusals<LogPointRefusal>("log records");
-  #accepted = 0;
 
   constructor(options: { readonly sink: LogSink; readonly clock: Clock; readonly limits?: Partial<OtlpLimits> }) {
+    super("log records", options);
     this.#sink = options.sink;
-    this.#clock = options.clock;
-    this.#limits = { ...DEFAULT_OTLP_LIMITS, ...options.limits };
-  }
-
-  /** Records looked at since the start. */
-  get accepted(): number {
-    return this.#accepted;
-  }
-
-  /** Records refused since the start, by reason. */
-  refused(): Readonly<Partial<Record<LogPointRefusal, number>>> {
-    return this.#refused.total();
   }
 
   /**
@@ -60,30 +44,24 @@ export class LogReceiver {
   receive(body: Uint8Array, encoding: OtlpEncoding): IngestResult {
     if (!this.#sink.logsActive) return { accepted: 0, rejected: 0, message: "no policy asks for logs: they were not looked at" };
     const keys = this.#sink.logAttributeKeys();
-    const request = encoding === "protobuf" ? decodeLogsProtobuf(body, this.#limits, keys) : decodeLogsJson(body, this.#limits, keys);
-    const now = this.#clock.now();
-    const reasons = new Map<LogPointRefusal, number>();
-    const refuse = (reason: LogPointRefusal, count: number): unknown => reasons.set(reason, (reasons.get(reason) ?? 0) + count);
-    let accepted = 0;
-    for (const { identity, records } of request.resources) {
-      const uid = identity.instanceId;
-      if (uid === undefined || uid === "" || uid.length > this.#limits.maxTextLength) {
-        if (records.length > 0) refuse("no-instance-id", records.length);
-        continue;
+    const request = encoding === "protobuf" ? decodeLogsProtobuf(body, this.limits, keys) : decodeLogsJson(body, this.limits, keys);
+    const now = this.clock.now();
+    return this.judged((refuse) => {
+      let accepted = 0;
+      for (const { identity, records } of request.resources) {
+        const uid = identity.instanceId;
+        if (!this.isName(uid)) {
+          refuse("no-instance-id", records.length);
+          continue;
+        }
+        for (const record of records) {
+          const reason = this.untimely(record.t, record.t, now) ?? this.#sink.recordLog(uid, record);
+          if (reason === undefined) accepted++;
+          else refuse(reason, 1);
+        }
       }
-      for (const record of records) {
-        const reason =
-          record.t > now + DEFAULT_TELEMETRY_LIMITS.maxFutureMs
-            ? "future"
-            : record.t < now - DEFAULT_TELEMETRY_LIMITS.retentionMs
-              ? "too-old"
-              : this.#sink.recordLog(uid, record);
-        if (reason === undefined) accepted++;
-        else refuse(reason, 1);
-      }
-    }
-    if (request.overLimit > 0) refuse("record-limit", request.overLimit);
-    this.#accepted += accepted;
-    return { accepted, ...this.#refused.count(reasons) };
+      refuse("record-limit", request.overLimit);
+      return accepted;
+    });
   }
 }

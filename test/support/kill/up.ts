@@ -4,6 +4,7 @@ import { startNightshift, readStack } from "../../../src/cli/nightshift.ts";
 import { createLog } from "../../../src/cli/log.ts";
 import type { Platform } from "../../../src/ports/platform.ts";
 import type { Store } from "../../../src/ports/store.ts";
+import { platformWith } from "../platform-with.ts";
 
 const at = Number(process.env["CRASH_AT"] ?? "-1");
 let calls = 0;
@@ -30,14 +31,10 @@ const wrap = {
     update: (object) => (object.kind === "Remediation" ? around("update", () => store.update(object)) : store.update(object)),
     delete: (kind, namespace, name, version) => store.delete(kind, namespace, name, version),
   }),
-  platform: (platform: Platform): Platform => ({
-    name: platform.name,
-    effects: platform.effects,
-    workloads: () => platform.workloads(),
-    onChange: (listener) => platform.onChange(listener),
-    observe: (effect) => platform.observe(effect),
-    apply: (effect, signal) => around(`apply ${effect.type}`, () => platform.apply(effect, signal)),
-  }),
+  platform: (platform: Platform): Platform =>
+    platformWith(platform, {
+      apply: (effect, signal) => around(`apply ${effect.type}`, () => platform.apply(effect, signal)),
+    }),
 };
 
 const file = process.argv[2] ?? "";
