@@ -27,8 +27,12 @@ export interface Host {
   stop(): Promise<void>;
 }
 
-/** Starts `idle` workloads that no policy covers, and `targets` that an alert named `Ill` restarts. All of them only sleep. */
-export async function startHost(idle: number, targets: number): Promise<Host> {
+/** Starts `idle` workloads that no policy covers, and `targets` that a signal restarts, by default an alert named `Ill`. All of them only sleep. */
+export async function startHost(
+  idle: number,
+  targets: number,
+  { signal = { alert: { alertname: "Ill" } }, mode = "Enforce" }: { readonly signal?: object; readonly mode?: "Observe" | "Enforce" } = {},
+): Promise<Host> {
   const dir = mkdtempSync(join(tmpdir(), "nightshift-bench-"));
   const port = await freePort();
   const workload = (name: string): unknown => ({
@@ -54,9 +58,9 @@ export async function startHost(idle: number, targets: number): Promise<Host> {
       kind: "RemediationPolicy",
       metadata: { name: "bench" },
       spec: {
-        mode: "Enforce",
+        mode,
         targets: [{ selector: { matchLabels: { bench: "target" } } }],
-        signals: [{ name: "ill", alert: { alertname: "Ill" } }],
+        signals: [{ name: "ill", ...signal }],
         ladder: [{ strategy: "RestartPod" }],
       },
     }),
@@ -71,10 +75,10 @@ export async function startHost(idle: number, targets: number): Promise<Host> {
       workloads: () => platform.workloads(),
       onChange: (listener) => platform.onChange(listener),
       observe: (effect) => platform.observe(effect),
-      apply: (effect, signal) => {
+      apply: (effect, stop) => {
         const name = "workload" in effect ? effect.workload.name : "";
         if (name !== "" && !firstEffect.has(name)) firstEffect.set(name, performance.now());
-        return platform.apply(effect, signal);
+        return platform.apply(effect, stop);
       },
     }),
   };

@@ -7,6 +7,7 @@ import { messageOf } from "../src/api/errors.ts";
 import { missing } from "../test/cluster/requirements.ts";
 import { lackingCollector } from "../test/support/collector.ts";
 import { ensureTool, type Tool } from "../test/cluster/toolchain.ts";
+import { run as hints } from "./hints.ts";
 import { run as cache } from "./kubernetes-cache.ts";
 import { run as kubernetesLatency } from "./kubernetes-latency.ts";
 import { run as queue } from "./kubernetes-queue.ts";
@@ -14,6 +15,7 @@ import { run as latency } from "./latency.ts";
 import { run as otlp } from "./otlp.ts";
 import { lacksPrometheus, run as promql } from "./promql.ts";
 import { type BenchResult, meets } from "./result.ts";
+import { run as recovery } from "./recovery.ts";
 import { run as storm } from "./storm.ts";
 import { run as trend } from "./trend.ts";
 
@@ -46,6 +48,8 @@ const SECTIONS: readonly Section[] = [
   { group: "host", name: "storm", run: () => storm(short) },
   { group: "host", name: "trend", run: () => trend() },
   { group: "host", name: "otlp", lacks: lacksCollector, run: () => otlp(short) },
+  { group: "host", name: "hints", run: () => hints(short) },
+  { group: "host", name: "recovery", run: () => recovery(short) },
   { group: "host", name: "promql", lacks: lacksPrometheus, run: () => promql(short) },
   { group: "kubernetes", name: "queue", lacks: lacksPeer, run: async () => queue(short, await peer()) },
   {
