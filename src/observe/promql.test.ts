@@ -98,6 +98,21 @@ describe("decodePromql", () => {
     assert.ok("rows" in decodePromql(bytes({ status: "success", data: none }), STEPS));
   });
 
+  it("refuses values that are not by time: one that comes twice would fill a gap", () => {
+    for (const values of [
+      [
+        [1000, "1"],
+        [1000, "1"],
+        [1030, "1"],
+      ],
+      [
+        [1015, "1"],
+        [1000, "1"],
+      ],
+    ] as [number, string][][])
+      assert.throws(() => decodePromql(matrix(values), STEPS), { code: "MALFORMED_ANSWER" });
+  });
+
   it("refuses what is no answer of a Prometheus", () => {
     for (const value of [
       {},

@@ -81,11 +81,7 @@ const answerSchema = z.object({
  */
 export function decodePromql(body: Uint8Array, steps: readonly number[]): PromqlAnswer | PromqlProblem {
   const parsed = answerSchema.safeParse(parseJson(body));
-  if (!parsed.success)
-    throw new NightshiftError("MALFORMED_ANSWER", "it did not answer as Prometheus does", {
-      fix: "Give the address below which Prometheus' /api/v1/query is, such as http://mimir/prometheus.",
-      cause: parsed.error,
-    });
+  if (!parsed.success) throw malformed("it did not answer as Prometheus does", parsed.error);
   const { data, warnings } = parsed.data;
   const [warning] = warnings ?? [];
   if (warning !== undefined) return { problem: `the answer is partial: ${warning.slice(0, 500)}` };
@@ -99,6 +95,9 @@ export function decodePromql(body: Uint8Array, steps: readonly number[]): Promql
     };
   const pointsOf = (row: (typeof data.result)[number]) =>
     ("value" in row ? [row.value] : "values" in row ? (row.values ?? []) : []).filter((each) => each !== undefined);
+  // One that came twice would fill the gap of one that is not there.
+  if (data.result.some((row) => !isByTime(pointsOf(row))))
+    throw malformed("it did not answer as Prometheus does: its values are not by time");
   const times = timesOf(data.result.flatMap((row) => pointsOf(row).slice(0, 1))[0], steps);
   const known = new Set(times);
   const samplesOf = (points: readonly z.output<typeof point>[]): Sample[] =>
@@ -108,6 +107,18 @@ export function decodePromql(body: Uint8Array, steps: readonly number[]): Promql
       return !known.has(t) || text.trim() === "" || !Number.isFinite(v) ? [] : [{ t, v }];
     });
   return { steps: times, rows: data.result.map((row) => ({ labels: row.metric, samples: samplesOf(pointsOf(row)) })) };
+}
+
+function malformed(what: string, cause?: unknown): NightshiftError {
+  return new NightshiftError("MALFORMED_ANSWER", what, {
+    fix: "Give the address below which Prometheus' /api/v1/query is, such as http://mimir/prometheus.",
+    cause,
+  });
+}
+
+/** Whether each value is of a later time than the one before it. */
+function isByTime(points: readonly (readonly [number, string])[]): boolean {
+  return points.every(([seconds], i) => i === 0 || millis(seconds) > millis(points[i - 1]?.[0] ?? Infinity));
 }
 
 const millis = (seconds: number): number => Math.round(seconds * 1_000);
