@@ -255,6 +255,31 @@ describe("requests to a workload", () => {
     assert.equal(store.requests(payments, START - 1_000 + REQUEST_RESOLUTION_MS), undefined);
   });
 
+  it("that are older than ten minutes are kept in spans of ten seconds, and add up to the same", () => {
+    const { store, time } = setup();
+    // Twenty replicas, each of which reports every ten seconds at a time of its own.
+    for (let t = START; t < START + 60 * MINUTE; t += 500) {
+      time.now = t;
+      add(store, "Otlp", t, 10, t % 10_000 === 0 ? 1 : 0, t < START + 20 * MINUTE ? 10 : 100);
+    }
+    const stats = store.requests(payments, START);
+    assert.deepEqual([stats?.total, stats?.failed, stats?.seenAt], [72_000, 360, time.now]);
+    const quickest = store.requests(payments, START)?.p99Ms ?? 0;
+    assert.ok(Math.abs(quickest - 100) / 100 <= LATENCY_RELATIVE_ERROR, `${quickest}`);
+    const points = store.requestSeries(payments, 0, REQUEST_RESOLUTION_MS);
+    const gaps = points.slice(1).map(({ t }, i) => t - (points[i]?.t ?? 0));
+    assert.deepEqual([...new Set(gaps)], [10_000, 500]);
+    const fineFrom = points[gaps.indexOf(500)]?.t ?? Infinity;
+    assert.ok(fineFrom <= time.now - 10 * MINUTE && fineFrom > time.now - 11 * MINUTE, `${time.now - fineFrom}`);
+    // In spans of ten seconds it is the same from beginning to end.
+    const coarse = store.requestSeries(payments, 0, 10_000);
+    assert.equal(coarse.length, 360);
+    assert.ok(coarse.every(({ requests, failed }) => requests === 200 && failed === 1));
+    assert.ok(coarse.every(({ latencyMs = 0 }, i) => Math.abs(latencyMs / (i < 120 ? 10 : 100) - 1) <= LATENCY_RELATIVE_ERROR));
+    // Since a time within an old span: from the next one on.
+    assert.equal(store.requests(payments, START + 10 * MINUTE + 5_000)?.total, 60_000 - 200);
+  });
+
   it("kind does not matter, namespace does", () => {
     const { store } = setup();
     add(store, "Otlp", START, 5);

@@ -3,7 +3,7 @@ import type { Clock } from "../ports/clock.ts";
 import { ExampleTraces } from "./exemplars.ts";
 import { HintBook, type Hint, type HintRefusal } from "./hints.ts";
 import { LatencyHistogram } from "./latency.ts";
-import { type CallPoint, type ServiceGraphLimits, ServiceGraphStore } from "./service-graph.ts";
+import { CALL_RESOLUTION_MS, type CallPoint, type ServiceGraphLimits, ServiceGraphStore } from "./service-graph.ts";
 import { LogBook, type LogCount, type LogQuery, type LogRecord, type LogRefusal } from "./logs.ts";
 import type { Answers, RequestStats, Sample, Telemetry } from "./telemetry.ts";
 
@@ -83,7 +83,7 @@ export interface TelemetryLimits {
   readonly maxFutureMs: number;
   /** Most workloads that requests are counted for. Default 2,000. */
   readonly maxWorkloads: number;
-  /** Most spans of `REQUEST_RESOLUTION_MS` kept of one workload and source. Default 7,200: an hour at two reports a second. */
+  /** Most spans of requests kept of one workload and source. Default 7,200: an hour at ten reports a second takes 6,300. */
   readonly maxRequestSpans: number;
   /** The router's view counts as fresh when it is no older than this, in ms. Default 15 seconds. */
   readonly routerFreshMs: number;
@@ -109,6 +109,13 @@ export const DEFAULT_TELEMETRY_LIMITS: TelemetryLimits = {
 
 /** Requests are kept in spans of this many ms; a question about requests since a time begins with the span it lies in. */
 export const REQUEST_RESOLUTION_MS = 100;
+/**
+ * Those that are older than `FINE_MS` are kept in spans of this many ms; a question begins with the first that lies in it whole. Replicas
+ * report each at a time of its own: an hour of twenty of them is 7,200 spans, and with its latencies a span takes 2 KB.
+ */
+const COARSE_MS = CALL_RESOLUTION_MS;
+/** Longer than what is verified usually takes (ms), and than what comes late may be late. */
+const FINE_MS = 600_000;
 
 /** Room for readings that a new series begins with. */
 const INITIAL_CAPACITY = 16;
@@ -223,7 +230,7 @@ class Series {
 }
 
 interface RequestSpan {
-  /** Its beginning: a multiple of the resolution. */
+  /** Its beginning: a multiple of its length. */
   readonly start: number;
   seenAt: number;
   total: number;
@@ -244,6 +251,8 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
   readonly #clock: Clock;
   readonly #replicas = new Map<string, Map<string, Map<string, Series>>>();
   readonly #requests = new Map<string, Record<RequestSource, RequestSpan[]>>();
+  /** Up to when requests are kept in coarse spans (ms). */
+  readonly #coarseUpTo = new WeakMap<readonly RequestSpan[], number>();
   /** By replica, least recently heard of first. */
   readonly #answers = new Map<string, Answers>();
   readonly #hints: HintBook;
@@ -382,6 +391,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
       span.latency ??= new LatencyHistogram();
       span.latency.merge(latency);
     }
+    this.#coarsen(spans, now);
     if (spans.length > this.limits.maxRequestSpans) spans.shift();
     if (reading.replica !== undefined) this.#noteAnswers(reading.replica, t, total > 0);
     return undefined;
@@ -497,6 +507,28 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
    */
   #forgetFuture(series: Series, now: number): void {
     if (series.newest > now + this.limits.maxFutureMs) series.dropAfter(now);
+  }
+
+  /** Joins spans that have become old. */
+  #coarsen(spans: RequestSpan[], now: number): void {
+    const upTo = Math.floor((now - FINE_MS) / COARSE_MS) * COARSE_MS;
+    if (this.#coarseUpTo.get(spans) === upTo) return;
+    this.#coarseUpTo.set(spans, upTo);
+    let kept = 0;
+    for (const span of spans) {
+      const start = Math.floor(span.start / COARSE_MS) * COARSE_MS;
+      const last = spans[kept - 1];
+      if (span.start >= upTo) spans[kept++] = span;
+      else if (last?.start !== start) spans[kept++] = { ...span, start };
+      else {
+        last.seenAt = Math.max(last.seenAt, span.seenAt);
+        last.total += span.total;
+        last.failed += span.failed;
+        if (last.latency === undefined) last.latency = span.latency;
+        else if (span.latency !== undefined) last.latency.merge(span.latency);
+      }
+    }
+    spans.length = kept;
   }
 
   #forgetFutureSpans(spans: RequestSpan[], now: number): void {
