@@ -1,6 +1,8 @@
 import assert from "node:assert/strict";
 import { decodePromql, decodePromqlRefusal, stepsOf } from "../../../src/observe/promql.ts";
-import { fuzzedJson } from "../json.ts";
+import * as fc from "fast-check";
+import { grammarJson, type Json } from "../json.ts";
+import { matrixAnswers } from "../promql-answers.ts";
 import { decoded, type FuzzTarget, seedsOf } from "../target.ts";
 
 const seeds = seedsOf("promql");
@@ -10,10 +12,15 @@ const ASKED_AT = 1_000 * Math.max(...seeds.map((seed) => Number(/\[(\d{10})(?:\.
 /** A query at one instant, and one of a range. */
 const STEPS = [stepsOf(0, ASKED_AT), stepsOf(12_000, ASKED_AT)];
 
+const answers = matrixAnswers(
+  fc.constantFrom<Json[]>({ pod: "a" }, { pod: "b", namespace: "shop" }, {}, { __proto__: "x" }),
+  STEPS[1] ?? [],
+);
+
 export const promql: FuzzTarget = {
   name: "promql",
   seeds,
-  inputs: fuzzedJson(seeds, ["NaN", "+Inf", "histogram", "histograms", "values", '"warnings":["x"],', "matrix", "vector"]),
+  inputs: grammarJson(answers, seeds, ["NaN", "+Inf", "histogram", "histograms", "values", '"warnings":["x"],', "matrix", "vector"]),
   check(input) {
     const refusal = decodePromqlRefusal(Buffer.from(input).toString());
     assert.ok(refusal === undefined || refusal.length <= 500);

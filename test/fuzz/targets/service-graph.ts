@@ -15,6 +15,7 @@ import { NightshiftError } from "../../../src/api/errors.ts";
 import { TelemetryStore } from "../../../src/observe/store.ts";
 import { grammarJson, type Json } from "../json.ts";
 import { attributes, metricsRequest, NOW, textsIn, time } from "../otlp-messages.ts";
+import { matrixAnswers } from "../promql-answers.ts";
 import { withChanges } from "../bytes.ts";
 import { ACCEPTED, decoded, type FuzzTarget, seedsOf } from "../target.ts";
 
@@ -215,26 +216,14 @@ export const serviceGraphSpans: FuzzTarget = {
 };
 
 const STEPS = stepsOf(3_600_000, NOW);
-const samples = fc.array(
+const answer = matrixAnswers(
   fc
-    .tuple(fc.nat(STEPS.length - 1), fc.constantFrom("0", "1", "2.5", "NaN", "+Inf", "-1", "1e308"))
-    .map(([step, value]): Json => [(STEPS[step] ?? NOW) / 1_000, value]),
-  { maxLength: 12 },
-);
-const rows = fc.array(
-  fc
-    .record({
-      metric: fc
-        .record({ client: sometimes(service), server: sometimes(service), connection_type: sometimes(fc.constantFrom("database", "")) })
-        .map((labels): Json =>
-          Object.fromEntries(Object.entries(labels).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]]))),
-        ),
-      values: samples.map((list) => list.toSorted((a, b) => Number((a as number[])[0]) - Number((b as number[])[0]))),
-    })
-    .map((row): Json => ({ ...row })),
-  { maxLength: 4 },
-);
-const answer = rows.map((result) => JSON.stringify({ status: "success", data: { resultType: "matrix", result } }));
+    .record({ client: sometimes(service), server: sometimes(service), connection_type: sometimes(fc.constantFrom("database", "")) })
+    .map((labels): Json =>
+      Object.fromEntries(Object.entries(labels).flatMap(([key, value]) => (value === undefined ? [] : [[key, value]]))),
+    ),
+  STEPS,
+).map((made) => JSON.stringify(made));
 
 /** The answers of Prometheus to two queries that belong together, requests and failures: each on a line of its own. */
 export const serviceGraphPromql: FuzzTarget = {
