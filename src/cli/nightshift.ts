@@ -182,7 +182,7 @@ async function assemble(
   loop = running;
   undo.push(() => running.stop());
   await running.start();
-  askAlertmanagers(stack.alertmanagers, alertBook, asking);
+  askAlertmanagers(stack.alertmanagers, alertBook, telemetry, asking);
   ready = true;
   return {
     url: server.url,

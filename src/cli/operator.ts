@@ -241,7 +241,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
     });
     loop = running;
     await running.start();
-    askAlertmanagers(config.alertmanagers, alertBook, { ...asking, signal: stopping.signal });
+    askAlertmanagers(config.alertmanagers, alertBook, telemetry, { ...asking, signal: stopping.signal });
   };
   const begun = lead();
   let cannotLead = false;

@@ -36,8 +36,21 @@ export function askPrometheus(
   void poll.run(signal);
 }
 
-/** Asks the Alertmanagers of a configuration what fires, from now on. */
-export function askAlertmanagers(specs: readonly AlertmanagerSpec[], book: AlertBook, { dir, signal, ...rest }: Asking): void {
+/** A question that every Prometheus has an answer to. */
+const ALIVE = { query: "vector(1)", rangeMs: 0, everyMs: 30_000 };
+
+/** Asks the Alertmanagers of a configuration what fires, from now on. `telemetry`: asks the Prometheus, where there is one. */
+export function askAlertmanagers(
+  specs: readonly AlertmanagerSpec[],
+  book: AlertBook,
+  telemetry: Pick<TelemetryStore, "promql">,
+  { dir, signal, ...rest }: Asking,
+): void {
   const sources = specs.map((spec) => ({ ...spec, tokenFile: fileOf(spec.tokenFile, dir), caFile: fileOf(spec.caFile, dir) }));
-  void new AlertmanagerPoll({ sources, book, ...rest }).run(signal);
+  const sourceAnswers = (): boolean => {
+    if (telemetry.promql === undefined) return true;
+    const answer = telemetry.promql(ALIVE);
+    return answer !== undefined && !("problem" in answer);
+  };
+  void new AlertmanagerPoll({ sources, book, sourceAnswers, ...rest }).run(signal);
 }

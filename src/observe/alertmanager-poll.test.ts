@@ -20,14 +20,21 @@ describe("AlertmanagerPoll", () => {
   const open: { close(): void }[] = [];
   after(() => open.forEach((each) => each.close()));
 
-  async function polling(count = 1, extra: Partial<AlertmanagerOptions> = {}) {
+  async function polling(count = 1, extra: Partial<AlertmanagerOptions> = {}, sourceAnswers = () => true) {
     const managers = Array.from({ length: count }, () => new FakeAlertmanager(NOW - HOUR));
     open.push(...managers);
     const sources = await Promise.all(managers.map(async (manager) => ({ url: `${await manager.start()}/am/`, ...extra })));
     const clock = new ManualClock(NOW);
     const book = new AlertBook(clock);
     const told: string[] = [];
-    const poll = new AlertmanagerPoll({ sources, book, clock, random: seededRandom(), onError: (message) => told.push(message) });
+    const poll = new AlertmanagerPoll({
+      sources,
+      book,
+      clock,
+      random: seededRandom(),
+      onError: (message) => told.push(message),
+      sourceAnswers,
+    });
     const ask = (): Promise<void> => poll.poll(new AbortController().signal);
     const states = (): Record<string, string> => Object.fromEntries(book.alerts().map((a) => [a.fingerprint, a.status]));
     return { manager: managers[0]!, managers, sources, clock, book, told, ask, states };
@@ -229,6 +236,19 @@ describe("AlertmanagerPoll", () => {
     assert.deepEqual(seen(), [["resolved", true]]);
     book.deliver([{ ...known!, status: "resolved", endsAt: NOW + 120_000, receivedAt: clock.now() }]);
     assert.deepEqual(seen(), [["resolved", false]]);
+  });
+
+  it("while the Prometheus that sends them does not answer, nothing is over by that it is gone", async () => {
+    let answers = false;
+    const { manager, ask, book, states } = await polling(1, {}, () => answers);
+    manager.alerts = [alert("a")];
+    await ask();
+    manager.alerts = [];
+    await ask();
+    assert.deepEqual([states(), book.settled()], [{ a: "firing" }, undefined]);
+    answers = true;
+    await ask();
+    assert.deepEqual([states(), book.settled()], [{ a: "resolved" }, { suppressed: [] }]);
   });
 
   it("one that is not looked at yet is not called silenced", async () => {

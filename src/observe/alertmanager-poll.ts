@@ -43,7 +43,8 @@ interface Answer {
  *
  * An alert that one of them had and none has any more is resolved: only when all have answered, are understood, and have been
  * up for 5 minutes. What is silenced or inhibited is neither told of nor over; what was heard of before is told of as such. And
- * where it only ceased to be repeated, the book knows: see there.
+ * where it only ceased to be repeated, the book knows: see there. While the Prometheus that sends the alerts is known not to answer,
+ * nothing is over by that it is gone: it may have been gone before the first answer.
  */
 export class AlertmanagerPoll {
   readonly #sources: readonly Source[];
@@ -51,6 +52,7 @@ export class AlertmanagerPoll {
   readonly #clock: Clock;
   readonly #random: Random;
   readonly #onError: (message: string) => void;
+  readonly #sourceAnswers: () => boolean;
   /** What the book was told that it fires, and not that it is over, by fingerprint. */
   #known = new Map<string, Alert>();
   /** Those that did not answer the last time. */
@@ -63,6 +65,8 @@ export class AlertmanagerPoll {
     readonly random: Random;
     /** Told once of each Alertmanager that ceases to answer, and once when it is back; of an alert that is not understood, once. */
     readonly onError: (message: string) => void;
+    /** Whether the Prometheus that sends the alerts answers. Default: yes, as nobody knows. */
+    readonly sourceAnswers?: () => boolean;
   }) {
     this.#sources = options.sources.map((source) => ({
       http: new HttpSource(source),
@@ -73,6 +77,7 @@ export class AlertmanagerPoll {
     this.#clock = options.clock;
     this.#random = options.random;
     this.#onError = options.onError;
+    this.#sourceAnswers = options.sourceAnswers ?? (() => true);
   }
 
   /** Asks at once and then every 30 seconds, not all at the same moment, until `signal` aborts. Never rejects. */
@@ -90,7 +95,7 @@ export class AlertmanagerPoll {
     const answers = await Promise.all(this.#sources.map((source) => this.#ask(source, signal)));
     if (signal.aborted) return;
     const heard = answers.filter((answer) => answer !== undefined);
-    const isWhole = answers.length > 0 && heard.length === answers.length && heard.every(({ settled }) => settled);
+    const isWhole = answers.length > 0 && heard.length === answers.length && heard.every(({ settled }) => settled) && this.#sourceAnswers();
     const byFingerprint = (of: (snapshot: AlertmanagerSnapshot) => readonly Alert[]): ReadonlyMap<string, Alert> =>
       new Map(heard.flatMap(({ snapshot }) => of(snapshot)).map((alert) => [alert.fingerprint, alert]));
     const active = byFingerprint((snapshot) => snapshot.active);
