@@ -3,6 +3,7 @@ import { alertmanagerApi, alertmanagerWebhook } from "./alertmanager.ts";
 import { cel } from "./cel.ts";
 import { kubernetesWatch, remediation } from "./kubernetes.ts";
 import { hints } from "./hints.ts";
+import { hintsRequest } from "./hints-request.ts";
 import { otlpLogsJson, otlpLogsProtobuf } from "./otlp-logs.ts";
 import { serviceGraphMetrics, serviceGraphPromql, serviceGraphSpans } from "./service-graph.ts";
 import { otlpLogsAlike, otlpMetricsAlike, otlpTracesAlike } from "./otlp-alike.ts";
@@ -28,6 +29,7 @@ export const TARGETS: readonly FuzzTarget[] = [
   serviceGraphSpans,
   serviceGraphPromql,
   hints,
+  hintsRequest,
   promql,
   alertmanagerWebhook,
   alertmanagerApi,
