@@ -1,143 +1,35 @@
-import { closeSync, mkdtempSync, openSync, readdirSync, readFileSync, readSync, rmSync, writeFileSync } from "node:fs";
+import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { setTimeout as delay } from "node:timers/promises";
 import { type AuditEvent, Cluster } from "../test/cluster/cluster.ts";
 import { NO_STORMS } from "../test/support/no-storms.ts";
-import { webhookAlert, webhookBody } from "../test/support/webhook.ts";
-import { Measured } from "./kubernetes/child.ts";
-import type { SendOrder } from "./kubernetes/sender.ts";
+import {
+  AGENTS,
+  allAvailable,
+  deployment,
+  Inside,
+  isBy,
+  isEffect,
+  isEffectOn,
+  isEpisode,
+  NAMESPACE,
+  OPERATOR,
+  OURS,
+  POLICY,
+  prepare,
+  REPLICAS,
+  timeOf,
+  TOKEN,
+  Trail,
+} from "./kubernetes/operator.ts";
 import { quantile } from "./quantile.ts";
 import type { BenchResult, BenchRow } from "./result.ts";
 
-const ROOT = join(import.meta.dirname, "..");
-const TOKEN = "bench-token-0123456789abcdef0123456789abcdef";
-const NAMESPACE = "shop";
-const OURS = "nightshift-system";
 /** Rounds before those that count. */
 const WARM_UP = 3;
-/** Time in which both must have written (ms). */
-const LIMIT_MS = 60_000;
 /** After a rollout, before the next sample (ms). */
 const REST_MS = 250;
-const REPLICAS = 2;
-/** Inside the cluster's network, which is the bench's alone. */
-const OPERATOR_PORT = 8080;
-
-/** Who writes, as the API server hears it. */
-const AGENTS = { nightshift: "nightshift/", peer: "peer-go", bound: "bound" } as const;
-
-function deployment(name: string): unknown {
-  const labels = { app: name, bench: "target" };
-  return {
-    apiVersion: "apps/v1",
-    kind: "Deployment",
-    metadata: { name, namespace: NAMESPACE, labels },
-    spec: {
-      replicas: REPLICAS,
-      selector: { matchLabels: { app: name } },
-      template: {
-        metadata: { labels },
-        spec: { terminationGracePeriodSeconds: 0, containers: [{ name: "app", image: "none" }] },
-      },
-    },
-  };
-}
-
-const POLICY = {
-  apiVersion: "nightshift.dev/v1alpha1",
-  kind: "RemediationPolicy",
-  metadata: { name: "bench", namespace: NAMESPACE },
-  spec: {
-    mode: "Enforce",
-    targets: [{ selector: { matchLabels: { bench: "target" } } }],
-    signals: [{ name: "ill", alert: { alertname: "Ill" } }],
-    ladder: [{ strategy: "RollingRestart" }],
-  },
-};
-
-/** The API server's audit log, read on from where it was: what the measured wrote. */
-class Trail {
-  readonly #fd: number;
-  readonly #chunk = Buffer.alloc(2 ** 20);
-  #position = 0;
-  #rest = "";
-  readonly writes: AuditEvent[] = [];
-
-  constructor(path: string) {
-    this.#fd = openSync(path, "r");
-  }
-
-  read(): void {
-    for (;;) {
-      const bytes = readSync(this.#fd, this.#chunk, 0, this.#chunk.length, this.#position);
-      if (bytes === 0) return;
-      this.#position += bytes;
-      const lines = (this.#rest + this.#chunk.toString("latin1", 0, bytes)).split("\n");
-      this.#rest = lines.pop() ?? "";
-      for (const line of lines) {
-        const event = JSON.parse(line) as AuditEvent;
-        const isWrite = !["get", "list", "watch"].includes(event.verb);
-        if (isWrite && isDone(event) && Object.values(AGENTS).some((agent) => isBy(event, agent))) this.writes.push(event);
-      }
-    }
-  }
-
-  /** Waits for a write. */
-  async until(what: string, matches: (event: AuditEvent) => boolean): Promise<void> {
-    for (const end = Date.now() + LIMIT_MS; Date.now() < end; await delay(20)) {
-      this.read();
-      if (this.writes.some(matches)) return;
-    }
-    throw new Error(`${what}: not within ${LIMIT_MS} ms`);
-  }
-
-  close(): void {
-    closeSync(this.#fd);
-  }
-}
-
-/** Requests sent from inside the cluster's network. */
-class Sender {
-  readonly #process: Measured;
-  #sent = 0;
-
-  constructor(process: Measured) {
-    this.#process = process;
-  }
-
-  /** Sends it; `at` is when that began (ms since the epoch). @throws when it is not answered with 2xx. */
-  async send(order: Omit<SendOrder, "id">): Promise<{ readonly at: number; readonly text: string }> {
-    const id = (this.#sent += 1);
-    this.#process.tell({ ...order, id });
-    const { at, status, text, failed } = await this.#process.hear("sent", (said) => said["id"] === id, LIMIT_MS);
-    if (failed !== undefined || Number(status) < 200 || Number(status) > 299)
-      throw new Error(`${order.method} ${order.url} was answered with ${String(failed ?? status)} ${String(text)}`);
-    return { at: Number(at), text: String(text) };
-  }
-
-  /** Sends an alert about a Deployment, and returns when that began. */
-  async alert(url: string, deploymentName: string): Promise<number> {
-    const body = webhookBody([webhookAlert({ labels: { namespace: NAMESPACE, deployment: deploymentName }, fingerprint: deploymentName })]);
-    const headers = { authorization: `Bearer ${TOKEN}`, "content-type": "application/json" };
-    return (await this.send({ method: "POST", url: `${url}/webhooks/alertmanager`, headers, body })).at;
-  }
-}
-
-/** Microseconds matter here, and `Date.parse` cuts them off. */
-function timeOf(timestamp: string): number {
-  const micros = /\.(\d+)/.exec(timestamp)?.[1] ?? "0";
-  return Date.parse(`${timestamp.slice(0, 19)}Z`) + Number(`0.${micros}`) * 1000;
-}
-
-const isDone = (event: AuditEvent): boolean => event.stage === "ResponseComplete" && (event.responseStatus?.code ?? 500) < 300;
-const isBy = (event: AuditEvent, agent: string): boolean => event.userAgent?.startsWith(agent) === true;
-/** A change of a Deployment or of its pods: what is felt. */
-const isEffect = ({ objectRef }: AuditEvent): boolean => ["deployments", "pods"].includes(objectRef?.resource ?? "");
-/** The same, of this one. */
-const isEffectOn = (name: string, event: AuditEvent): boolean => isEffect(event) && `${event.objectRef?.name}-`.startsWith(`${name}-`);
-/** The lock, diagnosis and decision: the first that Nightshift writes. */
-const isEpisode = ({ verb, objectRef }: AuditEvent): boolean => verb === "create" && objectRef?.resource === "remediations";
 
 /** From each sending to the end of the first write after it (ms). */
 function latencies(sent: readonly number[], writes: readonly AuditEvent[]): number[] {
@@ -176,61 +68,21 @@ export async function run(short: boolean, bin: string): Promise<BenchResult> {
   // Room for two pods, and one more while they are renewed, of every Deployment: a node takes 110.
   const cluster = await Cluster.start({ fakeNodes: short ? 4 : 8 });
   const trail = new Trail(cluster.apiserver.auditLog);
-  const started: Measured[] = [];
-  const start = (argv: readonly string[], env: NodeJS.ProcessEnv = {}): Measured => {
-    const measured = new Measured(cluster.spawn(argv, { stdio: ["pipe", "pipe", "pipe"], env }));
-    started.push(measured);
-    return measured;
-  };
+  const inside = new Inside(cluster, dir);
   try {
     const names = (whose: string): string[] => Array.from({ length: rounds + WARM_UP }, (_, i) => `${whose}-${i}`);
     const mine = names("ours");
     const peers = names("peers");
-    const crds = join(ROOT, "deploy/chart/files/crds");
-    for (const file of readdirSync(crds)) await cluster.apply(readFileSync(join(crds, file), "utf8"));
-    await cluster.kubectl(["wait", "--for=condition=Established", "crd", "--all"]);
-    await cluster.apply([NAMESPACE, OURS].map((name) => ({ apiVersion: "v1", kind: "Namespace", metadata: { name } })));
+    await prepare(cluster);
     await cluster.apply([POLICY, NO_STORMS, ...[...mine, ...peers, "bound"].map(deployment)]);
-    await cluster.until(
-      "every Deployment is available",
-      async () => {
-        const { items } = await cluster.request<{ items: { status?: { availableReplicas?: number } }[] }>(
-          "GET",
-          `/apis/apps/v1/namespaces/${NAMESPACE}/deployments`,
-        );
-        return items.every((item) => item.status?.availableReplicas === REPLICAS);
-      },
-      600_000,
-    );
+    await allAvailable(cluster);
 
-    const { ca, token } = cluster.access;
-    writeFileSync(join(dir, "ca.crt"), ca);
-    writeFileSync(join(dir, "token"), TOKEN);
-    const sending = start([process.execPath, join(ROOT, "bench/kubernetes/sender.ts")], { NODE_EXTRA_CA_CERTS: join(dir, "ca.crt") });
-    const prometheus = String((await sending.hear("listening"))["url"]);
-    const sender = new Sender(sending);
-    const peer = start([join(bin, "peer"), "reconcile", "-prometheus", prometheus, "-token", TOKEN, "-namespace", OURS]);
-    const operator = `http://127.0.0.1:${OPERATOR_PORT}`;
-    start([
-      process.execPath,
-      join(ROOT, "src/cli/main.ts"),
-      "operator",
-      `--namespace=${OURS}`,
-      `--listen=127.0.0.1:${OPERATOR_PORT}`,
-      `--token-file=${join(dir, "token")}`,
-      `--state=${join(dir, "state")}`,
-      "--log-level=warn",
-    ]);
+    const { token } = cluster.access;
+    const { sender, prometheus } = await inside.sender();
+    const peer = inside.start([join(bin, "peer"), "reconcile", "-prometheus", prometheus, "-token", TOKEN, "-namespace", OURS]);
+    inside.operator();
     const peerUrl = String((await peer.hear("listening"))["url"]);
-    await cluster.until("Nightshift leads", async () => {
-      const { text } = await sender.send({
-        method: "GET",
-        url: `${operator}/api/v1/status`,
-        headers: { authorization: `Bearer ${TOKEN}` },
-      });
-      // The rest of it is long, and cut off.
-      return text.startsWith('{"leading":true');
-    });
+    await inside.untilLeading(sender);
 
     const sent: Record<keyof typeof AGENTS, number[]> = { nightshift: [], peer: [], bound: [] };
     for (let round = 0; round < rounds + WARM_UP; round += 1) {
@@ -245,7 +97,7 @@ export async function run(short: boolean, bin: string): Promise<BenchResult> {
       const toPeer = await sender.alert(peerUrl, ofPeer);
       await trail.until(`the peer's effect on ${ofPeer}`, (event) => isBy(event, AGENTS.peer) && isEffectOn(ofPeer, event));
       await rolledOut(cluster, ofPeer);
-      const toNightshift = await sender.alert(operator, ofNightshift);
+      const toNightshift = await sender.alert(OPERATOR, ofNightshift);
       await trail.until(
         `Nightshift's effect on ${ofNightshift}`,
         (event) => isBy(event, AGENTS.nightshift) && isEffectOn(ofNightshift, event),
@@ -287,7 +139,7 @@ export async function run(short: boolean, bin: string): Promise<BenchResult> {
       rows: [...rows(0.5), ...rows(0.99)],
     };
   } finally {
-    await Promise.all(started.map((process) => process.stop()));
+    await inside.stop();
     trail.close();
     await cluster.stop();
     rmSync(dir, { recursive: true, force: true });

@@ -9,6 +9,7 @@ import { lackingCollector } from "../test/support/collector.ts";
 import { ensureTool, type Tool } from "../test/cluster/toolchain.ts";
 import { run as hints } from "./hints.ts";
 import { run as cache } from "./kubernetes-cache.ts";
+import { run as kubernetesHints } from "./kubernetes-hints.ts";
 import { run as kubernetesLatency } from "./kubernetes-latency.ts";
 import { run as queue } from "./kubernetes-queue.ts";
 import { run as latency } from "./latency.ts";
@@ -57,6 +58,12 @@ const SECTIONS: readonly Section[] = [
     name: "kubernetes-latency",
     lacks: () => missing({ nodes: false, tools: ["kube", "kwok", "peer"] }),
     run: async () => kubernetesLatency(short, await peer()),
+  },
+  {
+    group: "kubernetes",
+    name: "kubernetes-hints",
+    lacks: () => missing({ nodes: false, tools: ["kube", "kwok"] }),
+    run: () => kubernetesHints(short),
   },
   { group: "kubernetes", name: "cache", lacks: lacksPeer, run: async () => cache(short, await peer()) },
 ];

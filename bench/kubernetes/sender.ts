@@ -10,6 +10,8 @@ export interface SendOrder {
   readonly url: string;
   readonly headers: Readonly<Record<string, string>>;
   readonly body?: string;
+  /** In place of one body: a request for each, all of them at once. */
+  readonly bodies?: readonly string[];
 }
 
 /** What is told of an answer (characters). */
@@ -30,9 +32,20 @@ function clockOffset(): number {
   return now - performance.now();
 }
 
-async function send({ id, method, url, headers, body }: SendOrder): Promise<void> {
+async function send({ id, method, url, headers, body, bodies }: SendOrder): Promise<void> {
   const offset = clockOffset();
   const at = performance.now() + offset;
+  if (bodies !== undefined) {
+    const statuses = await Promise.all(
+      bodies.map(async (each) => {
+        const answer = await fetch(url, { method, headers, body: each });
+        await answer.arrayBuffer();
+        return answer.status;
+      }),
+    );
+    const took = performance.now() + offset - at;
+    return say({ event: "sent", id, at, took, status: Math.max(...statuses), text: "" });
+  }
   const response = await fetch(url, { method, headers, ...(body === undefined ? {} : { body }) });
   const text = await response.text();
   say({ event: "sent", id, at, status: response.status, text: text.slice(0, LONGEST) });
