@@ -228,7 +228,7 @@ const noticeSchema = pageSchema.extend({
 export const DOMAIN_KINDS = ["Workload", "Node", "Zone", "Namespace", "Cluster"] as const;
 export type DomainKind = (typeof DOMAIN_KINDS)[number];
 
-const stormSchema = z.strictObject({
+const oneStormSchema = z.strictObject({
   domain: z.string().meta({
     description: "Where too much is ill at once: `Workload/namespace/name`, `Node/name`, `Zone/name`, `Namespace/name` or `Cluster`.",
   }),
@@ -236,6 +236,12 @@ const stormSchema = z.strictObject({
   since: time.meta({ description: "When the storm was first seen; an episode that takes over from another keeps it." }),
   releasedAt: time.optional().meta({ description: "When it was over. What is still ill is then acted on a little at a time." }),
   page: pageSchema.optional().meta({ description: "The page for the group. None where an earlier episode of the same storm has it." }),
+});
+
+const stormSchema = oneStormSchema.extend({
+  earlier: z.array(oneStormSchema).optional().meta({
+    description: "Storms that it stood for before, and whose pages' receivers have not all heard that they are over.",
+  }),
 });
 
 export const remediationStatusSchema = z
@@ -350,10 +356,14 @@ export type DiagnosisRecord = z.output<typeof diagnosisRecordSchema>;
 /** What is on record of what people were told and asked. */
 type Told = Partial<Pick<RemediationStatus, "page" | "storm" | "question" | "notice">>;
 
+const stormPages = (storm: StormRecord | undefined): (PageRecord | undefined)[] =>
+  storm === undefined ? [] : [storm, ...(storm.earlier ?? [])].map(({ page }) => page);
+
 /** Whether somebody is yet to be told of an episode, or of its end. A question that is open is owed nothing. */
 export function owesPage({ page, storm, notice, question }: Told): boolean {
   return (
-    [page, storm?.page, notice].some((each) => each?.state === "Pending" || each?.state === "Resolving") || question?.state === "Resolving"
+    [page, ...stormPages(storm), notice].some((each) => each?.state === "Pending" || each?.state === "Resolving") ||
+    question?.state === "Resolving"
   );
 }
 
@@ -364,7 +374,7 @@ export function isSettled(status: Told & Partial<Pick<RemediationStatus, "phase"
 
 /** Whether somebody was told, and what they were told of is not over yet. */
 export function isOpenIncident({ page, storm, notice }: Told): boolean {
-  return [page, storm?.page, notice].some((each) => each?.state === "Sent");
+  return [page, ...stormPages(storm), notice].some((each) => each?.state === "Sent");
 }
 
 /** Whether an episode is over. */

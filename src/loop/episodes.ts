@@ -611,8 +611,13 @@ export class Episodes {
       return known === undefined || known.releasedAt !== undefined ? known : { ...known, releasedAt: timestamp(this.#clock.now()) };
     if (known !== undefined && known.releasedAt === undefined) return known;
     const next = this.#stormRecord(remediation, storm);
+    if (known === undefined) return next;
+    const { earlier = [], ...before } = known;
+    const isSame = known.page !== undefined && known.domain === next.domain && known.since === next.since;
+    // Where it is another, whoever was paged for the last is yet to hear that that is over.
+    const open = (isSame ? earlier : [...earlier, before]).filter(({ page }) => page !== undefined && isOpenPage(page));
     // The same storm, held again: that it was paged must not be lost, or who stands for it next pages once more.
-    return known?.page !== undefined && known.domain === next.domain && known.since === next.since ? { ...next, page: known.page } : next;
+    return { ...next, ...(isSame ? { page: known.page } : {}), ...(open.length === 0 ? {} : { earlier: open }) };
   }
 
   /** The signal is not seen. Gone is only what was looked for with data at hand; everything else is missing data. */
@@ -992,33 +997,30 @@ export class Episodes {
       if (wait <= 0) return this.#deliver(remediation, told);
       after = Math.min(after, wait);
     }
-    const { page, notice, storm } = remediation.status;
+    const { page, notice } = remediation.status;
     if ((page?.state === "Sent" || notice?.state === "Sent") && this.#incidentOver(remediation))
       return this.#close(remediation, {
         ...(page?.state === "Sent" ? { page: this.#pager.over(page) } : {}),
         ...(notice?.state === "Sent" ? { notice: this.#pager.over(notice) } : {}),
       });
-    const stormPage = storm?.page;
-    if (storm !== undefined && stormPage?.state === "Sent" && this.#stormOver(remediation))
-      return this.#close(remediation, { storm: { ...storm, page: this.#pager.over(stormPage) } });
+    for (const { record, storm: own, kept } of toldIn(remediation.status))
+      if (own !== undefined && record.state === "Sent" && this.#stormOver(remediation, own))
+        return this.#close(remediation, kept(this.#pager.over(record)));
     if (isOpenIncident(remediation.status)) after = Math.min(after, INCIDENT_MS);
     return after === Infinity ? {} : { after };
   }
 
-  async #close(remediation: Remediation, closed: Partial<Pick<RemediationStatus, "page" | "storm" | "notice">>): Promise<Requeue> {
+  async #close(remediation: Remediation, closed: Partial<RemediationStatus>): Promise<Requeue> {
     this.#goneSince.delete(incidentKey(remediation));
+    const next = { ...remediation, status: { ...remediation.status, ...closed } };
+    const before = new Set(toldIn(remediation.status).map(({ record }) => record));
     await this.#saveWith(
-      { ...remediation, status: { ...remediation.status, ...closed } },
-      [closed.page, closed.notice, closed.storm?.page].flatMap((page) =>
-        page === undefined
-          ? []
-          : [
-              this.#recorder.about(remediation, "Page", `the incident is over: ${page.summary}`, {
-                state: "Resolving",
-                dedupKey: page.dedupKey,
-              }),
-            ],
-      ),
+      next,
+      toldIn(next.status)
+        .filter(({ record }) => !before.has(record))
+        .map(({ record: { summary, dedupKey: incident } }) =>
+          this.#recorder.about(remediation, "Page", `the incident is over: ${summary}`, { state: "Resolving", dedupKey: incident }),
+        ),
     );
     return { after: 0 };
   }
@@ -1069,13 +1071,12 @@ export class Episodes {
     return undecided === undefined ? [] : [undecidedText(undecided)];
   }
 
-  #stormOver({ status }: Remediation): boolean {
-    const { storm } = status;
-    const ended = timeMs(storm?.releasedAt ?? status.endedAt ?? "");
+  #stormOver({ status }: Remediation, storm: Storm): boolean {
+    const ended = timeMs(storm.releasedAt ?? status.endedAt ?? "");
     // Another episode may stand for it by now, or in a moment.
     const goesOn = this.#world.remediations
       .list()
-      .some((other) => standsForStorm(other) && other.status.storm?.domain === storm?.domain && other.status.storm?.since === storm?.since);
+      .some((other) => standsForStorm(other) && other.status.storm?.domain === storm.domain && other.status.storm.since === storm.since);
     return !goesOn && this.#clock.now() - ended >= RESOLVE_GRACE_MS;
   }
 
@@ -1265,10 +1266,14 @@ function withDiagnosis(remediation: Remediation, diagnosis: Diagnosis, shelf: Ev
   return { ...remediation, status: { ...status, diagnosis: diagnosisRecord(diagnosis, shelf) } };
 }
 
+type Storm = Omit<StormRecord, "earlier">;
+
 /** Something that people were told or asked, or are to be. */
 interface Told {
   readonly kind: PageKind;
   readonly record: PageRecord;
+  /** The storm that it is about, where it is about one. */
+  readonly storm?: Storm;
   /** The part of the status that keeps it, with `next` in its place. */
   readonly kept: (next: PageRecord) => Partial<RemediationStatus>;
 }
@@ -1276,8 +1281,18 @@ interface Told {
 function toldIn({ page, storm, notice, question }: RemediationStatus): Told[] {
   const all: Told[] = [];
   if (page !== undefined) all.push({ kind: "Page", record: page, kept: (next) => ({ page: next }) });
-  const stormPage = storm?.page;
-  if (stormPage !== undefined) all.push({ kind: "Page", record: stormPage, kept: (next) => ({ storm: { ...storm!, page: next } }) });
+  if (storm !== undefined) {
+    const { earlier = [], page: stormPage } = storm;
+    if (stormPage !== undefined)
+      all.push({ kind: "Page", record: stormPage, storm, kept: (next) => ({ storm: { ...storm, page: next } }) });
+    earlier.forEach((each, i) => {
+      if (each.page === undefined) return;
+      const kept = (next: PageRecord): Partial<RemediationStatus> => ({
+        storm: { ...storm, earlier: earlier.with(i, { ...each, page: next }) },
+      });
+      all.push({ kind: "Page", record: each.page, storm: each, kept });
+    });
+  }
   if (notice !== undefined) all.push({ kind: "Notice", record: notice, kept: (next) => ({ notice: { ...next, step: notice.step } }) });
   if (question !== undefined) all.push({ kind: "Question", record: question, kept: (next) => ({ question: next }) });
   return all;
@@ -1288,6 +1303,11 @@ const toldKey = (key: string, { dedupKey: incident }: PageRecord): string => `${
 /** Whether a question is asked, or to be asked, and needs an answer. */
 function isOpenQuestion(question: PageRecord | undefined): boolean {
   return question !== undefined && question.state !== "Resolving" && question.state !== "Resolved";
+}
+
+/** Whether somebody is yet to be told of a page, or of its end. */
+function isOpenPage({ state }: PageRecord): boolean {
+  return state !== "Resolved" && state !== "NoReceiver";
 }
 
 /** With the signal of an episode alone: that there is no data of another says nothing of its fault. */

@@ -138,6 +138,29 @@ describe("the storm brake", () => {
     await h.stop();
   });
 
+  it("an episode that stands for another storm after the first has it told that the first is over", async () => {
+    const h = await cluster({ budgets: [{ maxUnavailable: 0 }], escalation: { blockedFor: "1h" } });
+    await h.start();
+    const names = fire(h, 0, 1, 2, 3, 4, 5);
+    await h.pass(5_000);
+    const key = h.only().metadata.name;
+    const own = h.only().spec.signalTarget.name;
+    assert.equal(h.only().status.storm?.page?.state, "Sent");
+    for (const name of names) if (name !== own) h.fire("Ill", { replica: name }, "resolved");
+    await h.pass(3_000);
+    const service = names.indexOf(own);
+    for (const { ref } of h.platform.workload(`s${service}`).replicas) h.fire("Ill", { replica: ref.name });
+    await h.pass(3_000);
+    const standing = h.remediations().find(({ metadata }) => metadata.name === key);
+    assert.deepEqual(
+      [standing?.status.storm?.domain, standing?.status.storm?.earlier?.map(({ domain }) => domain)],
+      [`Workload/default/s${service}`, ["Cluster"]],
+    );
+    assert.ok(await h.until(() => h.resolved.some(({ dedupKey }) => dedupKey === h.pages[0]?.dedupKey)));
+    assert.equal(h.pages.length, 2);
+    await h.stop();
+  });
+
   it("in Observe nobody is woken at once, and real episodes are not held by it", async () => {
     const h = await cluster({ mode: "Observe" });
     await h.start();
