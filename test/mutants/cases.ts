@@ -190,6 +190,32 @@ export const CASES: readonly { readonly name: string; readonly doc: string; read
     policy: { ...HOPELESS, attempts: { max: 1, window: "1h" } },
     faults: [hang({ for: 4 * MINUTE }), fault("DeletePolicy", 4 * MINUTE, { for: 30_000, index: 0 })],
   }),
+  of("storm-after-storm", "A storm of all workloads is over, and then one of the replicas of a single workload begins.", {
+    workloads: [workload("payments"), workload("orders"), workload("search")],
+    policy: {
+      targets: [{ name: "payments" }, { name: "orders" }, { name: "search" }],
+      budgets: [{ maxUnavailable: 0 }],
+      escalation: { blockedFor: "1h" },
+    },
+    faults: [
+      hang({ for: LONG }),
+      hang({ workload: "orders", for: MINUTE }),
+      hang({ workload: "search", for: MINUTE }),
+      hang({ at: 2 * MINUTE + 4_000, index: 1, count: 4, for: LONG }),
+    ],
+  }),
+  of("hint-is-old", "A pod asks for its connections to be reset, and the policy comes minutes after it has become well.", {
+    workloads: [workload("payments", { servesActions: true, hints: "Named" })],
+    policy: {
+      signals: [{ name: "asks", hint: { action: "pool-reset", activeFor: "30s" } }],
+      ladder: [{ strategy: "ResetConnectionPool", timeout: "1m" }],
+      maxSignalAge: "10m",
+    },
+    faults: [
+      fault("DeletePolicy", 1_000, { for: 4 * MINUTE, index: 0 }),
+      fault("PoolExhausted", MINUTE, { for: 30_000, workload: "payments", index: 0, rate: 0.9, endedBy: ["Action"] }),
+    ],
+  }),
   of("memory-bound", "A pod leaks, and may be given a little more memory, which is less than would be asked for.", {
     policy: {
       signals: [{ name: "hot", metric: { name: "memory", above: 300 * 2 ** 20, for: "10s" } }],

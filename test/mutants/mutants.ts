@@ -141,6 +141,13 @@ export const MUTANTS: readonly Mutant[] = [
     "if (!(age <= Infinity))",
   ),
   evidence(
+    "acts-on-an-old-hint",
+    "A hint stands for ever.",
+    "src/orient/hint.ts",
+    "if (now - hint.t > Math.min(wish.activeForMs, wish.maxAgeMs)) return SILENT;",
+    "",
+  ),
+  evidence(
     "acts-on-an-empty-result",
     "That nothing was heard of requests is taken for requests that fail.",
     "src/orient/detect.ts",
@@ -468,6 +475,13 @@ export const MUTANTS: readonly Mutant[] = [
     EPISODES,
     'if ((page?.state === "Sent" || notice?.state === "Sent") && this.#incidentOver(remediation))',
     'if (page?.state === "Sent" && this.#incidentOver(remediation))',
+  ),
+  paging(
+    "forgets-an-earlier-storm",
+    "An episode that stands for another storm forgets the page of the last.",
+    EPISODES,
+    "(isSame ? earlier : [...earlier, before])",
+    "earlier",
   ),
   paging(
     "waits-for-data-of-other-signals",

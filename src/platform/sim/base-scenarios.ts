@@ -276,6 +276,21 @@ const MADE: readonly (Made & { readonly name: string; readonly doc: string })[] 
     },
     faults: [...[0, 1, 2].map((index) => ({ kind: "ResizeRefused" as const, at: 1_000, for: LASTING, index, what: "Infeasible" })), LEAK],
   },
+  {
+    name: "hint",
+    doc: "A pod's connections are used up: it asks itself for them to be reset, which is done; a second operator stands by.",
+    faultsUntil: 5 * MINUTE,
+    workloads: [workload("payments", { servesActions: true, hints: "Named", logs: true })],
+    policy: {
+      signals: [
+        { name: "asks", hint: { action: "pool-reset" } },
+        { name: "logs", log: { body: "pool exhausted", above: 100, window: "30s" } },
+      ],
+      ladder: [{ strategy: "ResetConnectionPool", timeout: "1m" }, RESTART],
+    },
+    faults: [{ kind: "PoolExhausted", at: MINUTE, for: LASTING, workload: "payments", index: 0, rate: 0.9, endedBy: ["Action"] }],
+    operators: 2,
+  },
 ];
 
 /** The base scenarios of the exhaustive lane. */

@@ -46,6 +46,17 @@ describe("what is drawn in 1,000 seeds", () => {
       assert.ok(runsWith((fault) => fault.kind === "ResizeRefused" && fault.what === what) > 10, what);
   });
 
+  it("are pods that ask for an action themselves, clearly and not, and that log; and policies that go by that", () => {
+    const runs = (matches: (scenario: Scenario) => boolean): number => SCENARIOS.filter(matches).length;
+    for (const hints of ["Named", "Bare"] as const)
+      assert.ok(runs(({ workloads }) => workloads.some((workload) => workload.hints === hints)) > 20, hints);
+    assert.ok(runs(({ workloads }) => workloads.some(({ logs }) => logs === true)) > 50);
+    for (const condition of ["hint", "log"] as const)
+      assert.ok(runs(({ policies }) => policies.some(({ spec }) => spec.signals.some((each) => each[condition] !== undefined))) > 50);
+    for (const ends of [true, false])
+      assert.ok(runsWith(({ kind, endedBy }) => kind === "PoolExhausted" && (endedBy?.includes("Action") ?? false) === ends) > 20);
+  });
+
   it("are pauses without an end, with one, and with one before they are lifted, of a policy, of a namespace and of all", () => {
     for (const kind of ["PausePolicy", "PauseAll"] as const) {
       const of = FAULTS.filter((fault) => fault.kind === kind);

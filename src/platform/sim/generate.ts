@@ -40,7 +40,7 @@ export function generateScenario(seed: number): Scenario {
   );
   if (policies.length === 0) policies.push(policyFor(workloads[0] as WorkloadSpec, 0, policyRandom));
   if (nodesIn !== undefined && nodeRandom.chance(0.85)) policies.push(nodePolicy(nodeRandom));
-  return {
+  const scenario: Scenario = {
     seed,
     faultsUntil,
     operators,
@@ -62,6 +62,53 @@ export function generateScenario(seed: number): Scenario {
     approver: { afterMs: random.pick([5_000, 20_000, MINUTE, 4 * MINUTE]), approves: 0.7, denies: 0.15, habits: HABITS },
     faults: someFaults(streamOf(seed, "scenario/faults"), { faultsUntil, operators, workloads, nodes, policies }),
   };
+  const telling = streamOf(seed, "scenario/telling");
+  return telling.chance(0.25) ? withTelling(scenario, telling) : scenario;
+}
+
+/**
+ * Pods that tell themselves what is wrong: by hints, which may be unclear, and by logs; and their connections are used up. Drawn
+ * from a stream of its own, so that all other scenarios are what they would be without.
+ */
+function withTelling(scenario: Scenario, random: SimRandom): Scenario {
+  const workloads = scenario.workloads.map((workload) => ({
+    ...workload,
+    ...(random.chance(0.7) ? { hints: random.pick(["Named", "Named", "Named", "Bare"] as const) } : {}),
+    ...(random.chance(0.6) ? { logs: true } : {}),
+  }));
+  const policies = scenario.policies.map((policy) => {
+    const { signals, ladder } = policy.spec;
+    const of = workloads.find(({ name }) => policy.spec.targets.some((target) => target.name === name));
+    const told: PolicyInput[] = [
+      ...(of?.hints === undefined ? [] : [{ name: "asks", hint: { action: "pool-reset", activeFor: random.pick(["30s", "2m"]) } }]),
+      ...(of?.logs === undefined
+        ? []
+        : [{ name: "logs", log: { body: "pool exhausted", above: random.pick([0, 5]), window: random.pick(["15s", "1m"]) } }]),
+    ];
+    // Those that are about the workload as a whole stay so.
+    if (told.length === 0 || signals.every(({ name }) => WHOLLY.includes(name))) return policy;
+    const first = random.chance(0.6) ? [{ strategy: "ResetConnectionPool", timeout: "2m" }] : [];
+    const kept = random.chance(0.5) ? signals : [];
+    return { ...policy, spec: policySpecSchema.parse({ ...policy.spec, signals: [...told, ...kept], ladder: [...first, ...ladder] }) };
+  });
+  const faults = [...scenario.faults];
+  for (let i = random.int(1, 3); i > 0; i--) {
+    const at = random.int(MINUTE, scenario.faultsUntil - MINUTE);
+    faults.push({
+      id: faults.length,
+      kind: "PoolExhausted",
+      at,
+      for: Math.min(scenario.faultsUntil - at, random.int(MINUTE, 10 * MINUTE)),
+      workload: random.pick(workloads).name,
+      index: random.int(0, 20),
+      count: random.pick([1, 1, 2]),
+      rate: random.pick([0.5, 1]),
+      sticky: random.chance(0.2),
+      // Of some only a restart rids them.
+      ...(random.chance(0.7) ? { endedBy: ["Action"] as const } : {}),
+    });
+  }
+  return { ...scenario, workloads, policies, faults };
 }
 
 /** Most people answer once. */

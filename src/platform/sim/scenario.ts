@@ -70,7 +70,10 @@ export const FAULT_KINDS = [
 ] as const;
 export type DrawnKind = (typeof FAULT_KINDS)[number];
 
-/** What only scenarios have that are written: they speak of what users' own monitoring knows. */
+/**
+ * What only scenarios have that are written: they speak of what users' own monitoring knows. `PoolExhausted` is drawn besides,
+ * where pods tell of it themselves.
+ */
 export const WRITTEN_KINDS = ["DiskFull", "PoolExhausted", "Overload", "PodCondition", "WorkloadCondition"] as const;
 export type FaultKind = DrawnKind | (typeof WRITTEN_KINDS)[number];
 
@@ -124,6 +127,10 @@ export interface WorkloadSpec {
   readonly limitBytes?: number;
   /** Its pods serve actions. */
   readonly servesActions?: boolean;
+  /** Its pods send hints while their connections are used up: with the action's name, or with a number alone that may be a sum. */
+  readonly hints?: "Named" | "Bare";
+  /** Its pods send their logs: what they serve, and errors while they are ill. One that hangs logs nothing. */
+  readonly logs?: boolean;
   /** It carries a do-not-remediate mark. */
   readonly marked?: boolean;
   /** The GitOps tool that owns its replicas and its template. */

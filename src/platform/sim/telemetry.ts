@@ -1,9 +1,12 @@
 import type { TargetRef } from "../../api/meta.ts";
+import { LOG_SEVERITIES } from "../../api/policy.ts";
+import { type Hint, HintBook } from "../../observe/hints.ts";
+import { LogBook, type LogCount, type LogQuery } from "../../observe/logs.ts";
 import type { RequestStats, Sample, Telemetry } from "../../observe/telemetry.ts";
 import { type PromqlAnswer, type PromqlQuery, stepsOf } from "../../observe/promql.ts";
 import { type CallPoint, ServiceGraphStore } from "../../observe/service-graph.ts";
 import type { SimProcess } from "./process.ts";
-import type { Measurement } from "./traffic.ts";
+import { HINT, type Measurement } from "./traffic.ts";
 
 /** How long readings are kept (ms). */
 const KEEP_MS = 3_600_000;
@@ -19,12 +22,16 @@ export class SimTelemetry implements Telemetry {
   /** Rows of queries, by query and labels. */
   readonly #rows = new Map<string, Map<string, { readonly labels: Readonly<Record<string, string>>; readonly samples: Sample[] }>>();
   readonly graph: ServiceGraphStore;
+  readonly #hints: HintBook;
+  readonly #logs: LogBook;
   /** When it was last heard of (ms, by the process's clock). */
   heardAt = -Infinity;
 
   constructor(process: SimProcess) {
     this.#process = process;
     this.graph = new ServiceGraphStore(process);
+    this.#hints = new HintBook(process);
+    this.#logs = new LogBook(process);
   }
 
   /** Takes a measurement in, with its times by the clock of this process. */
@@ -60,6 +67,23 @@ export class SimTelemetry implements Telemetry {
       while ((all[0]?.t ?? now) < now - KEEP_REQUESTS_MS) all.shift();
       this.#requests.set(name, all);
     }
+    // As the receiver has it: nothing is later than its arrival.
+    const told = Math.min(t, now);
+    for (const { uid, severity, body } of measurement.logs)
+      this.#logs.record(uid, { t: told, severity: LOG_SEVERITIES[severity], body, attributes: new Map(), traceId: "" });
+    for (const [uid, { added, isNamed }] of measurement.hints)
+      this.#hints.record(uid, {
+        action: isNamed ? HINT.action : undefined,
+        saturationType: HINT.saturationType,
+        added,
+        // What grew between two exports of a sum may be several additions.
+        delta: isNamed,
+        single: false,
+        since: told - measurement.spanMs,
+        t: told,
+        receivedAt: now,
+        traceIds: [],
+      });
     for (const call of measurement.calls) this.graph.recordCalls("Spans", { ...call, kind: "Request", t });
   }
 
@@ -68,6 +92,18 @@ export class SimTelemetry implements Telemetry {
     let first = series.length;
     while (first > 0 && (series[first - 1]?.t ?? 0) >= since) first -= 1;
     return first === 0 ? series : series.slice(first);
+  }
+
+  hints(replicaUid: string): readonly Hint[] {
+    return this.#hints.of(replicaUid);
+  }
+
+  onHint(listener: (replicaUid: string) => void): () => void {
+    return this.#hints.onHint(listener);
+  }
+
+  logs(replicaUid: string, query: LogQuery, since: number): LogCount | undefined {
+    return this.#logs.count(replicaUid, query, since);
   }
 
   promql({ query, rangeMs }: PromqlQuery): PromqlAnswer | undefined {

@@ -3,7 +3,13 @@ import type { Sample } from "../../observe/telemetry.ts";
 import type { SimRandom } from "./random.ts";
 import type { Simulation } from "./simulation.ts";
 import type { Scenario, SymptomMetric } from "./scenario.ts";
-import { isServing, type Pod, shows, showsAsWhole, type SimWorkload, type SimWorld, suffers, usedBytes } from "./world.ts";
+import { type Illness, isServing, type Pod, shows, showsAsWhole, type SimWorkload, type SimWorld, suffers, usedBytes } from "./world.ts";
+
+/** What a pod asks for whose connections are used up, and of what there is too much. */
+export const HINT = { action: "pool-reset", saturationType: "connection_pool" } as const;
+/** What it logs then, and how many records of that come with each measurement. */
+const EXHAUSTED = "connection pool exhausted: no connection within 1000 ms";
+const ERRORS_LOGGED = 3;
 
 /** Illnesses by which a pod fails requests. */
 const FAILING: ReadonlySet<string | undefined> = new Set(["Errors", "DiskFull", "PoolExhausted", "PodCondition"]);
@@ -29,8 +35,22 @@ export interface Measurement {
   readonly memory: ReadonlyMap<string, Sample>;
   /** What else each pod measures, by uid and name of the metric. */
   readonly metrics: ReadonlyMap<string, Sample>;
+  /** Of pods, by uid: how much they have added to the counter of hints, and whether they have said for what. */
+  readonly hints: ReadonlyMap<string, { readonly added: number; readonly isNamed: boolean }>;
+  /** What pods have logged, by uid. */
+  readonly logs: readonly { readonly uid: string; readonly severity: "INFO" | "ERROR"; readonly body: string }[];
   /** What Prometheus would answer to queries. */
   readonly rows: readonly { readonly query: string; readonly labels: Readonly<Record<string, string>>; readonly v: number }[];
+}
+
+/** Whether a pod that suffers from this asks for its connections to be made anew. */
+export function asksForReset(illness: Illness | undefined): boolean {
+  return illness?.kind === "PoolExhausted";
+}
+
+/** Whether a pod that suffers from this logs errors. */
+export function logsErrors(illness: Illness | undefined): boolean {
+  return illness?.kind === "PoolExhausted" || illness?.kind === "Errors";
 }
 
 /** Requests on their way through the service graph, and what they and the pods can be measured by. */
@@ -85,8 +105,11 @@ export class Traffic {
     const metrics = new Map<string, Sample>();
     const rows: Measurement["rows"][number][] = [];
     const calls: Measurement["calls"][number][] = [];
+    const hints = new Map<string, { added: number; isNamed: boolean }>();
+    const logs: Measurement["logs"][number][] = [];
     for (const workload of this.#world.workloads) {
       const { rps } = workload.spec;
+      this.#tell(workload, hints, logs);
       const { ref } = workload;
       for (const { name, symptom, values, isQuery } of this.#metrics) {
         const owner = { namespace: ref.namespace, [ref.kind.toLowerCase()]: ref.name };
@@ -117,7 +140,19 @@ export class Traffic {
       for (const pod of workload.pods)
         if (pod.phase === "Running") memory.set(pod.uid, { t: at, v: Math.round(usedBytes(pod, at, this.#random.next())) });
     }
-    return { at, spanMs, requests, calls, memory, metrics, rows };
+    return { at, spanMs, requests, calls, memory, metrics, rows, hints, logs };
+  }
+
+  /** What pods say of themselves: those that run, and do not hang. */
+  #tell({ spec, pods }: SimWorkload, hints: Map<string, { added: number; isNamed: boolean }>, logs: Measurement["logs"][number][]): void {
+    if (spec.hints === undefined && spec.logs !== true) return;
+    for (const { uid, phase, illness, node, everReady } of pods) {
+      if (phase !== "Running" || !node.up || !everReady || illness?.kind === "Hang") continue;
+      if (spec.hints !== undefined && asksForReset(illness)) hints.set(uid, { added: 1, isNamed: spec.hints === "Named" });
+      if (spec.logs !== true) continue;
+      logs.push({ uid, severity: "INFO", body: "served" });
+      if (logsErrors(illness)) for (let i = 0; i < ERRORS_LOGGED; i++) logs.push({ uid, severity: "ERROR", body: EXHAUSTED });
+    }
   }
 
   /** Share of its limit that a pod uses. */

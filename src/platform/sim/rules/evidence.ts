@@ -1,6 +1,7 @@
 import { targetKey } from "../../../api/meta.ts";
 import type { RemediationPolicy } from "../../../api/policy.ts";
 import type { Remediation } from "../../../api/remediation.ts";
+import { asksForReset, logsErrors } from "../traffic.ts";
 import { statesOf } from "../world.ts";
 import type { Truth } from "./rule.ts";
 
@@ -27,6 +28,8 @@ export class Evidence {
       for (const pod of workload.pods) {
         if (pod.everReady && !pod.ready) holding.add(`unready/${pod.uid}`);
         for (const { state } of statesOf(pod)) holding.add(`${state}/${pod.uid}`);
+        if (asksForReset(pod.illness)) holding.add(`hint/${pod.uid}`);
+        if (logsErrors(pod.illness)) holding.add(`log/${pod.uid}`);
       }
       if (traffic.errorRate(workload) > 0) holding.add(`errors/${workload.spec.name}`);
     }
@@ -46,6 +49,8 @@ export class Evidence {
     if (signal?.alert !== undefined) return this.#last(`alert/${signal.alert.alertname}/${signalTarget.name}`);
     if (signal?.probe !== undefined) return this.#last(`unready/${signalTarget.uid ?? targetKey(signalTarget)}`);
     if (signal?.podState !== undefined) return this.#last(`${signal.podState.state}/${signalTarget.uid ?? targetKey(signalTarget)}`);
+    if (signal?.hint !== undefined || signal?.log !== undefined)
+      return this.#last(`${signal.hint === undefined ? "log" : "hint"}/${signalTarget.uid ?? targetKey(signalTarget)}`);
     if (signal?.errorRate !== undefined) return this.#last(`errors/${signalTarget.name}`);
     return undefined;
   }

@@ -47,6 +47,8 @@ const ACTS: ReadonlySet<string> = new Set([
   "resizeByRollout",
   "runJob",
   "markStopped",
+  "markInvoked",
+  "markResized",
 ]);
 
 /** Effects that take back what another did. */

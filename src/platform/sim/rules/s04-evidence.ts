@@ -38,7 +38,7 @@ export const s04Evidence: Rule = {
         const { condition, name } = remediation.spec.signal;
         const begun = knownSince.get(`${remediation.metadata.name}/0`) ?? truth.now;
         const what = `${mutation.effect.type} ${mutation.effect.id} for ${name}`;
-        if (condition === "errorRate" || condition === "trend" || condition === "metric") {
+        if (condition === "errorRate" || condition === "trend" || condition === "metric" || condition === "log") {
           const { telemetryGapSince } = truth;
           if (telemetryGapSince !== undefined && begun - telemetryGapSince > SILENT_MS)
             return `${what}: nothing was measured for ${Math.round((begun - telemetryGapSince) / 1000)} s`;
@@ -48,7 +48,10 @@ export const s04Evidence: Rule = {
         const { groupIntervalMs } = truth.scenario.monitoring;
         const news =
           condition === "alert" ? durationMs(policy.spec.maxSignalAge) + groupIntervalMs + ALERT_NEWS_MS : NEWS_MS + mutation.viewAgeMs;
-        const spans = condition === "errorRate" ? SILENT_MS + NEWS_MS : news;
+        const { hint, log } = policy.spec.signals.find((signal) => signal.name === name) ?? {};
+        // What was said stands for a while by itself.
+        const stands = Math.max(0, ...[hint?.activeFor, log?.window].map((time) => (time === undefined ? 0 : durationMs(time))));
+        const spans = condition === "errorRate" ? SILENT_MS + NEWS_MS : news + stands;
         if (begun - held <= spans) return undefined;
         return `${what}: it ${held === -Infinity ? "never held" : `was over for ${Math.round((begun - held) / 1000)} s`}`;
       },
