@@ -1014,6 +1014,7 @@ export class Episodes {
     this.#goneSince.delete(incidentKey(remediation));
     const next = { ...remediation, status: { ...remediation.status, ...closed } };
     const before = new Set(toldIn(remediation.status).map(({ record }) => record));
+    for (const { storm } of toldIn(remediation.status)) if (storm !== undefined) this.#goneSince.delete(stormKey(remediation, storm));
     await this.#saveWith(
       next,
       toldIn(next.status)
@@ -1071,13 +1072,21 @@ export class Episodes {
     return undecided === undefined ? [] : [undecidedText(undecided)];
   }
 
-  #stormOver({ status }: Remediation, storm: Storm): boolean {
-    const ended = timeMs(storm.releasedAt ?? status.endedAt ?? "");
+  /** Whether a storm that somebody was paged for is over, and has been for a while: counted here, as the times on record are of clocks that may have jumped. */
+  #stormOver(remediation: Remediation, storm: Storm): boolean {
+    const key = stormKey(remediation, storm);
     // Another episode may stand for it by now, or in a moment.
     const goesOn = this.#world.remediations
       .list()
       .some((other) => standsForStorm(other) && other.status.storm?.domain === storm.domain && other.status.storm.since === storm.since);
-    return !goesOn && this.#clock.now() - ended >= RESOLVE_GRACE_MS;
+    if (goesOn || (storm.releasedAt ?? remediation.status.endedAt) === undefined) {
+      this.#goneSince.delete(key);
+      return false;
+    }
+    const now = this.#clock.monotonic();
+    const since = this.#goneSince.get(key) ?? now;
+    this.#goneSince.set(key, since);
+    return now - since >= RESOLVE_GRACE_MS;
   }
 
   async #deliver(remediation: Remediation, { kind, record: page, kept }: Told): Promise<Requeue> {
@@ -1316,6 +1325,7 @@ function withOwnSignal(policy: RemediationPolicy, { spec }: Remediation): Remedi
 }
 
 const incidentKey = (remediation: Remediation): string => `${objectKey(remediation)}|incident`;
+const stormKey = (remediation: Remediation, { domain, since }: Storm): string => `${objectKey(remediation)}|storm|${domain}|${since}`;
 
 function withConditions(remediation: Remediation, now: number): Remediation {
   return { ...remediation, status: { ...remediation.status, conditions: remediationConditions(remediation, now) } };

@@ -81,6 +81,19 @@ describe("the storm brake", () => {
     await h.stop();
   });
 
+  it("closes its page when it is over, also where the clock was an hour ahead then", async () => {
+    const h = await cluster();
+    await h.start();
+    const ill = fire(h, 0, 1, 2, 3, 4, 5);
+    assert.ok(await h.until(() => h.pages.length === 1, 60_000));
+    h.clock.jump(h.clock.now() + 3_600_000);
+    for (const name of ill) h.fire("Ill", { replica: name }, "resolved");
+    assert.ok(await h.until(() => h.ended(), 60_000));
+    h.clock.jump(h.clock.now() - 3_600_000);
+    assert.ok(await h.until(() => h.resolved.length === 1, 120_000));
+    await h.stop();
+  });
+
   it("the same, but fewer: they are healed at once, and nobody is paged", async () => {
     const h = await cluster();
     resolveWhenReplaced(h);

@@ -82,6 +82,11 @@ export class SimOperator implements FaultedOperator {
   }
 
   /** Whether its loop runs. */
+  /** Whether nothing of it runs for a while. */
+  get isStopped(): boolean {
+    return (this.#life?.process.stoppedUntil ?? -1) > this.#deps.simulation.elapsed;
+  }
+
   get leads(): boolean {
     return this.#life?.leads === true && this.#life.process.alive;
   }

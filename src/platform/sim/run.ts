@@ -293,6 +293,8 @@ class Run implements Truth {
     const isAwaited = this.now - Math.max(written, this.faultsEndedAt ?? 0) <= this.#incidentMs;
     return (
       this.#violations.length === 0 &&
+      // What is stopped goes on where it was, whatever else is over.
+      this.#operators.every((operator) => !operator.isStopped) &&
       this.api.list("Remediation").every(({ status }) => isSettled(status) && !(isAwaited && isOpenIncident(status))) &&
       this.monitoring.firing().size === 0 &&
       this.world.workloads.every(({ rollingOut }) => !rollingOut)
