@@ -162,6 +162,8 @@ async function poll(
     stack: stackSchema.parse({
       listen: `127.0.0.1:${unusedPort()}`,
       prometheus: { url },
+      // Its own questions, which have nothing to do with policies.
+      serviceGraph: { fromPrometheus: false },
       resources: files,
       workloads: [{ name: "bench", command: ["sleep", "infinity"] }],
     }),

@@ -18,6 +18,7 @@ export async function run(short: boolean): Promise<BenchResult> {
     globalThis.gc?.();
     const before = process.memoryUsage().rss;
     let refused = 0;
+    const cpuBefore = process.cpuUsage();
     const begin = performance.now();
     for (let sent = 0; sent < ALERTS; sent += BATCH) {
       const due = begin + (sent / ALERTS) * seconds * 1000;
@@ -31,6 +32,7 @@ export async function run(short: boolean): Promise<BenchResult> {
       answers.push(performance.now() - asked);
     }
     const took = (performance.now() - begin) / 1000;
+    const cpu = process.cpuUsage(cpuBefore);
     const known = host.running.loop.world.remediations;
     for (let waited = 0; host.firstEffect.size < TARGETS && waited < 600; waited++) await new Promise((done) => setTimeout(done, 50));
     const episodes = known.list();
@@ -46,6 +48,7 @@ export async function run(short: boolean): Promise<BenchResult> {
       rows: [
         { label: "alerts taken in", value: ALERTS, unit: "alerts" },
         { label: "time", value: took, unit: "s", ratio: took / seconds, beside: "what they are spread over" },
+        { label: "CPU time of sender and Nightshift", value: (cpu.user + cpu.system) / 1e6, unit: "s" },
         { label: "episodes, live or over", value: episodes.length, unit: `of ${TARGETS} targets` },
         { label: "episodes that are over", value: episodes.filter(isTerminal).length, unit: "episodes" },
         { label: "answer p50", value: quantile(answers, 0.5), unit: "ms" },
