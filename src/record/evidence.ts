@@ -6,7 +6,7 @@ import type { Evidence, EvidenceArtifact } from "../api/remediation.ts";
 
 /** Most files, and most bytes of them; the oldest go first, and the newest stays in any case. */
 const MAX_FILES = 500;
-const MAX_BYTES = 256 * 1024 * 1024;
+const MAX_BYTES = 64 * 1024 * 1024;
 const DIGEST = /^[0-9a-f]{64}$/;
 
 /** Keeps the evidence of episodes that is larger than what their Remediations keep. */
