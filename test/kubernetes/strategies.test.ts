@@ -2,6 +2,7 @@
 // gives to the operator, so that what the chart allows is what the strategies need.
 import assert from "node:assert/strict";
 import { after, before, describe, it } from "node:test";
+import type { Remediation } from "../../src/api/remediation.ts";
 import { FIELD_MANAGER, MARKS } from "../../src/platform/kubernetes/marks.ts";
 import type { HorizontalPodAutoscaler, Node, Owner, Pod } from "../../src/platform/kubernetes/objects.ts";
 import { Cluster } from "../cluster/cluster.ts";
@@ -372,6 +373,35 @@ describe("strategies on a real cluster", { skip: lacking({ nodes: true, tools: [
       assert.deepEqual([now.spec?.unschedulable, now.metadata.annotations?.[MARKS.cordonedBy]], [undefined, undefined]);
       const left = new Set(await on("fake-1"));
       assert.ok(moved.every((name) => !left.has(name)));
+    });
+
+    it("evicts no more once somebody has opened the node again", async () => {
+      await loop.whole("spread", 6);
+      const budget = (minAvailable: number): object => ({
+        apiVersion: "policy/v1",
+        kind: "PodDisruptionBudget",
+        metadata: { name: "spread", namespace: SHOP },
+        spec: { minAvailable, selector: { matchLabels: { app: "spread" } } },
+      });
+      await cluster.apply([budget(6)]);
+      const there = await on("fake-2");
+      assert.ok(there.length > 0);
+      await loop.policy("drain-opened", policy("fake-2"), OWN);
+      loop.fire({ node: "fake-2" });
+      const isDraining = (r: Remediation): boolean =>
+        r.status.attempts[0]?.steps.some(({ type, state }) => type === "drain" && state === "Intended") ?? false;
+      await loop.episode("drain-opened", isDraining);
+      await cluster.kubectl(["uncordon", "fake-2"]);
+      const ended = await loop.episode("drain-opened");
+      loop.fire({ node: "fake-2" }, "resolved");
+      assert.equal(ended.status.phase, "Escalated", story(ended));
+      assert.match(ended.status.message ?? "", /fake-2 was uncordoned by somebody since: what is on it stays/);
+      assert.deepEqual(stepsOf(ended).slice(-1), ["uncordon Done"]);
+      assert.deepEqual((await on("fake-2")).toSorted(), there.toSorted());
+      const now = await node("fake-2");
+      assert.deepEqual([now.spec?.unschedulable, now.metadata.annotations?.[MARKS.cordonedBy]], [undefined, undefined]);
+      await cluster.kubectl(["delete", "poddisruptionbudget", "spread", "-n", SHOP]);
+      await loop.store.delete("RemediationPolicy", OWN, "drain-opened");
     });
 
     it("opens the node again where it cannot be emptied", async () => {

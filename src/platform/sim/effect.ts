@@ -158,17 +158,20 @@ interface Removal {
   readonly gracePeriodMs?: number | undefined;
   /** Whether it is done only when the pod is gone. Default true. */
   readonly awaitEnd?: boolean;
+  /** Asked before each try: rejects where it is not to be done any more. */
+  readonly still?: () => Promise<void>;
 }
 
 /** Takes a pod away and resolves when it is gone: by the eviction API, or by a deletion where no PodDisruptionBudget counts it. */
 export async function remove(
   effect: Effect,
   replica: TargetRef,
-  { by, gracePeriodMs, awaitEnd = true }: Removal,
+  { by, gracePeriodMs, awaitEnd = true, still }: Removal,
   deps: EffectDeps,
   signal: AbortSignal,
 ): Promise<void> {
   for (;;) {
+    await still?.();
     try {
       const asked = await retryOnConflict(deps, signal, async () => {
         const read = await findPod(deps, replica);

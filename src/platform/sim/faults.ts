@@ -234,7 +234,10 @@ export class Faults {
           else {
             node.cordonedByOthers = begins;
             // `kubectl uncordon` opens it, whoever has closed it.
-            if (!begins) node.cordonedBy = undefined;
+            if (!begins) {
+              if (node.cordonedBy !== undefined) node.opened = { of: node.cordonedBy, at: this.#targets.simulation.now };
+              node.cordonedBy = undefined;
+            }
             world.nodeChanged(node);
           }
         }

@@ -2,6 +2,7 @@ import { NightshiftError } from "../../api/errors.ts";
 import type { TargetRef } from "../../api/meta.ts";
 import { sleep } from "../../ports/clock.ts";
 import type { EffectType } from "../../ports/platform.ts";
+import { isOfSameAttempt } from "../attempts.ts";
 import { KubeApiError } from "../kubernetes/errors.ts";
 import { type EffectDeps, type EffectOf, type Handler, remove, retryOnConflict, seen } from "./effect.ts";
 import { isClosed, type Pod, type SimNode } from "./world.ts";
@@ -14,6 +15,8 @@ interface NodeRead {
   readonly node: SimNode;
   readonly version: number;
   readonly reachable: boolean;
+  /** Id of the effect whose cordon a person had opened, and nobody has closed it since. */
+  readonly opened: string | undefined;
 }
 
 /** The effects on nodes, as `platform/kubernetes/effects/cordon.ts` and `drain.ts` carry them out. */
@@ -23,7 +26,7 @@ export const NODE_HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
       const { id, replica } = effect;
       const node = await retryOnConflict(deps, signal, async () => {
         const read = await readNode(deps, replica);
-        if (read.node.uncordoned === id)
+        if (read.node.uncordoned === id || read.node.opened?.of === id)
           throw new NightshiftError("EFFECT_FAILED", `${replica.name} was uncordoned since: the cordon was taken back`);
         if (isClosed(read.node)) {
           if (read.node.cordonedBy === id) return read.node;
@@ -76,10 +79,11 @@ export const NODE_HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
         const [pod] = pods;
         if (pod === undefined)
           return { message: `${effect.replica.name} is emptied${evicted === 0 ? "" : `: ${evicted} pods were evicted`}` };
-        const release = await reserved(deps, pod, signal);
+        const still = async (): Promise<void> => refuseOpened(effect, await findNode(deps, effect.replica));
+        const release = await reserved(deps, pod, still, signal);
         try {
           const ref = { kind: "Pod", namespace: pod.workload.ref.namespace, name: pod.name, uid: pod.uid };
-          await remove(effect, ref, { by: "Evict", awaitEnd: reachable }, deps, signal);
+          await remove(effect, ref, { by: "Evict", awaitEnd: reachable, still }, deps, signal);
         } finally {
           release();
         }
@@ -97,7 +101,8 @@ export const NODE_HANDLERS: { readonly [T in EffectType]?: Handler<T> } = {
 function findNode(deps: EffectDeps, ref: TargetRef): Promise<NodeRead | undefined> {
   return deps.request(false, `get Node ${ref.name}`, () => {
     const node = deps.world.nodes.find(({ uid, gone }) => uid === ref.uid && !gone);
-    return node === undefined ? undefined : { node, version: node.version, reachable: node.up };
+    if (node === undefined) return undefined;
+    return { node, version: node.version, reachable: node.up, opened: isClosed(node) ? undefined : node.opened?.of };
   });
 }
 
@@ -143,6 +148,12 @@ function onNode(deps: EffectDeps, { replica }: EffectOf<"Drain">, reachable: boo
   );
 }
 
+/** A person has opened the node again that this attempt had cordoned. */
+function refuseOpened({ id, replica }: EffectOf<"Drain">, read: NodeRead | undefined): void {
+  if (read?.opened === undefined || !isOfSameAttempt(read.opened, id)) return;
+  throw new NightshiftError("NODE_UNCORDONED", `${replica.name} was uncordoned by somebody since: what is on it stays`);
+}
+
 function refuseUntouchable(deps: EffectDeps, pod: Pod): void {
   if (pod.marked || pod.workload.marked || deps.world.namespaceMarked)
     throw new NightshiftError("DO_NOT_REMEDIATE", `${pod.name} is in what carries a do-not-remediate mark`);
@@ -150,8 +161,9 @@ function refuseUntouchable(deps: EffectDeps, pod: Pod): void {
 }
 
 /** Waits until the pod may be moved away: no other of its workload is being moved, and the workload can spare it. Returns what lets the next one be moved. */
-async function reserved(deps: EffectDeps, pod: Pod, signal: AbortSignal): Promise<() => void> {
+async function reserved(deps: EffectDeps, pod: Pod, still: () => Promise<void>, signal: AbortSignal): Promise<() => void> {
   for (;;) {
+    await still();
     const { uid, spec } = pod.workload;
     let why = `another pod of ${spec.name} is being moved away`;
     if (!deps.draining.has(uid)) {

@@ -174,6 +174,8 @@ export interface SimNode {
   /** Id of the effect that has cordoned it. */
   cordonedBy: string | undefined;
   cordonedByOthers: boolean;
+  /** Id of the effect whose cordon a person has opened, and when that was (ms since the epoch). */
+  opened: { readonly of: string; readonly at: number } | undefined;
   /** Id of the effect whose cordon was taken back last. */
   uncordoned: string | undefined;
   /** Changes with every write. */
@@ -238,6 +240,7 @@ export class SimWorld {
         marked: false,
         cordonedBy: undefined,
         cordonedByOthers: false,
+        opened: undefined,
         uncordoned: undefined,
         version: 1,
       });
@@ -637,6 +640,7 @@ export class SimWorld {
     node.uid = this.#machine(node.name);
     node.cordonedBy = node.uncordoned = undefined;
     node.cordonedByOthers = false;
+    node.opened = undefined;
     node.createdAt = node.readyChangedAt = this.#simulation.now;
     this.nodeChanged(node);
   }

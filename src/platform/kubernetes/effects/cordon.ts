@@ -15,7 +15,8 @@ export const cordon: Handler<"Cordon"> = {
       const found = await read<Node>(deps, "Node", node(replica), signal);
       if (found === undefined) throw gone("Node", node(replica));
       refuseMarked("Node", found);
-      if (annotation(found, MARKS.uncordoned) === id)
+      const isOpened = annotation(found, MARKS.cordonedBy) === id && found.spec?.unschedulable !== true;
+      if (isOpened || annotation(found, MARKS.uncordoned) === id)
         throw new NightshiftError("EFFECT_FAILED", `${replica.name} was uncordoned since: the cordon was taken back`);
       if (found.spec?.unschedulable === true) {
         const by = annotation(found, MARKS.cordonedBy);

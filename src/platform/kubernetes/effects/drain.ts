@@ -1,8 +1,9 @@
 import { NightshiftError } from "../../../api/errors.ts";
 import { targetKey } from "../../../api/meta.ts";
+import { isOfSameAttempt } from "../../attempts.ts";
 import { sleep } from "../../../ports/clock.ts";
 import type { Replica, Workload } from "../../../ports/platform.ts";
-import { MIRROR } from "../marks.ts";
+import { MARKS, MIRROR } from "../marks.ts";
 import { isMarked } from "../nodes.ts";
 import type { Node, Owner, Pod } from "../objects.ts";
 import { OWNER_KINDS } from "../records.ts";
@@ -17,7 +18,8 @@ const UNSCHEDULABLE = "node.kubernetes.io/unschedulable";
 
 /**
  * Evicts what can be moved away from a node, one pod after the other, each only while its workload can spare it. Nothing is
- * evicted where something on the node must not be: it could not be emptied, and would have cost restarts for nothing.
+ * evicted where something on the node must not be: it could not be emptied, and would have cost restarts for nothing. Nor is
+ * anything more once somebody has opened the node again: it is asked for before each eviction.
  *
  * A node whose kubelet is not heard of never says that a pod has ended: there an eviction that is under way is enough.
  */
@@ -35,10 +37,12 @@ export const drain: Handler<"Drain"> = {
       const [pod] = pods;
       if (pod === undefined)
         return { message: `${effect.replica.name} is emptied${evicted === 0 ? "" : `: ${evicted} pods were evicted`}` };
-      const release = await reserved(pod, deps, signal);
+      const still = async (): Promise<void> =>
+        refuseOpened(effect, await read<Node>(deps, "Node", { ...effect.replica, namespace: "" }, signal));
+      const release = await reserved(pod, still, deps, signal);
       try {
         const { namespace = "", name, uid } = pod.metadata;
-        await removePod(effect.id, { kind: "Pod", namespace, name, uid }, { by: "Evict", awaitEnd: reachable }, deps, signal);
+        await removePod(effect.id, { kind: "Pod", namespace, name, uid }, { by: "Evict", awaitEnd: reachable, still }, deps, signal);
       } finally {
         release();
       }
@@ -105,14 +109,22 @@ function refuseUntouchable(pod: Pod, deps: Deps): void {
     });
 }
 
+/** `kubectl uncordon` leaves the mark of the cordon that it opens: a node that carries this attempt's, and is open, was opened by somebody else. */
+function refuseOpened({ id, replica }: EffectOf<"Drain">, node: Node | undefined): void {
+  const cordonedBy = annotation(node, MARKS.cordonedBy);
+  if (node?.spec?.unschedulable === true || cordonedBy === undefined || !isOfSameAttempt(cordonedBy, id)) return;
+  throw new NightshiftError("NODE_UNCORDONED", `${replica.name} was uncordoned by somebody since: what is on it stays`);
+}
+
 function workloadOf(pod: Pod, deps: Deps): ReturnType<Deps["view"]["workloadOf"]> {
   const record = deps.view.record("Pod", pod.metadata.namespace ?? "", pod.metadata.name);
   return record === undefined ? undefined : deps.view.workloadOf(record);
 }
 
 /** Waits until the pod may be moved away: no other of its workload is being moved, and the workload can spare it. Returns what lets the next one be moved. */
-async function reserved({ metadata }: Pod, deps: Deps, signal: AbortSignal): Promise<() => void> {
+async function reserved({ metadata }: Pod, still: () => Promise<void>, deps: Deps, signal: AbortSignal): Promise<() => void> {
   for (;;) {
+    await still();
     const record = deps.view.record("Pod", metadata.namespace ?? "", metadata.name);
     const workload = record === undefined ? undefined : deps.view.workloadOf(record);
     if (workload === undefined) return () => undefined;

@@ -151,6 +151,25 @@ describe("Drain", () => {
     assert.equal(world.kube.writes.filter(({ method }) => method === "POST").length, 1);
   });
 
+  it("stops when somebody opens the node in the midst of it, and closes it no second time", async () => {
+    const { world, cordon, drain, uncordon, node, onNode } = setUp();
+    await world.apply(cordon);
+    world.kube.podsBecomeReady = false;
+    const before = onNode().length;
+    let evicted = 0;
+    world.kube.before = ({ method, path }) => {
+      if (method !== "POST" || !path.endsWith("/eviction") || evicted++ > 0) return;
+      // kubectl takes the taint and the field away, and no annotation.
+      world.kube.change("Node", "", "n1", { spec: { unschedulable: undefined } });
+    };
+    await assert.rejects(world.apply(drain, 120_000), code("NODE_UNCORDONED"));
+    assert.deepEqual([evicted, onNode().length], [1, before - 1]);
+    await assert.rejects(world.apply(cordon, 60_000, world.restarted()), code("EFFECT_FAILED"));
+    assert.equal(node()?.spec?.unschedulable, undefined);
+    await world.apply(uncordon);
+    assert.equal(node()?.metadata.annotations?.[MARKS.cordonedBy], undefined);
+  });
+
   it("waits for a PodDisruptionBudget", async () => {
     const { world, drain, onNode } = setUp();
     world.pdb("payments", "payments", { minAvailable: 3 });

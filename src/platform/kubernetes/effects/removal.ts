@@ -21,6 +21,8 @@ export interface Removal {
   readonly gracePeriodMs?: number | undefined;
   /** Whether it is done only when the pod is gone. Default true. */
   readonly awaitEnd?: boolean;
+  /** Asked before each try: rejects where it is not to be done any more. */
+  readonly still?: () => Promise<void>;
 }
 
 /**
@@ -32,6 +34,7 @@ export interface Removal {
 export async function removePod(id: string, ref: TargetRef, removal: Removal, deps: Deps, signal: AbortSignal): Promise<void> {
   let refused = "";
   for (;;) {
+    await removal.still?.();
     try {
       const asked = await retryOnConflict(deps, signal, () => ask(id, ref, removal, deps, signal));
       if (!asked) return;

@@ -897,6 +897,24 @@ describe("S24", () => {
   });
 });
 
+describe("S22, of nodes that are opened again", () => {
+  it("is broken by an eviction from a node that a person has opened half a minute ago, and by none right after it", async () => {
+    const t = new SimTruth(rule("S22"));
+    t.nodeEpisode({ attempts: [t.attempt({ name: "payments-0" }, { type: "cordon" }, { type: "drain" })] });
+    const pod = t.pod();
+    const drain = { id: "default/payments-0/0/1", type: "Drain" as const, replica: t.payments.ref };
+    pod.node.opened = { of: ONE, at: t.now };
+    t.mutate(drain.id, "delete", { pod, effect: drain });
+    assert.deepEqual(t.broken, []);
+    await t.pass(40_000);
+    t.mutate(drain.id, "delete", { pod, effect: drain });
+    assert.match(t.broken[0] ?? "", /somebody has uncordoned node-\d 40 s ago/);
+    pod.node.opened = { of: "default/payments-7/0/0", at: t.now - 40_000 };
+    t.mutate(drain.id, "delete", { pod, effect: drain });
+    assert.equal(t.broken.length, 1, "another attempt's cordon");
+  });
+});
+
 describe("S22, of nodes", () => {
   it("is broken by a cordon where somebody else has cordoned the node, and not where they did so after it", async () => {
     for (const first of [true, false]) {
