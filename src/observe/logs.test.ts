@@ -134,6 +134,20 @@ describe("counting log records", () => {
     assert.ok((count(900_000)?.countedSince ?? Infinity) <= time.now - 900_000);
   });
 
+  it("where the clock was an hour ahead, what was counted then is not in the future of what follows", () => {
+    const { logs, time } = book();
+    logs.count("a", ERRORS, 0);
+    time.now += 3_600_000;
+    logs.record("a", record({ t: time.now }));
+    time.now -= 3_600_000;
+    const after = logs.count("a", ERRORS, time.now - 15_000);
+    assert.deepEqual([after?.total, after?.heardAt, after?.countedSince], [0, undefined, time.now]);
+    time.now += 20_000;
+    logs.record("a", record({ t: time.now, severity: 9 }));
+    const later = logs.count("a", ERRORS, time.now - 15_000);
+    assert.deepEqual([later?.total, later?.heardAt, later?.countedSince], [0, time.now, time.now - 20_000]);
+  });
+
   it("a log of an hour that is sent again takes no longer than it is long", () => {
     const { logs } = book();
     logs.count("a", ERRORS, 0);

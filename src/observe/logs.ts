@@ -91,6 +91,8 @@ export class LogBook {
   /** When each replica's logs were heard of last, and when one of them could not be counted; least recently heard of first. */
   readonly #heard = new Map<string, { readonly at: number; gapAt: number }>();
   #pairs = 0;
+  /** What the clock has said last (ms). */
+  #now = -Infinity;
   #work = { left: MAX_WORK, at: -Infinity };
 
   constructor(clock: Clock) {
@@ -114,7 +116,7 @@ export class LogBook {
    */
   count(replicaUid: string, query: LogQuery, since: number): LogCount | undefined {
     const key = JSON.stringify([query.severity, query.body, Object.entries(query.attributes).toSorted(([a], [b]) => (a < b ? -1 : 1))]);
-    const now = this.#clock.now();
+    const now = this.#wallNow();
     const keepMs = Math.min(RETENTION_MS, (Math.ceil((now - since) / SLACK_MS) + 1) * SLACK_MS);
     let asked = this.#asked.get(key);
     if (asked === undefined) {
@@ -153,7 +155,7 @@ export class LogBook {
 
   /** Counts a record where it matches; says why it could not. */
   record(replicaUid: string, record: LogRecord): LogRefusal | undefined {
-    const now = this.#clock.now();
+    const now = this.#wallNow();
     if (!this.#heard.has(replicaUid) && this.#heard.size >= MAX_COUNTS) {
       const [oldest, { at }] = this.#heard.entries().next().value ?? ["", { at: 0 }];
       if (at > now - RETENTION_MS) return "log-senders";
@@ -203,6 +205,21 @@ export class LogBook {
       for (const at of of.seconds.keys()) if (at <= now - asked.keepMs) of.seconds.delete(at);
     if (TRACE_ID.test(traceId)) of.traceIds = [traceId, ...of.traceIds.filter((other) => other !== traceId)].slice(0, MAX_TRACES);
     return true;
+  }
+
+  /** The time by the clock. Where that was set back, what was counted lies in the future, and would for as long as it was ahead: it is counted anew. */
+  #wallNow(): number {
+    const now = this.#clock.now();
+    if (now < this.#now - RESOLUTION_MS) {
+      this.#heard.clear();
+      this.#pairs = 0;
+      for (const asked of this.#asked.values()) {
+        asked.counts.clear();
+        asked.since = now;
+      }
+    }
+    this.#now = now;
+    return now;
   }
 
   #mayMatch(cost: number): boolean {
