@@ -136,7 +136,8 @@ export async function run(short: boolean): Promise<BenchResult> {
         row("bound: two bare requests", (each) => each.bound, 0.5),
         row("to the action's begin", (each) => each.begun, 0.5),
         row("to the action's end", (each) => each.done, 0.5),
-        { ...verified, ratio, goal: { of: "value", atMost: 1_000 } },
+        // In a short run, which is CI's, a time alone says how busy the machine is.
+        { ...verified, ratio, ...(short ? {} : { goal: { of: "value", atMost: 1_000 } }) },
         row("to the verified recovery", (each) => each.verified, 0.99),
       ],
     };
