@@ -69,6 +69,7 @@ export function isPaged(remediation: Remediation, all: readonly Remediation[], a
     (other) =>
       other.metadata.uid !== remediation.metadata.uid &&
       other.status.page?.dedupKey === key &&
+      other.status.page.state !== "NoReceiver" &&
       !isOver(other.status.page) &&
       timeMs(other.status.endedAt ?? other.status.decidedAt ?? other.spec.startedAt) > healed,
   );

@@ -231,4 +231,21 @@ describe("a page", () => {
     assert.ok(await h.until(() => h.resolved.length === 1));
     await h.stop();
   });
+
+  it("that nobody was there to be told of keeps none of the next incident from anybody", async () => {
+    const { h, replica } = await ill(HOPELESS);
+    h.platform.failing.set("StartReplacement", "fork failed");
+    await h.start({}, { receivers: [] });
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.ended()));
+    assert.ok(h.remediations().some(({ status }) => status.page?.state === "NoReceiver"));
+    h.fire("Ill", { replica }, "resolved");
+    await h.pass(120_000);
+    await h.stop();
+    await h.start();
+    await h.pass(4_000_000, 10_000);
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.pages.some(({ severity }) => severity === "Page"), 600_000));
+    await h.stop();
+  });
 });
