@@ -123,8 +123,10 @@ export class Pager {
   ): Promise<R> {
     const over = page.state === "Resolving";
     const { sentTo } = page;
-    const isNamed = sentTo !== undefined && (over || (kind === "Question" && sentTo.length > 0));
-    const meant = isNamed ? this.#receivers.filter(({ name }) => sentTo.includes(name)) : this.#receiversOf(policy);
+    const named = this.#receivers.filter(({ name }) => sentTo?.includes(name) === true);
+    // A question whose receivers are no longer configured is asked of those that are.
+    const isNamed = sentTo !== undefined && (over || (kind === "Question" && named.length > 0));
+    const meant = isNamed ? named : this.#receiversOf(policy);
     const all = meant.filter((receiver) => !over || receiver.resolve !== undefined);
     if (all.length === 0 && !over) return { ...page, state: "NoReceiver", lastError: "no receiver is configured: nobody was told" };
     const { nextTryAt: _next, lastError: _error, confirmedBy = [], ...kept } = page;

@@ -105,6 +105,32 @@ describe("a question for approval, over a restart", () => {
     assert.deepEqual(got, ["first asked", "first closed"]);
     await h.stop();
   });
+
+  it("that did not arrive is asked of whoever the policy has, where its receivers are no longer configured", async () => {
+    const { h, replica } = await ill({ mode: "Approve", approval: { timeout: "1h" } });
+    h.receiverFails = new NightshiftError("PAGE_NOT_DELIVERED", "no answer");
+    await h.start();
+    h.fire("Ill", { replica });
+    await h.pass(3_000);
+    assert.deepEqual([h.only().status.question?.state, h.only().status.question?.sentTo], ["Pending", ["oncall"]]);
+    await h.stop();
+    const got: string[] = [];
+    const receiver: Receiver = {
+      name: "renamed",
+      send: async () => void got.push("asked"),
+      resolve: async () => void got.push("closed"),
+    };
+    await h.start({}, { receivers: [receiver] });
+    const { revision } = h.only().status;
+    await h.pass(60_000);
+    assert.deepEqual([got, h.only().status.question?.state], [["asked"], "Sent"]);
+    assert.ok(h.only().status.revision - revision < 10, "it is not stored over and over");
+    h.fire("Ill", { replica }, "resolved");
+    assert.ok(await h.until(() => h.ended()));
+    await h.pass(5_000);
+    assert.deepEqual(got, ["asked", "closed"]);
+    await h.stop();
+  });
 });
 
 describe("what Notify tells", () => {
