@@ -94,6 +94,8 @@ export class Episodes {
   readonly #goneSince = new Map<string, number>();
   /** Since when there is no data of the signal of a waiting episode (monotonic ms). */
   readonly #missingSince = new Map<string, number>();
+  /** Since when the signal of a waiting episode is stale (monotonic ms). */
+  readonly #staleSince = new Map<string, number>();
   /** When episodes begin whose creation nobody has confirmed (ms since the epoch), by policy and signal: what is tried again has the same name. */
   readonly #unconfirmed = new Map<string, number>();
   /** Episodes that are stored and whose decision is being put on record. */
@@ -536,6 +538,7 @@ export class Episodes {
 
   async #redecide(remediation: Remediation, signal: Signal, diagnosis: Diagnosis, policy: RemediationPolicy): Promise<Requeue> {
     const decision = this.#world.decide("Start", signal, diagnosis, policy, remediation);
+    const staleFor = this.#staleFor(remediation, decision);
     const records = this.#decisionRecord(objectKey(remediation), decision, policy, diagnosis, remediation);
     const now = this.#clock.now();
     if (records.length > 0 || decision.action === "Act") remediation = withDiagnosis(remediation, diagnosis, this.#shelf);
@@ -576,7 +579,7 @@ export class Episodes {
         );
       return { after: Math.min(RECONSIDER_MS, left) };
     }
-    if (decision.reason === "StaleSignal" && waited >= durationMs(policy.spec.escalation.blockedFor)) {
+    if (staleFor >= durationMs(policy.spec.escalation.blockedFor)) {
       // Nobody can tell whether the fault goes on, as where data is missing. Should it be heard of again, that is another episode.
       await this.#recorder.write(records);
       return this.#escalate(remediation, "StaleSignal", `not heard of again: ${decision.message}`, "Inconclusive");
@@ -602,6 +605,19 @@ export class Episodes {
       return { after: 0 };
     }
     return { after: RECONSIDER_MS };
+  }
+
+  /** How long a waiting episode's signal has been stale without a break (ms): a source that is away for a moment ends nothing. */
+  #staleFor(remediation: Remediation, { reason }: Decision): number {
+    const key = objectKey(remediation);
+    if (reason !== "StaleSignal") {
+      this.#staleSince.delete(key);
+      return 0;
+    }
+    const now = this.#clock.monotonic();
+    const since = this.#staleSince.get(key) ?? now;
+    this.#staleSince.set(key, since);
+    return now - since;
   }
 
   /** What is to be kept of a storm: its beginning, where this episode is to stand for one, and its end. */
@@ -1186,7 +1202,7 @@ export class Episodes {
 
   #forget(key: string, remediation: Remediation): void {
     if (owesPage(remediation.status)) return;
-    for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#missingSince, this.#folds]) map.delete(key);
+    for (const map of [this.#recorded, this.#fresh, this.#goneSince, this.#missingSince, this.#staleSince, this.#folds]) map.delete(key);
     for (const { record } of toldIn(remediation.status)) this.#pageDue.delete(toldKey(key, record));
     this.#stopwatches.forget(key);
   }

@@ -106,6 +106,31 @@ describe("a question for approval, over a restart", () => {
     await h.stop();
   });
 
+  it("stands while its signal's source is away for a moment, however long it has waited", async () => {
+    const { h, replica } = await ill({
+      mode: "Approve",
+      approval: { timeout: "1h" },
+      maxSignalAge: "30s",
+      escalation: { blockedFor: "40s" },
+    });
+    await h.start();
+    for (let heard = 0; heard < 8; heard++) {
+      h.fire("Ill", { replica });
+      await h.pass(10_000);
+    }
+    assert.deepEqual([h.only().status.phase, h.pages.length], ["AwaitingApproval", 1]);
+    await h.pass(30_000);
+    assert.deepEqual([h.only().status.phase, h.only().status.reason], ["Blocked", "StaleSignal"]);
+    h.fire("Ill", { replica });
+    await h.pass(2_000);
+    assert.deepEqual([h.only().status.phase, h.only().status.question?.state], ["AwaitingApproval", "Sent"]);
+    await h.pass(60_000);
+    assert.equal(h.only().status.phase, "Blocked");
+    await h.pass(20_000);
+    assert.deepEqual([h.only().status.outcome, h.only().status.reason], ["Inconclusive", "StaleSignal"]);
+    await h.stop();
+  });
+
   it("that did not arrive is asked of whoever the policy has, where its receivers are no longer configured", async () => {
     const { h, replica } = await ill({ mode: "Approve", approval: { timeout: "1h" } });
     h.receiverFails = new NightshiftError("PAGE_NOT_DELIVERED", "no answer");
