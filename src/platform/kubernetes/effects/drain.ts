@@ -11,7 +11,7 @@ import { selectorText } from "../selector.ts";
 import { removePod } from "./removal.ts";
 import { annotation, type Deps, type EffectOf, gone, type Handler, isReady, list, nameOf, read, refuseMarked, timedOut } from "./shared.ts";
 
-/** How long is waited before a workload is looked at again that can spare no replica now (ms). */
+/** How long is waited before a workload is looked at again that can spare no replica now, or a pod that is not known yet (ms). */
 const SPARE_PAUSE_MS = 500;
 /** What a cordon puts on a node: a pod that tolerates it would come back, again and again. */
 const UNSCHEDULABLE = "node.kubernetes.io/unschedulable";
@@ -19,7 +19,7 @@ const UNSCHEDULABLE = "node.kubernetes.io/unschedulable";
 /**
  * Evicts what can be moved away from a node, one pod after the other, each only while its workload can spare it. Nothing is
  * evicted where something on the node must not be: it could not be emptied, and would have cost restarts for nothing. Nor is
- * anything more once somebody has opened the node again: it is asked for before each eviction.
+ * anything more once somebody has opened the node again, or marked any of it: it is asked for before each eviction.
  *
  * A node whose kubelet is not heard of never says that a pod has ended: there an eviction that is under way is enough.
  */
@@ -37,8 +37,17 @@ export const drain: Handler<"Drain"> = {
       const [pod] = pods;
       if (pod === undefined)
         return { message: `${effect.replica.name} is emptied${evicted === 0 ? "" : `: ${evicted} pods were evicted`}` };
-      const still = async (): Promise<void> =>
-        refuseOpened(effect, await read<Node>(deps, "Node", { ...effect.replica, namespace: "" }, signal));
+      if (recordOf(pod, deps) === undefined) {
+        // Whose it is, and what is marked about it, is not known before the caches have heard of it.
+        await pause(`${nameOf("Pod", pod)} is not known yet`, deps, signal);
+        continue;
+      }
+      const still = async (): Promise<void> => {
+        const now = await read<Node>(deps, "Node", { ...effect.replica, namespace: "" }, signal);
+        refuseOpened(effect, now);
+        if (now !== undefined) refuseMarked("Node", now);
+        refuseUntouchable(pod, deps);
+      };
       const release = await reserved(pod, still, deps, signal);
       try {
         const { namespace = "", name, uid } = pod.metadata;
@@ -116,17 +125,27 @@ function refuseOpened({ id, replica }: EffectOf<"Drain">, node: Node | undefined
   throw new NightshiftError("NODE_UNCORDONED", `${replica.name} was uncordoned by somebody since: what is on it stays`);
 }
 
+function recordOf({ metadata }: Pod, deps: Deps) {
+  return deps.view.record("Pod", metadata.namespace ?? "", metadata.name);
+}
+
+/** Waits a moment. Rejects with `why` when the time is up. */
+async function pause(why: string, deps: Deps, signal: AbortSignal): Promise<void> {
+  if (signal.aborted) throw timedOut(why);
+  await sleep(deps.clock, SPARE_PAUSE_MS, signal);
+  if (signal.aborted) throw timedOut(why);
+}
+
 function workloadOf(pod: Pod, deps: Deps): ReturnType<Deps["view"]["workloadOf"]> {
-  const record = deps.view.record("Pod", pod.metadata.namespace ?? "", pod.metadata.name);
+  const record = recordOf(pod, deps);
   return record === undefined ? undefined : deps.view.workloadOf(record);
 }
 
 /** Waits until the pod may be moved away: no other of its workload is being moved, and the workload can spare it. Returns what lets the next one be moved. */
-async function reserved({ metadata }: Pod, still: () => Promise<void>, deps: Deps, signal: AbortSignal): Promise<() => void> {
+async function reserved(pod: Pod, still: () => Promise<void>, deps: Deps, signal: AbortSignal): Promise<() => void> {
   for (;;) {
     await still();
-    const record = deps.view.record("Pod", metadata.namespace ?? "", metadata.name);
-    const workload = record === undefined ? undefined : deps.view.workloadOf(record);
+    const workload = workloadOf(pod, deps);
     if (workload === undefined) return () => undefined;
     const key = workload.ref.uid ?? targetKey(workload.ref);
     let why = `another pod of ${workload.ref.name} is being moved away`;
@@ -135,7 +154,7 @@ async function reserved({ metadata }: Pod, still: () => Promise<void>, deps: Dep
       deps.draining.add(key);
       const release = (): void => void deps.draining.delete(key);
       try {
-        const lack = await lackOf(workload, metadata, deps, signal);
+        const lack = await lackOf(workload, pod.metadata, deps, signal);
         if (lack === undefined) return release;
         why = lack;
       } catch (error) {
@@ -144,9 +163,7 @@ async function reserved({ metadata }: Pod, still: () => Promise<void>, deps: Dep
       }
       release();
     }
-    if (signal.aborted) throw timedOut(why);
-    await sleep(deps.clock, SPARE_PAUSE_MS, signal);
-    if (signal.aborted) throw timedOut(why);
+    await pause(why, deps, signal);
   }
 }
 

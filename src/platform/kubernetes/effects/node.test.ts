@@ -139,6 +139,36 @@ describe("Drain", () => {
     assert.equal(onNode().length, 1);
   });
 
+  for (const [what, prepare] of [
+    ["a workload", (w: KubeWorld) => w.kube.change("Deployment", "shop", "payments", MARK)],
+    ["a namespace", (w: KubeWorld) => w.kube.change("Namespace", "", "shop", MARK)],
+  ] as const)
+    it(`evicts nothing more where ${what} is marked while it waits`, async () => {
+      const { world, drain, onNode } = setUp();
+      world.kube.podsBecomeReady = false;
+      const draining = world.apply(drain, 60_000);
+      draining.catch(() => undefined);
+      await world.clock.advance(5_000);
+      assert.equal(onNode().length, 1);
+      prepare(world);
+      for (const pod of world.pods())
+        world.kube.change("Pod", "shop", pod.metadata.name, {
+          status: { phase: "Running", conditions: [{ type: "Ready", status: "True" }] },
+        });
+      await assert.rejects(draining, code("DO_NOT_REMEDIATE"));
+      assert.equal(onNode().length, 1);
+    });
+
+  it("evicts nothing of which the caches have not heard yet", async () => {
+    const { world, drain, onNode } = setUp();
+    world.kube.feeding = false;
+    const { labels = {}, ownerReferences = [] } = world.pods()[0]!.metadata;
+    for (const name of onNode()) world.kube.change("Pod", "shop", name, { spec: { nodeName: "n2" } });
+    world.pod("new", { labels, ownerReferences });
+    await assert.rejects(world.apply(drain, 10_000), /pod shop\/new is not known yet/i);
+    assert.deepEqual(onNode(), ["new"]);
+  });
+
   it("moves one pod of a workload at a time, also where two nodes are emptied at once", async () => {
     const { world, drain, onNode } = setUp();
     const [on] = onNode();
