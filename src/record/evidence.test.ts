@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { chmodSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readdirSync, rmSync, utimesSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { after, describe, it } from "node:test";
@@ -50,5 +50,29 @@ describe("evidence that is larger than a Remediation", () => {
     for (let i = 0; i < 500; i++) files.keep(evidence(1, `is ${i}`));
     assert.equal(readdirSync(files.dir).length, 500);
     assert.throws(() => files.read(old.sha256), { code: "NOT_FOUND" });
+  });
+
+  it("that could not be written whole leaves nothing, and what a crash has left goes", () => {
+    const files = new EvidenceFiles(join(root, "partial"));
+    const { path = "", sha256 } = files.keep(evidence(5));
+    rmSync(path);
+    // Nothing can be put in its place, as where the disk is full.
+    mkdirSync(join(path, "x"), { recursive: true });
+    assert.ok(files.keep(evidence(5)).problem);
+    assert.deepEqual(readdirSync(files.dir), [`${sha256}.json`]);
+    writeFileSync(join(files.dir, `${"0".repeat(64)}.json.partial`), "[");
+    rmSync(path, { recursive: true });
+    files.keep(evidence(5));
+    assert.deepEqual(readdirSync(files.dir), [`${sha256}.json`]);
+  });
+
+  it("that comes again is new again", () => {
+    const files = new EvidenceFiles(join(root, "again"));
+    const old = files.keep(evidence(1, "was ill"));
+    utimesSync(old.path ?? "", 1, 1);
+    for (let i = 0; i < 499; i++) files.keep(evidence(1, `is ${i}`));
+    files.keep(evidence(1, "was ill"));
+    files.keep(evidence(1, "is new"));
+    assert.equal(files.read(old.sha256).length, 1);
   });
 });

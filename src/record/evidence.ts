@@ -1,5 +1,17 @@
 import { createHash } from "node:crypto";
-import { closeSync, fsyncSync, mkdirSync, openSync, readdirSync, readFileSync, renameSync, rmSync, statSync, writeSync } from "node:fs";
+import {
+  closeSync,
+  fsyncSync,
+  mkdirSync,
+  openSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+  statSync,
+  utimesSync,
+  writeSync,
+} from "node:fs";
 import { join } from "node:path";
 import { messageOf, NightshiftError } from "../api/errors.ts";
 import type { Evidence, EvidenceArtifact } from "../api/remediation.ts";
@@ -7,6 +19,7 @@ import type { Evidence, EvidenceArtifact } from "../api/remediation.ts";
 /** Most files, and most bytes of them; the oldest go first, and the newest stays in any case. */
 const MAX_FILES = 500;
 const MAX_BYTES = 64 * 1024 * 1024;
+const PARTIAL = ".partial";
 const DIGEST = /^[0-9a-f]{64}$/;
 
 /** Keeps the evidence of episodes that is larger than what their Remediations keep. */
@@ -41,6 +54,7 @@ export class EvidenceFiles implements EvidenceShelf {
     try {
       const path = this.#pathOf(of.sha256);
       if (statSync(path, { throwIfNoEntry: false })?.size !== of.bytes) this.#write(path, text);
+      else touch(path);
       return { ...of, path };
     } catch (error) {
       return { ...of, problem: messageOf(error).slice(0, 500) };
@@ -76,21 +90,30 @@ export class EvidenceFiles implements EvidenceShelf {
 
   #write(path: string, text: string): void {
     mkdirSync(this.dir, { recursive: true, mode: 0o700 });
-    const partial = `${path}.partial`;
-    const fd = openSync(partial, "w", 0o600);
+    const partial = `${path}${PARTIAL}`;
     try {
-      const data = Buffer.from(text);
-      for (let at = 0; at < data.length;) at += writeSync(fd, data, at);
-      fsyncSync(fd);
-    } finally {
-      closeSync(fd);
+      const fd = openSync(partial, "w", 0o600);
+      try {
+        const data = Buffer.from(text);
+        for (let at = 0; at < data.length;) at += writeSync(fd, data, at);
+        fsyncSync(fd);
+      } finally {
+        closeSync(fd);
+      }
+      renameSync(partial, path);
+    } catch (error) {
+      // On a disk that is full what is left would take what room there is, and nothing counts it.
+      rmSync(partial, { force: true });
+      throw error;
     }
-    renameSync(partial, path);
     this.#prune();
   }
 
   #prune(): void {
-    const files = readdirSync(this.dir)
+    const names = readdirSync(this.dir);
+    // One process writes here, one at a time: what is not whole now was cut off by a crash.
+    for (const name of names.filter((each) => each.endsWith(PARTIAL))) rmSync(join(this.dir, name), { force: true });
+    const files = names
       .filter((name) => name.endsWith(".json"))
       .flatMap((name) => {
         const path = join(this.dir, name);
@@ -104,6 +127,12 @@ export class EvidenceFiles implements EvidenceShelf {
       if (i > 0 && (i >= MAX_FILES || bytes > MAX_BYTES)) rmSync(path, { force: true });
     });
   }
+}
+
+/** Makes a file as new as one that was written now. */
+function touch(path: string): void {
+  const now = new Date();
+  utimesSync(path, now, now);
 }
 
 /** Where a state directory has the evidence of its episodes. */
