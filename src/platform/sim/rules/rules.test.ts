@@ -880,6 +880,19 @@ describe("S24", () => {
       assert.equal(t.broken.length, broken, kind);
     }
   });
+  it("is not broken by a page for an alert whose end may have been told to the leader before", () => {
+    for (const [epoch, broken] of [
+      [1, 1],
+      [2, 0],
+    ] as const) {
+      const t = new SimTruth(rule("S24"));
+      t.page();
+      t.episode({ phase: "Escalated", page: { ...record("Sent"), dedupKey: t.pages[0]!.page.dedupKey } });
+      t.leaderEpoch = epoch;
+      t.end();
+      assert.equal(t.broken.length, broken, `epoch ${epoch}`);
+    }
+  });
   it("is broken by what is open in the end: a question, a notice, or a page that came again after it was over", async () => {
     const t = new SimTruth(rule("S24"));
     t.episode({ phase: "Cancelled", question: record("Sent"), notice: { ...record("Sent"), step: ONE } });

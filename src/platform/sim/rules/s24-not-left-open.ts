@@ -22,7 +22,7 @@ const MAY_REPEAT: ReadonlySet<FaultKind> = new Set([
 /** Asked once, and taken back. */
 export const s24NotLeftOpen: Rule = {
   name: "S24",
-  doc: "What people were asked or told is not left open, and nothing is asked twice: a question that is on record as asked is not asked again, also by who leads after a restart, and when everything is over, each question, notice and page that has arrived was said to be over afterwards. Excused is what an alert began, where another leads since and Alertmanager is not asked: its end may have been told to the one before.",
+  doc: "What people were asked or told is not left open, and nothing is asked twice: a question that is on record as asked is not asked again, also by who leads after a restart, and when everything is over, each question, notice and page that has arrived was said to be over afterwards. Excused is what an alert began, where another leads since: its end may have been told to the one before, and what Alertmanager does not have any more nobody hears here.",
   watch: (truth) => {
     const isJudged = !truth.scenario.faults.some(({ kind }) => MAY_REPEAT.has(kind));
     return {
@@ -38,8 +38,7 @@ export const s24NotLeftOpen: Rule = {
         const newest = (all: readonly Delivered[], key: string): number | undefined =>
           all.findLast(({ page }) => page.dedupKey === key)?.at;
         const broken = new Set<string>();
-        const isUnheard = ({ spec }: Remediation): boolean =>
-          spec.signal.condition === "alert" && truth.leaderEpoch !== 1 && truth.scenario.monitoring.askedMs === undefined;
+        const isUnheard = ({ spec }: Remediation): boolean => spec.signal.condition === "alert" && truth.leaderEpoch !== 1;
         const unheard = new Set<string | undefined>();
         for (const remediation of truth.api.list("Remediation")) {
           const { page, notice } = remediation.status;
