@@ -189,7 +189,7 @@ async function lackOf(deps: EffectDeps, pod: Pod): Promise<string | undefined> {
   const workload = deps.view.workloads().find(({ ref }) => ref.uid === pod.workload.uid);
   if (workload === undefined) return undefined;
   const { ready, desired } = await deps.request(false, `list Pods of ${pod.workload.spec.name}`, () => ({
-    ready: new Set(pod.workload.pods.filter((each) => each.ready && each.phase === "Running").map(({ uid }) => uid)),
+    ready: new Set(pod.workload.pods.filter((each) => each.ready && each.phase === "Running" && !each.removed).map(({ uid }) => uid)),
     desired: Math.max(workload.desired, pod.workload.desired),
   }));
   if (!ready.has(pod.uid)) return undefined;

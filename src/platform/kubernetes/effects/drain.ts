@@ -10,6 +10,7 @@ import { OWNER_KINDS } from "../records.ts";
 import { selectorText } from "../selector.ts";
 import { removePod } from "./removal.ts";
 import { annotation, type Deps, type EffectOf, gone, type Handler, isReady, list, nameOf, read, refuseMarked, timedOut } from "./shared.ts";
+import { removedLabels } from "./traffic.ts";
 
 /** How long is waited before a workload is looked at again that can spare no replica now, or a pod that is not known yet (ms). */
 const SPARE_PAUSE_MS = 500;
@@ -176,7 +177,9 @@ async function lackOf(workload: Workload, pod: Pod["metadata"], deps: Deps, sign
   const owner = kind === undefined ? undefined : await read<Owner>(deps, kind, workload.ref, signal);
   const selector = owner?.spec.selector === undefined ? {} : { labelSelector: selectorText(owner.spec.selector) };
   const pods = await list<Pod>(deps, "Pod", pod.namespace, selector, signal);
-  const ready = new Set(pods.filter((each) => isReady(each) && each.metadata.deletionTimestamp === undefined).map(uidOf));
+  const serves = (each: Pod): boolean =>
+    isReady(each) && each.metadata.deletionTimestamp === undefined && removedLabels(each) === undefined;
+  const ready = new Set(pods.filter(serves).map(uidOf));
   // What serves nobody may always go.
   if (!ready.has(pod.uid)) return undefined;
   const isReadyOther = ({ ready: known, phase, ref }: Replica): boolean =>

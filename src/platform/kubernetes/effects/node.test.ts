@@ -200,6 +200,14 @@ describe("Drain", () => {
     assert.equal(node()?.metadata.annotations?.[MARKS.cordonedBy], undefined);
   });
 
+  it("does not count a replica that is out of traffic", async () => {
+    const { world, drain, onNode } = setUp();
+    const out = world.pods().find(({ metadata }) => !onNode().includes(metadata.name))!.metadata.name;
+    world.kube.change("Pod", "shop", out, { metadata: { annotations: { [MARKS.removedLabels]: "{}" } } });
+    await assert.rejects(world.apply(drain, 5_000), /payments has 1 other replicas that are ready, of 3: it can spare none/);
+    assert.equal(onNode().length, 2);
+  });
+
   it("waits for a PodDisruptionBudget", async () => {
     const { world, drain, onNode } = setUp();
     world.pdb("payments", "payments", { minAvailable: 3 });
