@@ -23,6 +23,7 @@ import { tokenReviewCheck } from "../platform/kubernetes/token-review.ts";
 import { sleep } from "../ports/clock.ts";
 import { AuditTrail, type AuditRecord } from "../record/audit.ts";
 import { evidenceDir, EvidenceFiles } from "../record/evidence.ts";
+import { byLeader } from "../record/paging.ts";
 import { NightshiftMetrics } from "../server/metrics.ts";
 import { type RunningServer, startServer } from "../server/server.ts";
 import { anyOf, type Authenticator, mountedTokenCheck } from "../server/token.ts";
@@ -228,7 +229,7 @@ async function assemble(options: OperatorOptions, undo: (() => Promise<void> | v
       telemetry,
       alerts: alertBook,
       audit,
-      receivers: receiversOf(config, configDir),
+      receivers: byLeader(receiversOf(config, configDir), epoch),
       shelf: new EvidenceFiles(evidenceDir(stateDir)),
       metrics,
       clock,

@@ -25,3 +25,25 @@ export interface Receiver {
   /** Tells it that the incident of the page is over; resolves and rejects as `send`. A receiver without it keeps no incidents. */
   resolve?(page: Page, signal: AbortSignal): Promise<void>;
 }
+
+/**
+ * Receivers that are told of something by whoever leads: `epoch` throws where the lease may be lost. A process that was frozen would
+ * else tell, once it is thawed, of an incident that another leader has seen to meanwhile, and nobody would tell of its end.
+ */
+export function byLeader(receivers: readonly Receiver[], epoch: () => number): readonly Receiver[] {
+  return receivers.map((receiver) => ({
+    name: receiver.name,
+    send: async (page, signal) => {
+      epoch();
+      await receiver.send(page, signal);
+    },
+    ...(receiver.resolve === undefined
+      ? {}
+      : {
+          resolve: async (page, signal) => {
+            epoch();
+            await receiver.resolve?.(page, signal);
+          },
+        }),
+  }));
+}

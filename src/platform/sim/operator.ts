@@ -4,7 +4,7 @@ import { AlertBook } from "../../observe/alertmanager.ts";
 import { sleep } from "../../ports/clock.ts";
 import type { AuditRecord } from "../../record/audit.ts";
 import type { LoopMetrics } from "../../record/metrics.ts";
-import type { Receiver } from "../../record/paging.ts";
+import { byLeader, type Receiver } from "../../record/paging.ts";
 import { LeaderElection } from "../kubernetes/election.ts";
 import type { ApiServer } from "./api-server.ts";
 import type { Job, Mutation } from "./effect.ts";
@@ -226,7 +226,7 @@ export class SimOperator implements FaultedOperator {
         telemetry: life.telemetry,
         alerts: life.alerts,
         audit: { append: (records) => this.#append(process, records) },
-        receivers: this.#deps.receivers(process),
+        receivers: byLeader(this.#deps.receivers(process), epoch),
         metrics: this.#deps.metrics,
         clock: process,
         random,
