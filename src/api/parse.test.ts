@@ -350,3 +350,19 @@ test("a log signal has a pattern of RE2, and a window of an hour at most", () =>
   assert.match(only(log("severity: LOUD")), /severity/);
   assert.match(only(log("above: -1")), /above/);
 });
+
+test("what is no duration is refused as that, also where durations are compared", () => {
+  for (const signal of [
+    "log: { window: 0001-01 }",
+    "promql: { query: up, above: 1, every: 1x }",
+    "promql: { query: up, above: 1, every: 99999999999999999999d }",
+  ]) {
+    const text = `apiVersion: nightshift.dev/v1alpha1\nkind: RemediationPolicy\nmetadata: { name: p }\nspec:\n  targets: [{ name: x }]\n  signals: [{ name: s, ${signal} }]\n  ladder: [{ strategy: RestartPod }]\n`;
+    const { errors } = parseResources(text, "p.yaml");
+    assert.deepEqual(
+      errors.map(({ code, path }) => [code, /^spec\.signals\[0\]\.(log\.window|promql\.every)$/.test(path)]),
+      [["INVALID_VALUE", true]],
+    );
+    assert.match(errors[0]?.message ?? "", /expected a duration such as/);
+  }
+});

@@ -69,12 +69,14 @@ export const forms = z.registry<{ readonly form: string; readonly pattern: strin
 /** Longest text of a duration, quantity or percentage: the API server has to know what a rule about one can cost. */
 const MAX_UNIT_CHARS = 32;
 
+// What is none of a unit ends the checks of what it stands in, too: those compare amounts.
+
 /** A length of time as Kubernetes and Prometheus write it. */
 export const duration = z
   .string({ error: "expected a duration such as 30s, 5m or 1h30m" })
   .min(1, { error: "expected a duration such as 30s, 5m or 1h30m" })
   .max(MAX_UNIT_CHARS)
-  .refine((text) => parseDuration(text) !== undefined, { error: "expected a duration such as 30s, 5m or 1h30m" })
+  .refine((text) => parseDuration(text) !== undefined, { error: "expected a duration such as 30s, 5m or 1h30m", abort: true })
   .meta({ description: "A duration such as `250ms`, `30s`, `5m` or `1h30m`." })
   .register(forms, { form: "duration", pattern: DURATION.source });
 
@@ -87,7 +89,7 @@ export const positiveDuration = duration
 export const quantity = z
   .string({ error: "expected a quantity such as 256Mi or 1G" })
   .max(MAX_UNIT_CHARS)
-  .refine((text) => parseQuantity(text) !== undefined, { error: "expected a quantity such as 256Mi or 1G" })
+  .refine((text) => parseQuantity(text) !== undefined, { error: "expected a quantity such as 256Mi or 1G", abort: true })
   .meta({ description: "Bytes as a Kubernetes quantity, such as `256Mi`, `1G` or `1048576`." })
   .register(forms, { form: "quantity", pattern: QUANTITY.source });
 
@@ -95,7 +97,7 @@ export const quantity = z
 export const percent = z
   .string({ error: "expected a percentage from 0% to 100%, such as 5%" })
   .max(MAX_UNIT_CHARS)
-  .refine((text) => parsePercent(text) !== undefined, { error: "expected a percentage from 0% to 100%, such as 5%" })
+  .refine((text) => parsePercent(text) !== undefined, { error: "expected a percentage from 0% to 100%, such as 5%", abort: true })
   .meta({ description: "A percentage such as `5%`." })
   .register(forms, { form: "percentage", pattern: PERCENT.source });
 

@@ -83,8 +83,9 @@ export function validated<R extends Resource>(object: R): R {
 /** The object's name where it has one: what is refused may lack anything. */
 function namedOrUnknown(object: Resource): Named {
   const metadata = (object as { metadata?: Partial<Record<"name" | "namespace", unknown>> | null }).metadata;
-  const name = typeof metadata?.name === "string" ? metadata.name : "(unnamed)";
-  return { kind: object.kind, metadata: { name, namespace: typeof metadata?.namespace === "string" ? metadata.namespace : "default" } };
+  // A name may be what is wrong.
+  const text = (given: unknown, otherwise: string): string => (typeof given === "string" ? given.slice(0, 253) : otherwise);
+  return { kind: object.kind, metadata: { name: text(metadata?.name, "(unnamed)"), namespace: text(metadata?.namespace, "default") } };
 }
 
 /** The newest object of a kind under a key of `resourceKey`. */
