@@ -190,8 +190,9 @@ export class SimTruth implements Truth {
     this.records.push({ at: this.now, record });
   }
 
-  page(page: Partial<Page> = {}): void {
+  page(page: Partial<Page> = {}, sentAt = this.now): void {
     const delivered = {
+      sentAt,
       at: this.now,
       page: {
         dedupKey: "default/payments/Deployment/default/payments/Alert",

@@ -64,8 +64,8 @@ export class MonitoringSystem {
   >();
   readonly #instances = new Map<string, Instance>();
   readonly #groups = new Map<string, Group>();
-  /** The newest notices, for replays. */
-  readonly recent: Notice[] = [];
+  /** The newest notices that were taken, with when they were sent (ms of the run), for replays. */
+  readonly #recent: { readonly notice: Notice; readonly sentAt: number }[] = [];
 
   constructor(options: {
     readonly simulation: Simulation;
@@ -104,9 +104,16 @@ export class MonitoringSystem {
     return [...this.#instances.values()].flatMap(({ active }) => (active === undefined || active.endsAt !== undefined ? [] : [active]));
   }
 
-  /** Delivers something again that was delivered before. */
-  replay(notice: Notice): void {
-    this.#deliver(notice);
+  /**
+   * Delivers again the notice that was delivered `back` notices ago. What is older than Alertmanager itself tries is delivered only
+   * where who hears it has led since (`ledSince`, ms of the run), and so has heard its end: nothing in a notice says when it was sent.
+   * Source of the bound: Alertmanager's dispatcher gives up a notice after `group_interval`.
+   */
+  replay(back: number, ledSince: number): void {
+    const found = this.#recent.at(-back);
+    if (found === undefined) return;
+    const isOld = this.#simulation.elapsed - found.sentAt > this.#setup.groupIntervalMs;
+    if (!isOld || ledSince <= found.sentAt) this.#deliver(found.notice);
   }
 
   #every(ms: number, work: () => void): void {
@@ -193,14 +200,15 @@ export class MonitoringSystem {
   }
 
   #send(group: Group, notice: Notice, said: Map<string, boolean>): void {
+    const sentAt = this.#simulation.elapsed;
     const [first = 0, ...again] = this.#faults.noticeDelays();
     for (const delay of again) this.#simulation.schedule(delay, () => void this.#deliver(notice));
     this.#simulation.schedule(first, () => {
       if (!this.#deliver(notice)) return this.#flush(group, RETRY_MS);
       group.lastSentAt = this.#simulation.elapsed;
       group.lastSaid = said;
-      this.recent.push(notice);
-      if (this.recent.length > 20) this.recent.shift();
+      this.#recent.push({ notice, sentAt });
+      if (this.#recent.length > 20) this.#recent.shift();
       for (const { fingerprint, status } of notice)
         if (status === "resolved" && group.alerts.get(fingerprint)?.endsAt !== undefined) {
           group.alerts.delete(fingerprint);

@@ -62,7 +62,8 @@ interface Life {
   readonly alerts: AlertBook;
   readonly election: LeaderElection;
   synced: boolean;
-  leads: boolean;
+  /** Since when it leads (ms of the run). */
+  ledSince?: number;
 }
 
 /** An operator: the election, the caches and the loop of `nightshift operator`, in a process that is started again when it ends. */
@@ -88,7 +89,12 @@ export class SimOperator implements FaultedOperator {
   }
 
   get leads(): boolean {
-    return this.#life?.leads === true && this.#life.process.alive;
+    return this.ledSince !== undefined;
+  }
+
+  /** Since when it leads (ms of the run); undefined where it does not. */
+  get ledSince(): number | undefined {
+    return this.#life?.process.alive === true ? this.#life.ledSince : undefined;
   }
 
   /** How old what it knows of the cluster is (ms). */
@@ -126,7 +132,7 @@ export class SimOperator implements FaultedOperator {
   /** Telemetry arrives; whoever leads hears it. */
   hear(measurement: Measurement): void {
     const life = this.#life;
-    if (life?.leads !== true) return;
+    if (life?.ledSince === undefined) return;
     // Sources date what they send by clocks that are right.
     life.process.after(1 + this.#random.next() * 5, () => life.telemetry.take(measurement, 0));
   }
@@ -134,7 +140,7 @@ export class SimOperator implements FaultedOperator {
   /** Alertmanager's webhook: whether it was taken. */
   notify(notice: Notice): boolean {
     const life = this.#life;
-    if (life?.leads !== true || !life.process.alive || life.process.stoppedUntil > this.#deps.simulation.elapsed) return false;
+    if (life?.ledSince === undefined || !life.process.alive || life.process.stoppedUntil > this.#deps.simulation.elapsed) return false;
     life.process.after(0, () => {
       life.alerts.deliver(notice.map((alert) => ({ ...alert, receivedAt: life.process.now() })));
     });
@@ -193,7 +199,6 @@ export class SimOperator implements FaultedOperator {
       alerts: new AlertBook(process),
       election,
       synced: false,
-      leads: false,
     };
     this.#life = life;
     const bookmark = (): void => {
@@ -234,7 +239,7 @@ export class SimOperator implements FaultedOperator {
       };
       const loop = this.#deps.createLoop?.(options) ?? new Loop(options);
       await loop.start();
-      life.leads = true;
+      life.ledSince = simulation.elapsed;
       this.#deps.onLife(this.index, "Led");
     };
     lead().catch((error: unknown) => {

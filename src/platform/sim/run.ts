@@ -128,8 +128,8 @@ class Run implements Truth {
       },
       deleteLease: () => this.#lease.delete(),
       replayAlerts: (back) => {
-        const notice = this.monitoring.recent.at(-back);
-        if (notice !== undefined) this.monitoring.replay(notice);
+        const ledSince = this.#operators.find(({ leads }) => leads)?.ledSince;
+        if (ledSince !== undefined) this.monitoring.replay(back, ledSince);
       },
     });
     this.#points = new Points({

@@ -19,7 +19,9 @@ export const ON_CALL = "oncall";
 /** A page as it arrived with who is on call. */
 export interface Delivered {
   readonly page: Page;
-  /** By the true clock (ms since the epoch). */
+  /** When it was sent, by the true clock (ms since the epoch). */
+  readonly sentAt: number;
+  /** When it arrived, by the true clock (ms since the epoch). */
   readonly at: number;
 }
 
@@ -69,8 +71,9 @@ export class Surroundings {
     return [
       {
         name: ON_CALL,
-        send: (page) => this.#tell(process, this.#random, () => void this.pages.push({ page, at: this.#simulation.now })),
-        resolve: (page) => this.#tell(process, this.#random, () => void this.resolved.push({ page, at: this.#simulation.now })),
+        send: (page) => this.#tell(process, this.#random, (sentAt) => void this.pages.push({ page, sentAt, at: this.#simulation.now })),
+        resolve: (page) =>
+          this.#tell(process, this.#random, (sentAt) => void this.resolved.push({ page, sentAt, at: this.#simulation.now })),
       },
       // The room where all can read along. It wakes nobody, but fails as the other does, and apart from it.
       {
@@ -81,12 +84,13 @@ export class Surroundings {
     ];
   }
 
-  #tell(process: SimProcess, random: SimRandom, arrives: () => void = () => undefined): Promise<void> {
+  #tell(process: SimProcess, random: SimRandom, arrives: (sentAt: number) => void = () => undefined): Promise<void> {
+    const sentAt = this.#simulation.now;
     return new Promise((resolve, reject) => {
       this.#simulation.schedule(20 + random.next() * 200, () => {
         // It may have told the person, and failed to say so.
         const fails = this.#faults().strikes("ReceiverDown");
-        if (!fails || random.chance(0.3)) arrives();
+        if (!fails || random.chance(0.3)) arrives(sentAt);
         process.after(5, () => (fails ? reject(new NightshiftError("PAGE_NOT_DELIVERED", "HTTP 503")) : resolve()));
       });
     });

@@ -865,9 +865,20 @@ describe("S24", () => {
     t.page(asked);
     await t.pass(1_000);
     t.change(episode, { phase: "Cancelled", question: record("Resolved") });
-    t.resolved.push({ at: t.now, page: t.pages[0]!.page });
+    t.resolved.push({ sentAt: t.now, at: t.now, page: t.pages[0]!.page });
     t.end();
     assert.deepEqual(t.broken, []);
+  });
+  it("is not broken by a question that was on its way as its episode ended", async () => {
+    const t = new SimTruth(rule("S24"));
+    const episode = t.episode({ phase: "AwaitingApproval", question: record("Pending") });
+    const sentAt = t.now;
+    await t.pass(100);
+    t.change(episode, { phase: "Cancelled", question: record("Resolved") });
+    t.page(asked, sentAt);
+    assert.deepEqual(t.broken, []);
+    t.page(asked);
+    assert.match(t.broken.join(), /asks again for an answer: its question is Resolved/);
   });
   it("is broken by one that is asked again, and not where a leader may not have known", () => {
     for (const [kind, broken] of [
@@ -897,7 +908,7 @@ describe("S24", () => {
     const t = new SimTruth(rule("S24"));
     t.episode({ phase: "Cancelled", question: record("Sent"), notice: { ...record("Sent"), step: ONE } });
     t.page();
-    t.resolved.push({ at: t.now, page: t.pages[0]!.page });
+    t.resolved.push({ sentAt: t.now, at: t.now, page: t.pages[0]!.page });
     t.end();
     assert.deepEqual(
       t.broken.map((message) => message.replace(/ is .*/, "")),

@@ -25,14 +25,24 @@ export const s24NotLeftOpen: Rule = {
   doc: "What people were asked or told is not left open, and nothing is asked twice: a question that is on record as asked is not asked again, also by who leads after a restart, and when everything is over, each question, notice and page that has arrived was said to be over afterwards. Excused is what an alert began, where another leads since: its end may have been told to the one before, and what Alertmanager does not have any more nobody hears here.",
   watch: (truth) => {
     const isJudged = !truth.scenario.faults.some(({ kind }) => MAY_REPEAT.has(kind));
+    /** When a question was first on record as asked or closed (ms since the epoch), by its episode. */
+    const settledAt = new Map<string, number>();
     return {
-      paged({ page }) {
+      stored({ object }) {
+        const question = object.kind === "Remediation" ? object.status.question : undefined;
+        const key = keyOf(object);
+        if (question === undefined || question.state === "Pending") settledAt.delete(key);
+        else if (!settledAt.has(key)) settledAt.set(key, truth.now);
+        return undefined;
+      },
+      paged({ page, sentAt }) {
         if (!isJudged || page.question === undefined) return undefined;
         const { namespace, name } = page.question;
-        const asked = truth.api.get("Remediation", namespace, name)?.status.question;
-        return asked === undefined || asked.state === "Pending"
-          ? undefined
-          : `${namespace}/${name} asks again for an answer: its question is ${asked.state}`;
+        const since = settledAt.get(`${namespace}/${name}`);
+        // One that was on its way as its episode ended is asked no second time.
+        if (since === undefined || since > sentAt) return undefined;
+        const state = truth.api.get("Remediation", namespace, name)?.status.question?.state ?? "gone";
+        return `${namespace}/${name} asks again for an answer: its question is ${state}`;
       },
       ended() {
         const newest = (all: readonly Delivered[], key: string): number | undefined =>
