@@ -59,9 +59,10 @@ cluster-test: build ## Tests on a real Kubernetes, built once from its Go module
 	@$(NODE) test/cluster/lane.ts
 	$(NODE) --test --test-force-exit --test-reporter=spec --test-concurrency=1 'test/cluster/*.test.ts'
 
+# Two files at a time, each on a cluster of its own: most of their time is waiting.
 kubernetes: build ## Nightshift on a real Kubernetes: CRDs, chart, operator
 	@$(NODE) test/cluster/lane.ts
-	$(NODE) --test --test-force-exit --test-reporter=spec --test-concurrency=1 'test/kubernetes/*.test.ts'
+	$(NODE) --test --test-force-exit --test-reporter=spec --test-concurrency=2 'test/kubernetes/*.test.ts'
 
 test: check lint unit fuzz simulate mutants exhaustive scenarios sdks cluster-test kubernetes ## Everything that must pass before a change lands
 
