@@ -33,6 +33,12 @@ export class Stopwatches {
     return running.before + (this.#clock.monotonic() - running.seenAt);
   }
 
+  /** How much of that was seen by this process (ms): what came before its start is not in it. */
+  watched(owner: string, what: string, began: number): number {
+    const running = this.#running.get(owner)?.get(what);
+    return running?.began === began ? this.#clock.monotonic() - running.seenAt : 0;
+  }
+
   /** Forgets everything of an owner. */
   forget(owner: string): void {
     this.#running.delete(owner);

@@ -212,3 +212,41 @@ describe("an alert that was heard of before a restart only", () => {
     await h.stop();
   });
 });
+
+describe("a verification whose time ran out while nobody looked", () => {
+  const away = async (what: (h: Harness) => void): Promise<Harness> => {
+    const h = new Harness();
+    h.platform.addWorkload("payments", 3);
+    const spec = {
+      verify: { stableFor: "20s", timeout: "2m" },
+      ladder: [{ strategy: "RollingRestart" }, { strategy: "RunJob", command: ["heal"] }],
+    };
+    await h.policy(spec);
+    await h.start();
+    h.fire("Ill", { deployment: "payments" });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "Verifying"));
+    await h.stop();
+    h.alerts.clear();
+    await h.pass(600_000);
+    await h.start();
+    what(h);
+    assert.ok(await h.until(() => h.ended(), 300_000));
+    return h;
+  };
+
+  it("is looked at for as long as it has to be well: what has helped is not followed by the next rung", async () => {
+    const h = await away((back) => void (back.settled = { suppressed: [] }));
+    assert.deepEqual([h.only().status.outcome, h.only().status.attempts.length, h.pages], ["Remediated", 1, []]);
+    await h.stop();
+  });
+  it("waits for what is yet to be heard of after a start", async () => {
+    const h = await away((back) => back.clock.after(30_000, () => void (back.settled = { suppressed: [] })));
+    assert.deepEqual([h.only().status.outcome, h.only().status.attempts.length, h.pages], ["Remediated", 1, []]);
+    await h.stop();
+  });
+  it("has not helped where what it was for still fires: the next rung follows", async () => {
+    const h = await away((back) => back.fire("Ill", { deployment: "payments" }));
+    assert.ok(h.only().status.attempts.length > 1);
+    await h.stop();
+  });
+});

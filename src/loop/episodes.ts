@@ -48,6 +48,11 @@ import { policyKey, recordedSignal, type World } from "./world.ts";
 const RECONSIDER_MS = 1_000;
 /** How often the target is looked at while an episode is verified (ms): oftener where it has to be well for less. */
 const VERIFY_MS = 500;
+/**
+ * After a start, what is yet to be heard of (telemetry, what fires in Alertmanager, asked every 30 s) has this long to come before
+ * a verification is judged by it (ms).
+ */
+const HEARING_MS = 60_000;
 /** A signal must be gone this long before an episode that waits counts as recovered: one missed evaluation is no recovery (ms). */
 const RESOLVE_GRACE_MS = 10_000;
 /**
@@ -882,7 +887,11 @@ export class Episodes {
       const healed = closeAttempt(remediation, "Effective", seen.message, this.#clock);
       return this.#end(healed, "Succeeded", "Remediated", "Verified", `${seen.message}, for ${verify.stableFor}`);
     }
-    if (verifying >= durationMs(verify.timeout)) {
+    const timeoutMs = durationMs(verify.timeout);
+    // Time that ran out while nobody looked says nothing of what was well, or not heard of yet: it is looked at for as long as it takes to tell.
+    const watched = this.#stopwatches.watched(key, "verifying", timeMs(verification.startedAt));
+    const isWatched = seen.state === "Ill" || watched >= Math.min(timeoutMs, stableFor + HEARING_MS);
+    if (verifying >= timeoutMs && isWatched) {
       const why = `not well within ${verify.timeout}: ${seen.message}`;
       if (seen.state === "NoData")
         return this.#escalate(closeAttempt(remediation, "Ineffective", why, this.#clock), "NoData", why, "Inconclusive");
