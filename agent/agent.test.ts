@@ -309,7 +309,7 @@ describe("an agent that dies", { skip: NO_PODS }, () => {
 describe("an agent", { skip: NO_PODS }, () => {
   it("that is told to stop finishes the capture that runs", async () => {
     await using bench = await Bench.start();
-    const pod = await bench.pod("web-1", LARGE);
+    const pod = await bench.pod("web-1", { env: { LEAK_OBJECTS: "150000" } });
     await bench.agent();
     const { name } = bench.ask(pod);
     await until(() => assert.ok(bench.files().some((file) => file.endsWith(".partial"))));
