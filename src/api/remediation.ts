@@ -372,9 +372,14 @@ export function isSettled(status: Told & Partial<Pick<RemediationStatus, "phase"
   return status.phase !== undefined && TERMINAL_PHASES.has(status.phase) && !owesPage(status);
 }
 
+/** Whether somebody was told, and not yet that it is over. A receiver of several that never confirms keeps nobody waiting for the end. */
+export function wasTold(page: PageRecord | undefined): boolean {
+  return page?.state === "Sent" || (page?.state === "Pending" && (page.confirmedBy ?? []).length > 0);
+}
+
 /** Whether somebody was told, and what they were told of is not over yet. */
 export function isOpenIncident({ page, storm, notice }: Told): boolean {
-  return [page, ...stormPages(storm), notice].some((each) => each?.state === "Sent");
+  return [page, ...stormPages(storm), notice].some(wasTold);
 }
 
 /** Whether an episode is over. */

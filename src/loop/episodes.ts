@@ -20,6 +20,7 @@ import {
   type RemediationStatus,
   type StepRecord,
   type StormRecord,
+  wasTold,
 } from "../api/remediation.ts";
 import type { Diagnosis, Signal } from "../api/signal.ts";
 import { timeMs, timestamp } from "../api/time.ts";
@@ -1023,13 +1024,13 @@ export class Episodes {
       after = Math.min(after, wait);
     }
     const { page, notice } = remediation.status;
-    if ((page?.state === "Sent" || notice?.state === "Sent") && this.#incidentOver(remediation))
+    if ((wasTold(page) || wasTold(notice)) && this.#incidentOver(remediation))
       return this.#close(remediation, {
-        ...(page?.state === "Sent" ? { page: this.#pager.over(page) } : {}),
-        ...(notice?.state === "Sent" ? { notice: this.#pager.over(notice) } : {}),
+        ...(page !== undefined && wasTold(page) ? { page: this.#pager.over(page) } : {}),
+        ...(notice !== undefined && wasTold(notice) ? { notice: this.#pager.over(notice) } : {}),
       });
     for (const { record, storm: own, kept } of toldIn(remediation.status))
-      if (own !== undefined && record.state === "Sent" && this.#stormOver(remediation, own))
+      if (own !== undefined && wasTold(record) && this.#stormOver(remediation, own))
         return this.#close(remediation, kept(this.#pager.over(record)));
     if (isOpenIncident(remediation.status)) after = Math.min(after, INCIDENT_MS);
     return after === Infinity ? {} : { after };

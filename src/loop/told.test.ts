@@ -283,6 +283,30 @@ describe("a page", () => {
     await h.stop();
   });
 
+  it("that one of its receivers never confirms is over for the others all the same", async () => {
+    const { h, replica } = await ill(HOPELESS);
+    h.platform.failing.set("StartReplacement", "fork failed");
+    const ends: string[] = [];
+    const receivers: Receiver[] = ["oncall", "gone"].map((name) => ({
+      name,
+      send: async (page) => {
+        if (name === "gone") throw new NightshiftError("PAGE_NOT_DELIVERED", "HTTP 404");
+        h.pages.push(page);
+      },
+      resolve: async () => {
+        if (name === "gone") throw new NightshiftError("PAGE_NOT_DELIVERED", "HTTP 404");
+        ends.push(name);
+      },
+    }));
+    await h.start({}, { receivers });
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.pages.length === 1));
+    h.fire("Ill", { replica }, "resolved");
+    await h.pass(600_000, 1_000);
+    assert.deepEqual([h.pages.length, ends], [1, ["oncall"]]);
+    await h.stop();
+  });
+
   it("that nobody was there to be told of keeps none of the next incident from anybody", async () => {
     const { h, replica } = await ill(HOPELESS);
     h.platform.failing.set("StartReplacement", "fork failed");
