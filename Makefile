@@ -36,7 +36,7 @@ unit: install ## Unit, property, integration and real-process tests
 	$(NODE) --test --test-reporter=spec --test-concurrency=2 'src/**/*.test.ts' 'agent/**/*.test.ts' 'hints/*.test.ts' 'test/*.test.ts'
 
 # Other seeds each day would find more, and nobody could tell a change that broke a rule from one that did not: the soak does that.
-simulate: install ## The rules S1 to S24 and L1 to L4 in 1,000 simulated clusters with faults
+simulate: install ## The rules S1 to S25 and L1 to L4 in 1,000 simulated clusters with faults
 	bin/nightshift simulate --seeds 1..1000
 
 fuzz: install ## Real inputs of every decoder, changed: none of them may do more than be refused

@@ -690,7 +690,9 @@ export const policySpecSchema = z
         stableFor: positiveDuration
           .default("30s")
           .meta({ description: "The target must be well for this long without a break. Default `30s`." }),
-        timeout: positiveDuration.default("5m").meta({ description: "After this the rung was ineffective. Default `5m`." }),
+        timeout: positiveDuration.default("5m").meta({
+          description: "After this the rung was ineffective. What is well by then is given `stableFor` to show it. Default `5m`.",
+        }),
         maxErrorRate: percent.default("5%").meta({ description: "Error rate of the workload that counts as well. Default `5%`." }),
       })
       .register(kubernetes, {

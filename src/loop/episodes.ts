@@ -2,7 +2,7 @@ import { createHash } from "node:crypto";
 import { abandon, advance, currentAttempt, interferenceOf, type MachineDeps, withAttempt } from "../act/machine.ts";
 import { nextRung, plan, rungName } from "../act/plan.ts";
 import { Stopwatches } from "../act/stopwatches.ts";
-import { health } from "../act/verify.ts";
+import { type Health, health } from "../act/verify.ts";
 import { storedAndRecorded } from "../act/stored.ts";
 import { NightshiftError } from "../api/errors.ts";
 import { API_VERSION, sameTarget, targetKey } from "../api/meta.ts";
@@ -657,7 +657,7 @@ export class Episodes {
         target.uid !== workload.ref.uid &&
         workload.replicas.every((r) => r.ref.uid !== target.uid || r.phase === "Exited"))
     )
-      return this.#end(remediation, "Succeeded", "SelfRecovered", "TargetGone", `${target.name} is gone before anything was done`);
+      return this.#end(remediation, "Succeeded", "SelfRecovered", "TargetGone", `${target.name} is gone ${whenOf(remediation)}`);
     const undecided = detection === undefined ? undefined : this.#world.undecidedOf(remediation, detection);
     const missing = [...(detection?.missing ?? []), ...(undecided === undefined ? [] : [undecidedText(undecided)])];
     if (missing.length > 0) {
@@ -682,7 +682,7 @@ export class Episodes {
     const since = this.#goneSince.get(key) ?? now;
     this.#goneSince.set(key, since);
     if (now - since < RESOLVE_GRACE_MS) return { after: Math.min(RECONSIDER_MS, RESOLVE_GRACE_MS - (now - since)) };
-    return this.#end(remediation, "Succeeded", "SelfRecovered", "SignalResolved", "the signal resolved before anything was done");
+    return this.#end(remediation, "Succeeded", "SelfRecovered", "SignalResolved", `the signal resolved ${whenOf(remediation)}`);
   }
 
   #denial(remediation: Remediation): string | undefined {
@@ -865,34 +865,19 @@ export class Episodes {
     const verification = remediation.status.verification ?? { startedAt: timestamp(now) };
     const key = objectKey(remediation);
     const verifying = this.#stopwatches.elapsed(key, "verifying", timeMs(verification.startedAt));
-    const detection =
-      policy === undefined || workload === undefined
-        ? { signals: [], undecided: [], missing: [] }
-        : this.#world.detectFor(remediation, policy, workload);
-    const verify = {
-      ...(policy?.spec.verify ?? { stableFor: "30s", timeout: "5m", maxErrorRate: "5%" }),
-      ...remediation.spec.ladder[currentAttempt(remediation).rung]?.verify,
-    };
+    const verify = verifyOf(remediation, policy);
     const stableFor = durationMs(verify.stableFor);
-    const seen = health({
-      remediation,
-      verify,
-      workload,
-      firing: detection.signals.filter((signal) => signal.state === "Firing"),
-      undecided: detection.undecided,
-      missing: detection.missing,
-      requests: this.#world.telemetry.requests(remediation.spec.workload, now - Math.min(verifying, stableFor)),
-    });
+    const seen = this.#health(remediation, policy, Math.min(verifying, stableFor));
     const stableSince = seen.state === "Well" ? (verification.stableSince ?? timestamp(now)) : undefined;
     if (stableSince !== undefined && this.#stopwatches.elapsed(key, "stable", timeMs(stableSince)) >= stableFor) {
       const healed = closeAttempt(remediation, "Effective", seen.message, this.#clock);
       return this.#end(healed, "Succeeded", "Remediated", "Verified", `${seen.message}, for ${verify.stableFor}`);
     }
     const timeoutMs = durationMs(verify.timeout);
-    // Time that ran out while nobody looked says nothing of what was well, or not heard of yet: it is looked at for as long as it takes to tell.
+    // What is well is given the time to show it. And time that ran out while nobody looked says nothing of what has not been heard of yet.
     const watched = this.#stopwatches.watched(key, "verifying", timeMs(verification.startedAt));
-    const isWatched = seen.state === "Ill" || watched >= Math.min(timeoutMs, stableFor + HEARING_MS);
-    if (verifying >= timeoutMs && isWatched) {
+    const isTold = seen.state === "Ill" || (seen.state === "NoData" && watched >= Math.min(timeoutMs, stableFor + HEARING_MS));
+    if (verifying >= timeoutMs && isTold) {
       const why = `not well within ${verify.timeout}: ${seen.message}`;
       if (seen.state === "NoData")
         return this.#escalate(closeAttempt(remediation, "Ineffective", why, this.#clock), "NoData", why, "Inconclusive");
@@ -917,10 +902,43 @@ export class Episodes {
     return { after: Math.min(VERIFY_MS, stableFor) };
   }
 
+  /** Whether the workload of an episode that has acted is well now; `window` is how far back requests are counted (ms). */
+  #health(remediation: Remediation, policy: RemediationPolicy | undefined, window: number): Health {
+    const workload = this.#world.workload(remediation.spec.workload);
+    const { signals, undecided, missing }: Pick<Detection, "signals" | "undecided" | "missing"> =
+      policy === undefined || workload === undefined
+        ? { signals: [], undecided: [], missing: [] }
+        : this.#world.detectFor(remediation, policy, workload);
+    return health({
+      remediation,
+      verify: verifyOf(remediation, policy),
+      workload,
+      firing: signals.filter((signal) => signal.state === "Firing"),
+      undecided,
+      missing,
+      requests: this.#world.telemetry.requests(remediation.spec.workload, this.#clock.now() - window),
+    });
+  }
+
   /** An attempt did not help: the next rung, another episode after a rest, or a person. */
   async #climb(remediation: Remediation, why: string, how: "Failed" | "Ineffective"): Promise<Requeue> {
     const policy = this.#world.policyOf(remediation);
     if (policy === undefined) return this.#end(remediation, "Cancelled", undefined, "PolicyDeleted", "the policy was deleted");
+    const { state, message } = this.#health(remediation, policy, durationMs(verifyOf(remediation, policy).stableFor));
+    if (how === "Failed" && state === "Well") {
+      // It has recovered while the attempt was under way, or seems to: nothing more is done unless it comes back.
+      const seems = `${why}; and it is well now: ${message}`;
+      await this.#saveWith(
+        { ...remediation, status: { ...remediation.status, phase: "Blocked", reason: "SignalResolved", message: seems } },
+        [
+          this.#recorder.about(remediation, "Decision", `no action: SignalResolved: ${seems}`, {
+            action: "Block",
+            reason: "SignalResolved",
+          }),
+        ],
+      );
+      return { after: RECONSIDER_MS };
+    }
     const rung = nextRung(remediation.spec.ladder, remediation.status.attempts, 0);
     return this.#deciding.run(async () => {
       const signal = { ...recordedSignal(remediation), seenAt: this.#clock.now() };
@@ -1363,6 +1381,21 @@ function blocked(decision: Decision): Pick<RemediationStatus, "phase" | "reason"
     reason: decision.reason ?? "NoPlan",
     message: decision.message,
     ...(decision.until === undefined ? { blockedUntil: undefined } : { blockedUntil: timestamp(decision.until) }),
+  };
+}
+
+/** How far an episode had come, in words. */
+function whenOf({ status }: Remediation): string {
+  const last = status.attempts.at(-1);
+  if (last === undefined) return "before anything was done";
+  return `after attempt ${status.attempts.length}, ${last.what}, which ${last.outcome === "Ineffective" ? "had not helped yet" : "failed"}`;
+}
+
+/** By what an episode's current attempt is verified: its rung's own measure goes before the policy's. */
+function verifyOf(remediation: Remediation, policy: RemediationPolicy | undefined): RemediationPolicy["spec"]["verify"] {
+  return {
+    ...(policy?.spec.verify ?? { stableFor: "30s", timeout: "5m", maxErrorRate: "5%" }),
+    ...remediation.spec.ladder[currentAttempt(remediation).rung]?.verify,
   };
 }
 

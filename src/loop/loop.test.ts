@@ -5,6 +5,7 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { NightshiftError } from "../api/errors.ts";
 import { EvidenceFiles } from "../record/evidence.ts";
+import type { Platform } from "../ports/platform.ts";
 import { NO_METRICS } from "../record/metrics.ts";
 import type { Receiver } from "../record/paging.ts";
 import { Harness } from "../../test/support/harness.ts";
@@ -659,6 +660,69 @@ describe("strikes", () => {
       ],
     );
     await h.stop();
+  });
+});
+
+describe("the next rung", () => {
+  const ladder = [{ strategy: "RestartPod" }, { strategy: "RunJob", command: ["heal"] }];
+  const failing = (meanwhile: () => void): { readonly platform: (platform: Platform) => Platform } => ({
+    platform: (platform) =>
+      platformWith(platform, {
+        apply: async (effect, signal) => {
+          if (effect.type !== "StartReplacement") return platform.apply(effect, signal);
+          meanwhile();
+          throw new NightshiftError("EFFECT_FAILED", "fork failed");
+        },
+      }),
+  });
+
+  for (const recovers of [true, false])
+    it(`after one that could not be carried out is ${recovers ? "not begun for what has recovered meanwhile" : "begun for what goes on"}`, async () => {
+      const { h, replica } = await ill({ ladder });
+      await h.start(failing(() => (recovers ? h.fire("Ill", { replica }, "resolved") : undefined)));
+      h.fire("Ill", { replica });
+      assert.ok(await h.until(() => h.ended(), 900_000));
+      const { phase, outcome, reason, message } = h.only().status;
+      assert.equal(h.platform.log.includes("RunJob"), !recovers);
+      if (recovers) {
+        assert.deepEqual([phase, outcome, reason], ["Succeeded", "SelfRecovered", "SignalResolved"]);
+        assert.match(message ?? "", /the signal resolved after attempt 1, RestartPod, which failed/);
+        assert.deepEqual(h.pages, []);
+      }
+      await h.stop();
+    });
+
+  it("of what recovers and falls ill again is begun then", async () => {
+    const { h, replica } = await ill({ ladder });
+    await h.start(failing(() => h.fire("Ill", { replica }, "resolved")));
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.reason === "SignalResolved"));
+    assert.equal(h.only().status.phase, "Blocked");
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.platform.log.includes("RunJob")));
+    assert.equal(h.only().status.attempts.length, 2);
+    await h.stop();
+  });
+
+  it("is not begun for what is well when the time of the verification ends: it may have been for too short, and is waited for", async () => {
+    for (const staysWell of [true, false]) {
+      const jobs = [
+        { strategy: "RunJob", command: ["a"] },
+        { strategy: "RunJob", command: ["b"] },
+      ];
+      const { h, replica } = await ill({ ladder: jobs, verify: { stableFor: "20s", timeout: "30s" } });
+      await h.start();
+      h.fire("Ill", { replica });
+      assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "Verifying"));
+      await h.pass(25_000);
+      h.fire("Ill", { replica }, "resolved");
+      await h.pass(10_000);
+      assert.equal(h.only().status.phase, "Verifying");
+      if (!staysWell) h.fire("Ill", { replica });
+      assert.ok(await h.until(() => h.only().status.phase !== "Verifying"));
+      assert.deepEqual([h.only().status.outcome, h.only().status.attempts.length], staysWell ? ["Remediated", 1] : [undefined, 2]);
+      await h.stop();
+    }
   });
 });
 

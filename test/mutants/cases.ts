@@ -399,4 +399,25 @@ export const CASES: readonly { readonly name: string; readonly doc: string; read
       fault("Rollout", 85_000, { workload: "payments" }),
     ],
   }),
+  of(
+    "recovers-while-away",
+    "A pod recovers while its attempt is verified and no operator is there, for longer than the verification may take.",
+    {
+      policy: { ...HOPELESS, ladder: [...HOPELESS.ladder, { strategy: "RestartPod", timeout: "5m" }] },
+      faults: [hang({ for: MINUTE }), fault("ApiOutage", 105_000, { for: 4 * MINUTE })],
+      jobFailures: 0,
+      faultsUntil: 9 * MINUTE,
+    },
+  ),
+  of("recovers-while-a-step-waits", "A pod recovers while its replacement, which never becomes ready, is waited for.", {
+    workloads: [workload("payments", { startMs: 20 * MINUTE })],
+    policy: {
+      ladder: [
+        { strategy: "RestartPod", timeout: "5m" },
+        { strategy: "RunJob", command: ["flush"], timeout: "1m" },
+      ],
+    },
+    faults: [hang({ for: MINUTE })],
+    faultsUntil: 9 * MINUTE,
+  }),
 ];

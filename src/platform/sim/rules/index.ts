@@ -27,6 +27,7 @@ import { s21OneEpoch } from "./s21-one-epoch.ts";
 import { s22OthersWork } from "./s22-others-work.ts";
 import { s23Memory } from "./s23-memory.ts";
 import { s24NotLeftOpen } from "./s24-not-left-open.ts";
+import { s25NotOverWell } from "./s25-not-over-well.ts";
 
 /** The rules that hold in every run, as docs/architecture.md has them. */
 export const RULES: readonly Rule[] = [
@@ -54,6 +55,7 @@ export const RULES: readonly Rule[] = [
   s22OthersWork,
   s23Memory,
   s24NotLeftOpen,
+  s25NotOverWell,
   l1Ends,
   l2NotDropped,
   l3NotForgotten,

@@ -921,6 +921,38 @@ describe("S24", () => {
   });
 });
 
+describe("S25", () => {
+  const climb = (t: SimTruth): void => {
+    const first = t.attempt({ name: "payments-0" }, { state: "Failed" });
+    const episode = t.episode({ attempts: [first] });
+    const second = t.attempt({ name: "payments-0", attempt: 1 }, {});
+    t.change(episode, { attempts: [first, second] });
+    t.mutate("default/payments-0/1/0", "delete", { pod: t.pod() });
+  };
+  it("is kept by a later rung over what is ill, or was a moment ago", async () => {
+    const ill = new SimTruth(rule("S25"));
+    ill.policy({ maxSignalAge: "10s" });
+    ill.firing.set(`0|${ill.pod().name}|payments`, ill.now);
+    await ill.pass(600_000);
+    climb(ill);
+    assert.deepEqual(ill.broken, []);
+    const was = new SimTruth(rule("S25"));
+    was.policy({ maxSignalAge: "10s" });
+    was.check();
+    await was.pass(60_000);
+    climb(was);
+    assert.deepEqual(was.broken, []);
+  });
+  it("is broken by one over what has been well for long", async () => {
+    const t = new SimTruth(rule("S25"));
+    t.policy({ maxSignalAge: "10s" });
+    t.check();
+    await t.pass(600_000);
+    climb(t);
+    assert.match(t.broken.join(), /begins attempt 2 over payments, which has been well for 600 s/);
+  });
+});
+
 describe("S22, of nodes that are opened again", () => {
   it("is broken by an eviction from a node that a person has opened half a minute ago, and by none right after it", async () => {
     const t = new SimTruth(rule("S22"));

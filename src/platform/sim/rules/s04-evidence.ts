@@ -6,7 +6,7 @@ import type { Rule } from "./rule.ts";
 /** Without a reading for this long nothing that was measured speaks for anything (ms): as `orient` has it, and some more. */
 const SILENT_MS = 60_000;
 /** How long Alertmanager may be about to say that something is over (ms), on top of its group's interval: what faults delay it. */
-const ALERT_NEWS_MS = 100_000;
+export const ALERT_NEWS_MS = 100_000;
 
 /** No action without evidence. */
 export const s04Evidence: Rule = {
