@@ -217,14 +217,15 @@ export class Episodes {
 
   #liveOf(policy: RemediationPolicy, signal: Signal): Remediation | undefined {
     const key = objectKey(policy);
-    return this.#world.remediations
-      .list()
-      .find(
-        (r) =>
-          !isTerminal(r) &&
-          policyKey(r) === key &&
-          (r.spec.signal.fingerprint === signal.fingerprint || targetKey(r.spec.signalTarget) === targetKey(signal.target)),
-      );
+    return this.#world.remediations.list().find(
+      (r) =>
+        !isTerminal(r) &&
+        policyKey(r) === key &&
+        (r.spec.signal.fingerprint === signal.fingerprint ||
+          targetKey(r.spec.signalTarget) === targetKey(signal.target) ||
+          // What replaced the target and is as ill is the same episode's: it goes on to its next rung.
+          (r.spec.signal.name === signal.name && sameTarget(this.#world.signalTargetNow(r), signal.target))),
+    );
   }
 
   #liveOn(rootCauseKey: string): Remediation | undefined {
@@ -519,19 +520,17 @@ export class Episodes {
     if (policy === undefined) return this.#end(remediation, "Cancelled", undefined, "PolicyDeleted", "the policy was deleted");
     const denial = this.#denial(remediation);
     if (denial !== undefined) return this.#end(remediation, "Cancelled", undefined, "Denied", denial);
+    const target = this.#world.signalTargetNow(remediation);
     const workload =
-      this.#world.workload(remediation.spec.signalTarget) ??
-      this.#world.platform.workloads().find((w) => w.replicas.some((r) => r.ref.uid === remediation.spec.signalTarget.uid));
+      this.#world.workload(target) ?? this.#world.platform.workloads().find((w) => w.replicas.some((r) => r.ref.uid === target.uid));
     const detection = workload === undefined ? undefined : this.#world.detectFor(remediation, withOwnSignal(policy, remediation), workload);
     const signal = detection === undefined ? undefined : this.#world.currentSignal(remediation, detection);
     if (signal === undefined) return this.#signalGone(key, remediation, workload, policy, detection);
     this.#goneSince.delete(key);
     this.#missingSince.delete(key);
     const diagnosis = sinceHeld(remediation, this.#world.diagnose(signal, policy, timeMs(remediation.spec.signal.startsAt)));
-    if (
-      targetKey(diagnosis.remediationTarget) !== targetKey(remediation.spec.remediationTarget) ||
-      diagnosis.remediationTarget.uid !== remediation.spec.remediationTarget.uid
-    )
+    const own = this.#world.targetNow(remediation);
+    if (targetKey(diagnosis.remediationTarget) !== targetKey(own) || diagnosis.remediationTarget.uid !== own.uid)
       return this.#end(
         remediation,
         "Cancelled",
@@ -650,7 +649,7 @@ export class Episodes {
     policy: RemediationPolicy,
     detection: Detection | undefined,
   ): Promise<Requeue> {
-    const target = remediation.spec.signalTarget;
+    const target = this.#world.signalTargetNow(remediation);
     if (
       workload === undefined ||
       (target.uid !== undefined &&

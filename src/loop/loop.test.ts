@@ -704,6 +704,34 @@ describe("the next rung", () => {
     await h.stop();
   });
 
+  it("that was held back is begun for what replaced the target and is as ill, in the same episode", async () => {
+    const { h, replica } = await ill({ ladder, verify: { stableFor: "2s", timeout: "5s" }, maxSignalAge: "1h" });
+    await h.start();
+    h.fire("Ill", { replica });
+    const newest = (): string => h.platform.workload("payments").replicas.at(-1)?.ref.name ?? "";
+    h.platform.onChange(() => {
+      if (h.platform.log.includes("Stop")) h.fire("Ill", { replica: newest() });
+    });
+    assert.ok(await h.until(() => h.remediations()[0]?.status.phase === "Verifying"));
+    const paused = async (now: boolean): Promise<void> => {
+      const policy = await h.store.get("RemediationPolicy", "default", "payments");
+      assert.ok(policy);
+      const { paused: _paused, ...spec } = policy.spec;
+      await h.store.update({ ...policy, spec: now ? { ...spec, paused: { reason: "wait" } } : spec });
+    };
+    await paused(true);
+    assert.ok(await h.until(() => h.only().status.phase === "Blocked"));
+    await h.pass(60_000);
+    assert.deepEqual([h.only().status.phase, h.only().status.reason], ["Blocked", "Paused"]);
+    await paused(false);
+    assert.ok(await h.until(() => h.platform.log.includes("RunJob")));
+    assert.deepEqual(
+      h.only().status.attempts.map(({ what }) => what),
+      ["RestartPod", "RunJob"],
+    );
+    await h.stop();
+  });
+
   it("is not begun for what is well when the time of the verification ends: it may have been for too short, and is waited for", async () => {
     for (const staysWell of [true, false]) {
       const jobs = [

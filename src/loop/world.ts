@@ -307,15 +307,22 @@ export class World {
     return remediationTarget;
   }
 
-  /** The signal of an episode as it fires now, or undefined. */
+  /** What the signal of an episode is looked for on: its target, or what replaced that. */
+  signalTargetNow(remediation: Remediation): TargetRef {
+    const { signalTarget, remediationTarget } = remediation.spec;
+    return sameTarget(signalTarget, remediationTarget) ? this.targetNow(remediation) : signalTarget;
+  }
+
+  /** The signal of an episode as it fires now, on its target or on what replaced that, or undefined. */
   currentSignal(remediation: Remediation, detection: Detection): Signal | undefined {
+    const now = this.signalTargetNow(remediation);
     return (
       detection.signals.find((s) => s.state === "Firing" && s.fingerprint === remediation.spec.signal.fingerprint) ??
       detection.signals.find(
         (s) =>
           s.state === "Firing" &&
           s.name === remediation.spec.signal.name &&
-          targetKey(s.target) === targetKey(remediation.spec.signalTarget),
+          (targetKey(s.target) === targetKey(remediation.spec.signalTarget) || sameTarget(s.target, now)),
       )
     );
   }

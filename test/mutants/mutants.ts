@@ -344,8 +344,8 @@ export const MUTANTS: readonly Mutant[] = [
     "begins-a-second-episode",
     "Whether an episode is live for the same is not looked at.",
     EPISODES,
-    "          !isTerminal(r) &&\n          policyKey(r) === key &&",
-    "          isTerminal(r) && r.status.endedAt === undefined &&\n          policyKey(r) === key &&",
+    "        !isTerminal(r) &&\n        policyKey(r) === key &&",
+    "        isTerminal(r) && r.status.endedAt === undefined &&\n        policyKey(r) === key &&",
     { file: EPISODES, find: "const busy = this.#isAnothersTurn(decision, diagnosis);", replace: "const busy = false;" },
   ),
   store(
