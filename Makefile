@@ -2,6 +2,10 @@ SHELL := bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
 NODE := node_modules/.bin/node
+# What Node has compiled is kept by its content, outside the checkout: each of some hundred test processes reads the same sources.
+ifndef NODE_COMPILE_CACHE
+export NODE_COMPILE_CACHE := $(shell dir=$${XDG_CACHE_HOME:-$$HOME/.cache}/nightshift/compiled; mkdir -p "$$dir" 2>/dev/null && echo "$$dir")
+endif
 
 .PHONY: help install demo test check lint format unit fuzz simulate mutants exhaustive scenarios sdks cluster-test kubernetes bench build docs crds clean
 

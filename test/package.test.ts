@@ -14,6 +14,7 @@ function run(command: string, args: readonly string[], options: { cwd?: string; 
     cwd: options.cwd ?? root,
     input: options.input ?? "",
     env: options.env ?? process.env,
+    timeout: 600_000,
   });
   assert.equal(result.status, 0, `${command} ${args.join(" ")}: ${result.stderr}${result.stdout}`);
   return result.stdout;
@@ -36,6 +37,19 @@ describe("the checkout's launcher", () => {
       assert.match(run(join(dir, "ns"), ["--version"], { cwd: dir, env: bare }), /^\d+\.\d+\.\d+/);
     } finally {
       rmSync(dir, { recursive: true, force: true });
+    }
+  });
+
+  it("keeps what Node has compiled in the user's cache, and runs where there can be none", () => {
+    const home = mkdtempSync(join(tmpdir(), "nightshift-home-"));
+    const { NODE_COMPILE_CACHE: _own, XDG_CACHE_HOME: _cache, ...env } = bare;
+    try {
+      // Below /proc no directory can be made.
+      for (const HOME of [home, "/proc"])
+        assert.match(run(join(root, "bin/nightshift"), ["--version"], { env: { ...env, HOME } }), /^\d+\.\d+\.\d+/);
+      assert.ok(readdirSync(join(home, ".cache/nightshift/compiled")).length > 0);
+    } finally {
+      rmSync(home, { recursive: true, force: true });
     }
   });
 });

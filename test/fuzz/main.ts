@@ -25,8 +25,8 @@ const number = (name: "runs" | "seed" | "threads"): number => {
   return value;
 };
 
-/** Inputs of a target where --runs says nothing: all targets together take three minutes of one core. */
-const SHORT_RUN = 20_000;
+/** Inputs of a target where --runs says nothing: all targets together take two minutes of a fast core, four of a slow one. */
+const SHORT_RUN = 10_000;
 const runsOf = (name: string): number =>
   values.runs === undefined ? SHORT_RUN / (TARGETS.find((target) => target.name === name)?.cost ?? 1) : number("runs");
 
