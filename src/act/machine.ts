@@ -52,7 +52,9 @@ const POLL_MS = 250;
 const GATE_RETRY_MS = 1_000;
 /** Gates that say that a person wants the hands off: the attempt ends. The others are waited for until the rung's time is up. */
 const HANDS_OFF: ReadonlySet<BlockReason> = new Set(["Paused", "Unmanaged"]);
-const isHandsOff = ({ reason }: Decision): boolean => reason !== undefined && HANDS_OFF.has(reason);
+/** A missing answer is awaited; what is blocked for want of a yes was answered with a no. */
+const isHandsOff = ({ action, reason }: Decision): boolean =>
+  reason !== undefined && (HANDS_OFF.has(reason) || (reason === "AwaitingApproval" && action === "Block"));
 const reasonOf = ({ reason, message }: Decision): string => `${reason ?? ""}: ${message}`;
 
 /**

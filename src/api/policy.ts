@@ -746,7 +746,7 @@ export const policySpecSchema = z
       .strictObject({
         timeout: positiveDuration
           .default("30m")
-          .meta({ description: "Without an answer in this time the episode is escalated. Default `30m`." }),
+          .meta({ description: "Without an answer in this time from when it is asked for, the episode is escalated. Default `30m`." }),
       })
       .prefault({})
       .meta({ description: "For mode `Approve`." }),

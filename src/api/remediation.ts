@@ -224,6 +224,13 @@ const noticeSchema = pageSchema.extend({
   step: z.string().meta({ description: "`effectId` of the step that told it last." }),
 });
 
+const questionSchema = pageSchema.extend({
+  askedAt: time.optional().meta({ description: "When an answer was first waited for: it is due within `approval.timeout` from then." }),
+  targetUid: z.string().optional().meta({
+    description: "What it is about: the target, or what has replaced that by an earlier rung.",
+  }),
+});
+
 /** What targets can share, and so be ill of, from the narrowest to the widest. */
 export const DOMAIN_KINDS = ["Workload", "Node", "Zone", "Namespace", "Cluster"] as const;
 export type DomainKind = (typeof DOMAIN_KINDS)[number];
@@ -279,7 +286,7 @@ export const remediationStatusSchema = z
         description: "On Kubernetes, the node agents' answers to capture steps, one for each `effectId`. Only agents write here.",
       }),
     page: pageSchema.optional().meta({ description: "The page that was sent for it, if any." }),
-    question: pageSchema.optional().meta({
+    question: questionSchema.optional().meta({
       description:
         "The question for a person's yes or no, where one was asked: whether its receivers have it, and whether they know that it needs no answer any more.",
     }),
@@ -350,6 +357,7 @@ export type CaptureRecord = z.output<typeof captureRecordSchema>;
 export type StormRecord = z.output<typeof stormSchema>;
 export type PageRecord = z.output<typeof pageSchema>;
 export type NoticeRecord = z.output<typeof noticeSchema>;
+export type QuestionRecord = z.output<typeof questionSchema>;
 export type SignalRecord = z.output<typeof signalRecordSchema>;
 export type DiagnosisRecord = z.output<typeof diagnosisRecordSchema>;
 

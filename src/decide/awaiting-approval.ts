@@ -1,7 +1,7 @@
 import type { RemediationApproval } from "../api/approval.ts";
 import { timeMs, timeText } from "../api/time.ts";
 import { durationMs } from "../api/units.ts";
-import { block, createdAt, episodesOf, modeOf, NO_POLICY, pass } from "./episode.ts";
+import { answerFrom, block, createdAt, episodesOf, modeOf, NO_POLICY, pass } from "./episode.ts";
 import type { Gate, GateContext } from "./gate.ts";
 
 /** How far the clock of whoever answered may run ahead of ours. */
@@ -15,7 +15,9 @@ function answer(context: GateContext): RemediationApproval | undefined {
   for (const approval of context.approvals) {
     const { remediation, targetUid, at, decision } = approval.spec;
     if (decision === "CircuitClosed" || remediation !== self.name || approval.metadata.namespace !== self.namespace) continue;
-    if (targetUid !== undefined && targetUid !== diagnosis.remediationTarget.uid) continue;
+    // A no to what the target was before an earlier rung replaced it is one to the whole episode; a yes is for what its giver saw.
+    const isOwn = decision === "Denied" && targetUid === episodesOf(context).self?.spec.remediationTarget.uid;
+    if (targetUid !== undefined && targetUid !== diagnosis.remediationTarget.uid && !isOwn) continue;
     // An approval from the future could outlive a denial that is given after it.
     if (decision === "Approved" && !(timeMs(at) <= context.now + MAX_SKEW_MS)) continue;
     const [a, n] = [timeMs(at), newest === undefined ? -Infinity : timeMs(newest.spec.at)];
@@ -52,7 +54,7 @@ export const awaitingApproval: Gate = {
     const { self } = episodesOf(context);
     if (newest === undefined || self === undefined) return block("no answer yet");
     const began = createdAt(self);
-    const deadline = began + durationMs(policy.spec.approval.timeout);
+    const deadline = answerFrom(self) + durationMs(policy.spec.approval.timeout);
     const at = timeMs(newest.spec.at);
     if (!(at >= began - MAX_SKEW_MS && at <= deadline))
       return block(`${newest.spec.by} approved at ${newest.spec.at}; an answer was due by ${timeText(deadline) ?? "a time that is none"}`);

@@ -70,6 +70,12 @@ export function createdAt(remediation: Remediation): number {
   return timeMs(remediation.metadata.creationTimestamp ?? remediation.spec.startedAt);
 }
 
+/** From when on an answer has its time (ms): since it was asked for, or since the episode began to exist. */
+export function answerFrom(remediation: Remediation): number {
+  const asked = timeMs(remediation.status.question?.askedAt ?? "");
+  return Number.isNaN(asked) ? createdAt(remediation) : asked;
+}
+
 /**
  * Whether `a` came before `b`: by creation, then by name, so that of any two exactly one did. `b` may be an episode that
  * is not stored yet; everything came before that.

@@ -16,6 +16,7 @@ import {
   owesPage,
   type Phase,
   type PageRecord,
+  type QuestionRecord,
   type Remediation,
   type RemediationStatus,
   type StepRecord,
@@ -25,8 +26,9 @@ import {
 import type { Diagnosis, Signal } from "../api/signal.ts";
 import { timeMs, timestamp } from "../api/time.ts";
 import { durationMs } from "../api/units.ts";
+import { answerFrom } from "../decide/episode.ts";
 import type { Decision } from "../decide/gate.ts";
-import { type Detection, undecidedText } from "../orient/detect.ts";
+import { type Detection, targetsOf, undecidedText } from "../orient/detect.ts";
 import { isOthersWork } from "../decide/in-progress.ts";
 import { sameStorm, standsForStorm } from "../decide/storm-brake.ts";
 import type { Clock } from "../ports/clock.ts";
@@ -69,7 +71,7 @@ const INCIDENT_MS = 2_000;
  */
 const IDLE_REST_MS = 60_000;
 /** Ends after which the next episode is about something else: a fault that comes back, another target, another policy. */
-const NEXT_IS_ANOTHER: ReadonlySet<string> = new Set(["SignalResolved", "TargetChanged", "PolicyDeleted"]);
+const NEXT_IS_ANOTHER: ReadonlySet<string> = new Set(["SignalResolved", "TargetChanged", "PolicyDeleted", "PolicyChanged"]);
 /** Phases in which a question that was asked stands. */
 const IS_ASKED: ReadonlySet<Phase> = new Set(["Pending", "Blocked", "AwaitingApproval"]);
 /** How often receivers are told that a question or a notice is over, before they are left with it: half an hour. */
@@ -444,6 +446,13 @@ export class Episodes {
     return this.#world.rungNow(policy, spec.ladder, about, status.attempts);
   }
 
+  /** What an episode does, or would do next. */
+  #whatNow(remediation: Remediation, policy: RemediationPolicy): string {
+    const last = remediation.status.attempts.at(-1);
+    if (last !== undefined && last.outcome === undefined) return last.what;
+    return rungName(remediation.spec.ladder[this.#rungNow(remediation, policy)] ?? policy.spec.ladder[0]!);
+  }
+
   /** The next attempt, or why there can be none. What worked last may be no way for this target: then it is the first rung. */
   #planAttempt(remediation: Remediation, rung: number, workload: Workload): Attempt | NightshiftError {
     const attempt = this.#planRung(remediation, rung, workload);
@@ -523,6 +532,8 @@ export class Episodes {
     const target = this.#world.signalTargetNow(remediation);
     const workload =
       this.#world.workload(target) ?? this.#world.platform.workloads().find((w) => w.replicas.some((r) => r.ref.uid === target.uid));
+    const unwatched = this.#unwatched(remediation, policy, workload);
+    if (unwatched !== undefined) return this.#end(remediation, "Cancelled", undefined, unwatched.reason, unwatched.message);
     const detection = workload === undefined ? undefined : this.#world.detectFor(remediation, withOwnSignal(policy, remediation), workload);
     const signal = detection === undefined ? undefined : this.#world.currentSignal(remediation, detection);
     if (signal === undefined) return this.#signalGone(key, remediation, workload, policy, detection);
@@ -550,6 +561,17 @@ export class Episodes {
     const storm = this.#stormNow(remediation, decision);
     const stormChanged = storm !== remediation.status.storm;
     if (stormChanged && storm !== undefined) remediation = { ...remediation, status: { ...remediation.status, storm } };
+    const last = remediation.status.attempts.at(-1);
+    if (
+      last !== undefined &&
+      (decision.action === "Act" || decision.action === "AwaitApproval") &&
+      nextRung(remediation.spec.ladder, remediation.status.attempts, 0) === undefined
+    ) {
+      // It seemed well after the last rung, and is not: that rung is not tried again without a rest.
+      const why = `${last.message ?? last.what}; it seemed well, and is ill again`;
+      if (last.outcome === "Ineffective") return this.#end(remediation, "Failed", "Ineffective", "Ineffective", why);
+      return this.#escalate(remediation, "StepFailed", why);
+    }
     if (decision.action === "Act") {
       return this.#beginAttempt(remediation, this.#rungNow(remediation, policy), decision, records);
     }
@@ -557,16 +579,25 @@ export class Episodes {
       await this.#recorder.write(records);
       return this.#end(remediation, "Succeeded", "Observed", "Observed", "the mode is Observe: this would have been done now");
     }
+    const begun = remediation.status.attempts.length > 0;
+    if (begun && decision.reason === "CircuitOpen") {
+      await this.#recorder.write(records);
+      return this.#escalate(remediation, "CircuitOpen", decision.message);
+    }
     const created = timeMs(remediation.metadata.creationTimestamp ?? remediation.spec.startedAt);
-    const waited = this.#stopwatches.elapsed(objectKey(remediation), "waiting", created);
+    // What an earlier rung took is no waiting.
+    const since = timeMs(remediation.status.attempts.at(-1)?.endedAt ?? "") || created;
+    const waited = this.#stopwatches.elapsed(objectKey(remediation), "waiting", since);
     if (decision.action === "AwaitApproval") {
-      const left = durationMs(policy.spec.approval.timeout) - waited;
+      const open = isOpenQuestion(remediation.status.question);
+      // Time in which nobody was asked, as something else stood against it, is nobody's silence.
+      const unanswered = open ? this.#stopwatches.elapsed(objectKey(remediation), "asked", answerFrom(remediation)) : 0;
+      const left = durationMs(policy.spec.approval.timeout) - unanswered;
       if (left <= 0) {
         await this.#recorder.write(records);
         return this.#escalate(remediation, "ApprovalTimeout", `nobody answered within ${policy.spec.approval.timeout}`);
       }
-      const asked = isOpenQuestion(remediation.status.question);
-      if (remediation.status.phase !== "AwaitingApproval" || !asked)
+      if (remediation.status.phase !== "AwaitingApproval" || !open)
         remediation = await this.#saveWith(
           {
             ...remediation,
@@ -577,7 +608,7 @@ export class Episodes {
               message: decision.message,
               gates: [...decision.verdicts],
               decidedAt: timestamp(now),
-              ...(asked ? {} : { question: this.#newQuestion(remediation, policy) }),
+              ...(open ? {} : { question: this.#newQuestion(remediation, policy) }),
             },
           },
           records,
@@ -700,11 +731,14 @@ export class Episodes {
     return `denied by ${denied.spec.by}${denied.spec.reason === undefined ? "" : `: ${denied.spec.reason}`}`;
   }
 
-  #newQuestion(remediation: Remediation, policy: RemediationPolicy): PageRecord {
+  #newQuestion(remediation: Remediation, policy: RemediationPolicy): QuestionRecord {
     const { name, namespace } = remediation.metadata;
     const how = `Answer with: nightshift approve ${name} --namespace ${namespace}, or --deny.`;
-    const what = rungName(remediation.spec.ladder[0] ?? policy.spec.ladder[0]!);
-    return this.#pager.newQuestion(remediation, `${remediation.spec.diagnosis.summary}. May ${what} be carried out? ${how}`, policy);
+    const what = this.#whatNow(remediation, policy);
+    const target = this.#world.targetNow(remediation);
+    const on = sameTarget(target, remediation.spec.remediationTarget) ? "" : ` on ${target.name}, which replaced it,`;
+    const summary = `${remediation.spec.diagnosis.summary}. May ${what}${on} be carried out? ${how}`;
+    return this.#pager.newQuestion(remediation, summary, policy, target);
   }
 
   /**
@@ -853,14 +887,9 @@ export class Episodes {
     const workload = this.#world.workload(remediation.spec.workload);
     const now = this.#clock.now();
     const interference = interferenceOf({ workload, attempt: currentAttempt(remediation) });
-    if (interference !== undefined)
-      return this.#end(
-        closeAttempt(remediation, "Cancelled", interference, this.#clock),
-        "Cancelled",
-        undefined,
-        "Interference",
-        `${interference}: what helped cannot be told`,
-      );
+    if (interference !== undefined) return this.#callOff(remediation, "Interference", `${interference}: what helped cannot be told`);
+    const unwatched = this.#unwatched(remediation, policy, workload);
+    if (unwatched !== undefined) return this.#callOff(remediation, unwatched.reason, unwatched.message);
     const verification = remediation.status.verification ?? { startedAt: timestamp(now) };
     const key = objectKey(remediation);
     const verifying = this.#stopwatches.elapsed(key, "verifying", timeMs(verification.startedAt));
@@ -901,6 +930,33 @@ export class Episodes {
     return { after: Math.min(VERIFY_MS, stableFor) };
   }
 
+  /** Nobody can tell any more whether an attempt has helped: what can be taken back is. */
+  async #callOff(remediation: Remediation, reason: string, message: string): Promise<Requeue> {
+    const taken = abandon(remediation, "Cancelled", message, this.#platform, this.#clock.now());
+    if (currentAttempt(taken).undo.length === 0)
+      return this.#end(closeAttempt(remediation, "Cancelled", message, this.#clock), "Cancelled", undefined, reason, message);
+    await this.#saveWith({ ...taken, status: { ...taken.status, phase: "Executing" } }, [
+      this.#recorder.about(taken, "Phase", `Executing: ${message}; it is taken back`),
+    ]);
+    return { after: 0 };
+  }
+
+  /** Why the signal of an episode is not looked for any more: then that it is not seen says nothing. */
+  #unwatched(
+    { spec }: Remediation,
+    policy: RemediationPolicy | undefined,
+    workload: Workload | undefined,
+  ): { readonly reason: "PolicyDeleted" | "PolicyChanged"; readonly message: string } | undefined {
+    if (policy === undefined) return { reason: "PolicyDeleted", message: "the policy was deleted" };
+    // Without a change it is what the policy covers that has gone.
+    if (policy.metadata.generation === spec.policy.generation) return undefined;
+    if (policy.spec.signals.every(({ name }) => name !== spec.signal.name))
+      return { reason: "PolicyChanged", message: `the policy no longer has the signal ${spec.signal.name}` };
+    if (workload !== undefined && targetsOf(policy, [workload]).length === 0)
+      return { reason: "PolicyChanged", message: `the policy no longer covers ${workload.ref.name}` };
+    return undefined;
+  }
+
   /** Whether the workload of an episode that has acted is well now; `window` is how far back requests are counted (ms). */
   #health(remediation: Remediation, policy: RemediationPolicy | undefined, window: number): Health {
     const workload = this.#world.workload(remediation.spec.workload);
@@ -924,8 +980,8 @@ export class Episodes {
     const policy = this.#world.policyOf(remediation);
     if (policy === undefined) return this.#end(remediation, "Cancelled", undefined, "PolicyDeleted", "the policy was deleted");
     const { state, message } = this.#health(remediation, policy, durationMs(verifyOf(remediation, policy).stableFor));
-    if (how === "Failed" && state === "Well") {
-      // It has recovered while the attempt was under way, or seems to: nothing more is done unless it comes back.
+    if (state === "Well") {
+      // It has recovered while the attempt was under way or taken back, or seems to: nothing more is done unless it comes back.
       const seems = `${why}; and it is well now: ${message}`;
       await this.#saveWith(
         { ...remediation, status: { ...remediation.status, phase: "Blocked", reason: "SignalResolved", message: seems } },
@@ -941,7 +997,7 @@ export class Episodes {
     const rung = nextRung(remediation.spec.ladder, remediation.status.attempts, 0);
     return this.#deciding.run(async () => {
       const signal = { ...recordedSignal(remediation), seenAt: this.#clock.now() };
-      const diagnosis = { ...this.#world.standingDiagnosis(remediation), missing: this.#silence(remediation, policy) };
+      const diagnosis = { ...this.#world.standingDiagnosis(remediation), missing: this.#notKnown(remediation, policy, how) };
       const decision = this.#world.decide("Start", signal, diagnosis, policy, remediation);
       const circuit = decision.verdicts.find((v) => v.gate === "CircuitOpen" && v.verdict === "Block");
       if (circuit !== undefined) return this.#escalate(remediation, "CircuitOpen", `${why}; ${circuit.message}`);
@@ -1107,12 +1163,17 @@ export class Episodes {
     return missing.length > 0 || undecided.some(isOwn) || signals.some((s) => s.state === "Firing" && isOwn(s));
   }
 
-  /** That the alert of an episode is neither acted on nor over, for the gates: nothing else is begun then. */
-  #silence(remediation: Remediation, policy: RemediationPolicy): readonly string[] {
+  /**
+   * Why nobody can tell whether the signal of an episode goes on, for the gates: nothing else is begun then. That its alert is neither
+   * acted on nor over; and after a step that failed, when nothing was verified, also that there is no data of it.
+   */
+  #notKnown(remediation: Remediation, policy: RemediationPolicy, how: "Failed" | "Ineffective"): readonly string[] {
     const workload = this.#world.workload(remediation.spec.workload);
     if (workload === undefined) return [];
-    const undecided = this.#world.undecidedOf(remediation, this.#world.detectFor(remediation, policy, workload));
-    return undecided === undefined ? [] : [undecidedText(undecided)];
+    const detection = this.#world.detectFor(remediation, withOwnSignal(policy, remediation), workload);
+    const undecided = this.#world.undecidedOf(remediation, detection);
+    const fires = detection.signals.some(({ state }) => state === "Firing");
+    return [...(undecided === undefined ? [] : [undecidedText(undecided)]), ...(how === "Failed" && !fires ? detection.missing : [])];
   }
 
   /** Whether a storm that somebody was paged for is over, and has been for a while: counted here, as the times on record are of clocks that may have jumped. */
@@ -1253,7 +1314,7 @@ export class Episodes {
     if (this.#recorded.size > 10_000) this.#recorded.clear();
     this.#recorded.set(key, signature);
     this.#metrics.decision(decision.action, decision.reason);
-    const what = rungName(policy.spec.ladder[0]!);
+    const what = remediation === undefined ? rungName(policy.spec.ladder[0]!) : this.#whatNow(remediation, policy);
     const message = {
       Act: `act: ${what} on ${diagnosis.remediationTarget.name}: ${diagnosis.summary}`,
       Observe: `I would have fixed this now: ${what} on ${diagnosis.remediationTarget.name}: ${diagnosis.summary}`,

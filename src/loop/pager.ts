@@ -1,8 +1,8 @@
 import type { RemediationApproval } from "../api/approval.ts";
 import { messageOf } from "../api/errors.ts";
-import { targetKey } from "../api/meta.ts";
+import { targetKey, type TargetRef } from "../api/meta.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
-import type { PageRecord, Remediation } from "../api/remediation.ts";
+import type { PageRecord, QuestionRecord, Remediation } from "../api/remediation.ts";
 import { timeMs, timestamp } from "../api/time.ts";
 import type { Clock } from "../ports/clock.ts";
 import type { Random } from "../ports/random.ts";
@@ -22,9 +22,9 @@ const questionKey = (remediation: Remediation): string => `${objectKey(remediati
 /** What people are told: that they are needed, something that wakes nobody, or a question. */
 export type PageKind = "Page" | "Notice" | "Question";
 
-function questionOf(page: Page, { metadata, spec }: Remediation): Page {
+function questionOf(page: Page, { metadata, spec }: Remediation, question: QuestionRecord): Page {
   const { namespace, name, uid = "" } = metadata;
-  const targetUid = spec.remediationTarget.uid;
+  const targetUid = question.targetUid ?? spec.remediationTarget.uid;
   return { ...page, question: { namespace, name, uid, ...(targetUid === undefined ? {} : { targetUid }) } };
 }
 
@@ -106,9 +106,17 @@ export class Pager {
    * A question that is yet to be asked. It is stored with the episode first, and with whom it goes to: so that none is asked
    * twice after a restart, and each that may have it hears when it needs no answer any more.
    */
-  newQuestion(remediation: Remediation, summary: string, policy: RemediationPolicy): PageRecord {
+  newQuestion(remediation: Remediation, summary: string, policy: RemediationPolicy, target: TargetRef): QuestionRecord {
     const sentTo = this.#receiversOf(policy).map(({ name }) => name);
-    return { state: "Pending", dedupKey: questionKey(remediation), summary, tries: 0, sentTo };
+    return {
+      state: "Pending",
+      dedupKey: questionKey(remediation),
+      summary,
+      tries: 0,
+      sentTo,
+      askedAt: timestamp(this.#clock.now()),
+      ...(target.uid === undefined ? {} : { targetUid: target.uid }),
+    };
   }
 
   /**
@@ -134,7 +142,7 @@ export class Pager {
     const left = all.filter((receiver) => !confirmedBy.includes(receiver.name));
     const summary = over && kind !== "Question" ? `over: ${page.summary}` : page.summary;
     const told = this.#page(remediation, page.dedupKey, kind === "Page" ? "Page" : "Info", summary);
-    const sent = kind === "Question" ? questionOf(told, remediation) : told;
+    const sent = kind === "Question" ? questionOf(told, remediation, page) : told;
     const { failed, confirmed, retryAfterMs } = await this.#send(left, sent, over ? "resolve" : "send");
     const tries = page.tries + 1;
     const now = this.#clock.now();

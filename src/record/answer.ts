@@ -4,7 +4,7 @@ import { NightshiftError } from "../api/errors.ts";
 import { API_VERSION } from "../api/meta.ts";
 import { isTerminal, type Remediation } from "../api/remediation.ts";
 import { durationMs } from "../api/units.ts";
-import { createdAt } from "../decide/episode.ts";
+import { answerFrom } from "../decide/episode.ts";
 import type { Store } from "../ports/store.ts";
 
 /** What a question for approval was about. */
@@ -64,12 +64,13 @@ export async function answerEpisode(store: Pick<Store, "get" | "list" | "create"
       where: nameOf(remediation),
       fix: `nightshift audit show ${name} tells its story.`,
     });
-  const uid = remediation.spec.remediationTarget.uid;
+  const asked = remediation.status.question;
+  const uid = asked?.targetUid ?? remediation.spec.remediationTarget.uid;
   if (question !== undefined) {
     if (question.uid !== remediation.metadata.uid || question.targetUid !== uid)
       throw new NightshiftError("TARGET_CHANGED", "what was asked was about another target", { where: nameOf(remediation) });
     const policy = await store.get("RemediationPolicy", namespace, remediation.spec.policy.name);
-    if (decision === "Approved" && policy !== undefined && now > createdAt(remediation) + durationMs(policy.spec.approval.timeout))
+    if (decision === "Approved" && policy !== undefined && now > answerFrom(remediation) + durationMs(policy.spec.approval.timeout))
       throw new NightshiftError("APPROVAL_EXPIRED", `an answer was due within ${policy.spec.approval.timeout}`, {
         where: nameOf(remediation),
       });

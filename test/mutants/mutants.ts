@@ -480,8 +480,8 @@ export const MUTANTS: readonly Mutant[] = [
     "climbs-over-what-recovered",
     "An attempt that failed is followed by the next rung, also where all is well by then.",
     EPISODES,
-    'if (how === "Failed" && state === "Well") {',
-    'if (how === "Failed" && state === "Well" && policy.spec.ladder.length === 0) {',
+    'if (state === "Well") {',
+    'if (state === "Well" && policy.spec.ladder.length === 0) {',
   ),
   machine(
     "judges-time-that-nobody-watched",

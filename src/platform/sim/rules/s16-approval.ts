@@ -33,7 +33,8 @@ export const s16Approval: Rule = {
       const approved = answers.find((answer) => answer.spec.decision === "Approved");
       if (approved === undefined) return `${effect.type} ${effect.id}, and nobody has said yes to it`;
       const policy = truth.api.get("RemediationPolicy", metadata.namespace, spec.policy.name);
-      const late = timeMs(approved.spec.at) - timeMs(metadata.creationTimestamp ?? spec.startedAt);
+      const asked = found.remediation.status.question?.askedAt;
+      const late = timeMs(approved.spec.at) - timeMs(asked ?? metadata.creationTimestamp ?? spec.startedAt);
       return policy !== undefined && late > durationMs(policy.spec.approval.timeout) + SKEW_MS
         ? `${effect.type} ${effect.id} by a yes that came ${Math.round(late / 1000)} s late`
         : undefined;
