@@ -1160,7 +1160,10 @@ export class Episodes {
     if (workload === undefined) return false;
     const { signals, undecided, missing } = this.#world.detectFor(remediation, withOwnSignal(policy, remediation), workload);
     const isOwn = ({ name }: Signal): boolean => name === remediation.spec.signal.name;
-    return missing.length > 0 || undecided.some(isOwn) || signals.some((s) => s.state === "Firing" && isOwn(s));
+    // Of what is gone nobody will ever say that it is over.
+    const there = [workload.ref, ...workload.replicas.filter((r) => r.phase !== "Exited").map((r) => r.ref)].map(targetKey);
+    const isLeftOpen = (signal: Signal): boolean => isOwn(signal) && there.includes(targetKey(signal.target));
+    return missing.length > 0 || undecided.some(isLeftOpen) || signals.some((s) => s.state === "Firing" && isOwn(s));
   }
 
   /**

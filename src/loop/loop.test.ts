@@ -828,6 +828,21 @@ describe("paging", () => {
     await h.stop();
   });
 
+  it("an alert that expired keeps its incident open for as long as its replica is there: nobody has said that it is over", async () => {
+    const { h, replica } = await ill({ attempts: { max: 1 }, maxSignalAge: "24h", escalation: { blockedFor: "1m" } });
+    const labels = { replica, workload: "payments" };
+    h.platform.failing.set("StartReplacement", "fork failed");
+    await h.start();
+    h.fire("Ill", labels);
+    assert.ok(await h.until(() => h.pages.length === 1));
+    h.fire("Ill", labels, "expired");
+    await h.pass(300_000, 1_000);
+    assert.equal(h.resolved.length, 0);
+    h.platform.remove("payments", h.platform.workload("payments").replicas.find(({ ref }) => ref.name === replica)?.ref.uid ?? "");
+    assert.ok(await h.until(() => h.resolved.length === 1, 60_000));
+    await h.stop();
+  });
+
   it("where it heals, the receivers are told at once", async () => {
     const { h, replica } = await ill({ budgets: [{ maxUnavailable: 0 }], escalation: { blockedFor: "5s" }, maxSignalAge: "24h" });
     resolveWhenReplaced(h, replica);

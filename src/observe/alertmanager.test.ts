@@ -241,6 +241,18 @@ describe("the alert book", () => {
     book.deliver([alert("a", "firing", NOW)]);
     assert.equal(book.alerts()[0]?.startsAt, NOW + 30_000, "half a minute ahead is a newer life");
   });
+  it("one that has expired is not forgotten as those are whose end was said: it would look as if it were over", () => {
+    const { book, time } = setup({ keepResolvedMs: 1_000, keepFiringMs: 10_000 });
+    const seen = (): string[] => book.alerts().map(({ fingerprint, status, expired }) => `${fingerprint} ${status} ${expired === true}`);
+    book.deliver([{ ...alert("a", "resolved", NOW, NOW + 5), expired: true }, alert("b", "resolved", NOW, NOW + 5)]);
+    time.now += 1_001;
+    assert.deepEqual(seen(), ["a resolved true"]);
+    book.deliver([alert("c", "resolved", NOW, NOW + 5)]);
+    time.now += 1_001;
+    assert.deepEqual(seen(), ["a resolved true"], "nor does it keep what came after it");
+    time.now += 8_000;
+    assert.deepEqual(seen(), []);
+  });
   it("an alert whose end is never said is forgotten once Alertmanager must have repeated it", () => {
     const { book, time } = setup({ keepFiringMs: 1_000, maxAlerts: 2 });
     book.deliver([alert("silent", "firing"), alert("repeated", "firing")]);

@@ -101,7 +101,10 @@ export function problem(error: z.ZodError): string {
 export interface AlertBookLimits {
   /** Most alerts. Beyond, the longest resolved make place; a firing one never does, so a new one is refused. Default 50,000. */
   readonly maxAlerts: number;
-  /** How long a resolved alert is kept (ms), so that a late replay of its firing is known for what it is. Default 1 hour. */
+  /**
+   * How long a resolved alert is kept (ms), so that a late replay of its firing is known for what it is. Default 1 hour. One that has
+   * `expired` is kept for `keepFiringMs`: forgotten it would look as if it were over, and nobody has said so.
+   */
   readonly keepResolvedMs: number;
   /**
    * How long an alert that fires is kept without being heard of (ms): with `send_resolved: false` its end is never said.
@@ -290,13 +293,14 @@ export class AlertBook {
 
   #forget(): void {
     const now = this.#clock.monotonic();
-    for (const [kept, keepMs] of [
-      [this.#resolved, this.#limits.keepResolvedMs],
-      [this.#firing, this.#limits.keepFiringMs],
-    ] as const)
-      for (const [fingerprint, { at }] of kept) {
-        if (at >= now - keepMs) break;
-        kept.delete(fingerprint);
-      }
+    const { keepResolvedMs, keepFiringMs } = this.#limits;
+    for (const [fingerprint, { alert, at }] of this.#resolved) {
+      if (at >= now - keepResolvedMs) break;
+      if (alert.expired !== true || at < now - keepFiringMs) this.#resolved.delete(fingerprint);
+    }
+    for (const [fingerprint, { at }] of this.#firing) {
+      if (at >= now - keepFiringMs) break;
+      this.#firing.delete(fingerprint);
+    }
   }
 }
