@@ -49,9 +49,10 @@ export interface RequestReading {
 export interface TelemetrySink {
   /**
    * Keeps a reading of one replica. `metric` is `memory` for the platform's working set, else the OTLP metric's name;
-   * `attributesKey` tells its attribute sets apart: the same for the same set, `""` where there are none.
+   * `attributesKey` tells its attribute sets apart: the same for the same set, `""` where there are none. `holdsMs`: how long it
+   * counts in sums over sets, where the source says nothing more once it is over. Default: as long as anything.
    */
-  recordReplica(replicaUid: string, metric: string, attributesKey: string, sample: Sample): Refusal | undefined;
+  recordReplica(replicaUid: string, metric: string, attributesKey: string, sample: Sample, holdsMs?: number): Refusal | undefined;
   /** Whether somebody has asked for readings of this metric lately. Default: nobody does. */
   looksAt?(metric: string): boolean;
   /** Adds requests to a workload. Of its reference, namespace and name count: OTLP does not know kinds. */
@@ -134,6 +135,8 @@ const SWEEP_AT_LIMIT_MS = 5_000;
 class Series {
   times: Float64Array;
   values: Float64Array;
+  /** How long its newest reading counts in a sum (ms). */
+  holdsMs = Infinity;
   #head = 0;
   length = 0;
 
@@ -325,7 +328,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
     return Object.fromEntries(REFUSALS.map((reason) => [reason, this.#refused.get(reason) ?? 0])) as Record<Refusal, number>;
   }
 
-  recordReplica(replicaUid: string, metric: string, attributesKey: string, sample: Sample): Refusal | undefined {
+  recordReplica(replicaUid: string, metric: string, attributesKey: string, sample: Sample, holdsMs = Infinity): Refusal | undefined {
     const now = this.#clock.now();
     if (!Number.isFinite(sample.v)) return this.#refuse("not-finite");
     const t = this.#arrivalTime(sample.t, now);
@@ -350,6 +353,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
       series.dropBefore(now - this.limits.retentionMs);
       if (series.length === series.capacity) this.#grow(series);
     }
+    series.holdsMs = holdsMs;
     return series.insert(t, sample.v) ? undefined : this.#refuse("late");
   }
 
@@ -415,7 +419,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
     this.#lookedAt.set(metric, this.#clock.monotonic());
   }
 
-  replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[] {
+  replicaSeries(replicaUid: string, metric: string, since: number, startedAt = -Infinity): readonly Sample[] {
     this.#looked(metric);
     const sets = this.#replicas.get(replicaUid)?.get(metric);
     if (sets === undefined) return [];
@@ -429,7 +433,7 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
       for (let i = first.lowerBound(from); i < first.length; i++) samples.push({ t: first.timeAt(i), v: first.valueAt(i) });
       return samples;
     }
-    return this.#sum(all, from);
+    return this.#sum(all, from, startedAt);
   }
 
   requests(workload: TargetRef, since: number): RequestStats | undefined {
@@ -470,9 +474,9 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
 
   /**
    * The sum over attribute sets at every time at which one of them has a reading. A set counts from its first reading
-   * on, with its newest value, until that is older than the look-back.
+   * on, with its newest value, until that is older than the look-back or has ceased to hold; from `startedAt` on none that is from before.
    */
-  #sum(all: readonly Series[], from: number): Sample[] {
+  #sum(all: readonly Series[], from: number, startedAt: number): Sample[] {
     const times = new Set<number>();
     // A value from before `from` still holds at `from`.
     const cursors = all.map((series) => series.lowerBound(from) - 1);
@@ -482,11 +486,13 @@ export class TelemetryStore implements Telemetry, TelemetrySink {
     const samples: Sample[] = [];
     for (const t of Float64Array.from(times).sort()) {
       let v = 0;
+      const notBefore = t >= startedAt ? startedAt : -Infinity;
       all.forEach((series, i) => {
         let at = cursors[i] ?? -1;
         while (at + 1 < series.length && series.timeAt(at + 1) <= t) at++;
         cursors[i] = at;
-        if (at >= 0 && t - series.timeAt(at) <= this.limits.lookbackMs) v += series.valueAt(at);
+        const age = at < 0 ? Infinity : t - series.timeAt(at);
+        if (age <= Math.min(this.limits.lookbackMs, series.holdsMs) && series.timeAt(at) >= notBefore) v += series.valueAt(at);
       });
       if (Number.isFinite(v)) samples.push({ t, v });
     }

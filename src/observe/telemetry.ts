@@ -35,9 +35,10 @@ export interface Telemetry {
   /**
    * Readings of a metric of one replica, ordered by time, each time once, from `since` (ms) on. `memory` is the working
    * set that the platform measures; any other name is an OTLP metric, summed over its attribute sets.
-   * Empty when there is none: that is missing data, never a value.
+   * Empty when there is none: that is missing data, never a value. `startedAt`: when its process was started (ms), as what one
+   * before it said last is no part of a sum from then on. Default: it does not count.
    */
-  replicaSeries(replicaUid: string, metric: string, since: number): readonly Sample[];
+  replicaSeries(replicaUid: string, metric: string, since: number, startedAt?: number): readonly Sample[];
   /** Requests to a workload from `since` (ms) on; undefined when nothing was heard of it since then. */
   requests(workload: TargetRef, since: number): RequestStats | undefined;
   /** The same in spans of `stepMs`, by time; spans in which nothing was heard are not there. */

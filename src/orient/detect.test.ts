@@ -197,6 +197,41 @@ describe("metric", () => {
     assert.equal(at({ above: 100 }, (t) => (t === 585 ? 99 : 101)).signals.length, 0);
     assert.equal(at({ above: 100 }, () => 101, { span: 20 }).signals.length, 0);
   });
+  const readAt = (condition: object, readings: readonly (readonly [number, number])[], more: Partial<typeof first> = {}) => {
+    const telemetry = telemetryAt();
+    for (const [age, v] of readings) telemetry.recordReplica("uid-payments-1", "queue", "", { t: NOW - age * 1000, v });
+    const spec = policy([{ name: "queue", metric: { name: "queue", ...condition } }]);
+    return detectSignals(spec, workload("payments", [{ ...first, ...more }]), telemetry, [], NOW);
+  };
+  const every5s = (from: number, to: number, v: number): [number, number][] =>
+    Array.from({ length: (from - to) / 5 + 1 }, (_, i) => [from - 5 * i, v]);
+  test("a gap is no time in which it was beyond: that is missing, unless it was well before", () => {
+    const gap = readAt({ above: 100, for: "60s" }, [...every5s(300, 200, 101), ...every5s(20, 0, 101)]);
+    assert.deepEqual([gap.signals, gap.blind], [[], ["queue"]]);
+    assert.match(gap.missing[0] ?? "", /queue of payments-1 is known for 20 s without a break.*which takes 60 s/);
+    const better = readAt({ above: 100, for: "60s" }, [...every5s(300, 200, 99), ...every5s(20, 0, 101)]);
+    assert.deepEqual([better.signals, better.missing], [[], []]);
+    assert.equal(readAt({ above: 100, for: "60s" }, every5s(60, 0, 101)).signals.length, 1);
+  });
+  test("what was started again and is as it was is not well, also before it has been beyond for long enough", () => {
+    const again = { startedAt: NOW - 60_000 };
+    const readings = every5s(600, 0, 101);
+    const { signals, missing } = readAt({ above: 100, for: "5m" }, readings, again);
+    assert.equal(signals.length, 0);
+    assert.match(missing[0] ?? "", /is known for 60 s without a break/);
+    const healed = readAt({ above: 100, for: "5m" }, [...every5s(600, 65, 101), ...every5s(60, 0, 50)], again);
+    assert.deepEqual([healed.signals, healed.missing], [[], []]);
+  });
+  test("what a process said before it was started again is no part of a sum", () => {
+    const telemetry = telemetryAt();
+    for (let age = 290; age >= 0; age -= 10)
+      telemetry.recordReplica("uid-payments-1", "queue", age > 120 ? '"pid":1' : '"pid":2', { t: NOW - age * 1000, v: 60 });
+    const spec = policy([{ name: "queue", metric: { name: "queue", above: 100, for: "60s" } }]);
+    const look = (startedAt: number) =>
+      detectSignals(spec, workload("payments", [{ ...first, startedAt }]), telemetry, [], NOW).signals.length;
+    assert.equal(look(NOW - 125_000), 0);
+    assert.equal(look(NOW - 600_000), 1, "two processes of one replica are both there");
+  });
   test("one reading is not enough, and a stale one is missing", () => {
     assert.equal(at({ above: 100, for: "0s" }, () => 101, { span: 0 }).signals.length, 0);
     const stale = at({ above: 100 }, () => 101, { age: 40 });
@@ -287,6 +322,21 @@ describe("alert", () => {
     assert.deepEqual([both.signals.length, both.undecided], [1, []]);
     const over = detectSignals(hot, payments, telemetryAt(), [{ ...silenced, status: "resolved" }], NOW);
     assert.deepEqual([over.signals[0]?.state, over.undecided], ["Resolved", []]);
+  });
+  test("one that began before its replica was made may be about another of that name: for two minutes that is missing", () => {
+    const look = (made: Partial<typeof first>, labels: Record<string, string> = {}) => {
+      const told = alert({ severity: "page", pod: "payments-1", ...labels });
+      const of = workload("payments", [{ ...first, ...made }]);
+      const [signal] = detectSignals(hot, of, telemetryAt(), [told], NOW).signals;
+      return [signal?.state, signal?.missing?.[0]];
+    };
+    const why = "the alert of hot began before payments-1 was made: it may be about the one before it";
+    assert.deepEqual(look({ startedAt: NOW - 10_000 }), ["Firing", why]);
+    assert.deepEqual(look({ startedAt: NOW - 10_000, createdAt: NOW - 61_000 }), ["Firing", undefined], "it was there when it began");
+    assert.deepEqual(look({ startedAt: NOW - 10_000 }, { uid: "uid-payments-1" }), ["Firing", undefined]);
+    const old = alert({ severity: "page", pod: "payments-1" }, { startsAt: NOW - 600_000 });
+    const [signal] = detectSignals(hot, workload("payments", [{ ...first, startedAt: NOW - 120_000 }]), telemetryAt(), [old], NOW).signals;
+    assert.equal(signal?.missing, undefined, "by now its end would have been told");
   });
   test("one that ended as nobody repeated it is neither a signal nor over", () => {
     const expired = alert({ severity: "page", pod: "payments-2" }, { status: "resolved", endsAt: NOW, expired: true });
@@ -422,6 +472,22 @@ describe("promql", () => {
       ["payments-2", "payments-3"],
     );
     assert.deepEqual(look(rows(well, row({ pod: "payments-1" }, 1, 1, 1))).missing, []);
+  });
+
+  test("what was before a replica was made is of another that had its name: it is missing, neither ill nor well", () => {
+    const lookAt = (made: Partial<typeof first>, ...values: number[]) => {
+      const telemetry = telemetryAt();
+      telemetry.promql = () => rows(row({ pod: "payments-1" }, ...values));
+      return detectSignals(full, workload("payments", [{ ...first, ...made }]), telemetry, [], NOW);
+    };
+    const fresh = lookAt({ startedAt: NOW - 20_000 }, 1, 1, 1);
+    assert.deepEqual([fresh.signals, fresh.blind], [[], ["full"]]);
+    assert.match(fresh.missing[0] ?? "", /only 2 of the 3 readings of payments-1/);
+    const better = lookAt({ startedAt: NOW - 20_000 }, 1, 0.5, 0.5);
+    assert.deepEqual([better.signals, better.missing], [[], []]);
+    assert.match(lookAt({ startedAt: NOW + 1 }, 1, 1, 1).missing[0] ?? "", /no row for payments/, "the answer is older than it");
+    const inPlace = lookAt({ startedAt: NOW - 20_000, createdAt: NOW - 3_600_000 }, 1, 1, 1);
+    assert.equal(inPlace.signals.length, 1, "a container that was started again is of the same pod");
   });
 
   test("of two rows for one target one that is beyond suffices", () => {

@@ -7,10 +7,10 @@ import { durationMs, percentShare, quantityBytes } from "../api/units.ts";
 import { FAILED_REQUESTS } from "../observe/exemplars.ts";
 import type { Hint } from "../observe/hints.ts";
 import type { CallPoint } from "../observe/service-graph.ts";
-import type { RequestStats, Telemetry } from "../observe/telemetry.ts";
+import type { RequestStats, Sample, Telemetry } from "../observe/telemetry.ts";
 import type { Replica, Workload } from "../ports/platform.ts";
 import { type HintWish, judgeHint } from "./hint.ts";
-import { readingsOf } from "./samples.ts";
+import { longestGapOf, readingsOf } from "./samples.ts";
 import { eventSignals } from "./detect-events.ts";
 import { resourceSignals } from "./detect-resources.ts";
 import { askSignal, missingFor, signalExpression, type Surroundings } from "./signal-values.ts";
@@ -75,6 +75,11 @@ const MIN_RATE_SPAN_MS = 10_000;
 const MAX_TRACES = 3;
 /** How much longer than a person takes to be asked a hint that was not understood is remembered (ms). */
 const REMEMBERED_MS = 60_000;
+/**
+ * For so long after a replica was made (ms), what an alert that began before says may be about the one that had its name before, as of a
+ * StatefulSet: Prometheus sees the end of a series with the next scrape and rule, and tells Alertmanager within a minute.
+ */
+const SUCCESSOR_MS = 120_000;
 /** Labels of an alert that name a replica. The first two are meant to: what they name and is not there is missing. */
 const REPLICA_LABELS = ["pod", "replica", "node", "instance", "service_instance_id"] as const;
 const STRICT_REPLICA_LABELS: ReadonlySet<string> = new Set(["pod", "replica"]);
@@ -409,11 +414,23 @@ function metricSignals(context: Context, condition: NonNullable<PolicySignal["me
       missing.push(readings.missing);
       continue;
     }
+    const { samples, newest } = readings;
+    const longest = longestGapOf(samples);
     let run = 0;
-    while (run < readings.samples.length && beyond(readings.samples.at(-1 - run)?.v ?? NaN)) run++;
-    const first = readings.samples.at(-run);
-    const newest = readings.newest;
-    if (run < 2 || first === undefined || newest === undefined || newest.t - first.t < span) continue;
+    // What was between two readings that are far apart is not known.
+    const isNext = ({ t, v }: Sample): boolean => beyond(v) && (samples.at(-run)?.t ?? t) - t <= longest;
+    for (let next = samples.at(-1); next !== undefined && (run === 0 ? beyond(next.v) : isNext(next)); next = samples.at(-1 - run)) run++;
+    const first = run === 0 ? undefined : samples.at(-run);
+    if (first === undefined || newest === undefined) continue;
+    if (run < 2 || newest.t - first.t < span) {
+      // Neither ill nor well: what has started again and is as it was is not healed, only not ill for long enough yet.
+      const before = samples.at(-1 - run);
+      if (before === undefined || beyond(before.v)) {
+        const known = `${condition.name} of ${replica.ref.name} is known for ${seconds((newest.t - first.t) / 1000)} without a break`;
+        missing.push(`${known}, all of it beyond the threshold of signal ${context.signal.name}, which takes ${seconds(span / 1000)}`);
+      }
+      continue;
+    }
     found.push(
       signalOf(context, "metric", replica.ref, {
         source: condition.name === "memory" ? platformSource(context.workload) : "OpenTelemetry",
@@ -578,17 +595,20 @@ function promqlSignals(context: Context, condition: NonNullable<PolicySignal["pr
   const newest = answer.steps.at(-1) ?? 0;
   const found = new Map<string, Signal>();
   const told = new Set<string>();
-  for (const { labels, samples } of answer.rows) {
+  for (const { labels, samples: all } of answer.rows) {
     const target = targetOf(labels, context);
     // A row of a replica that is gone is what Prometheus still remembers of it.
     if (target === undefined || !isThere(target, context.workload)) continue;
+    // What was before it is of another that had its name, as of a StatefulSet.
+    const madeAt = madeAtOf(target, context.workload);
+    const samples = all.filter(({ t }) => t >= madeAt);
     const last = samples.at(-1);
     if (last?.t !== newest) continue;
     told.add(targetKey(target));
     if (!samples.every(({ v }) => beyond(v))) continue;
     if (samples.length < answer.steps.length) {
-      const all = `the ${answer.steps.length} readings of ${target.name} that ${seconds(span / 1000)} take`;
-      missing.push(`the query of signal ${signal.name} has only ${samples.length} of ${all}, all of them beyond its threshold`);
+      const whole = `the ${answer.steps.length} readings of ${target.name} that ${seconds(span / 1000)} take`;
+      missing.push(`the query of signal ${signal.name} has only ${samples.length} of ${whole}, all of them beyond its threshold`);
       continue;
     }
     const side = above === undefined ? `below ${below ?? ""}` : `above ${above}`;
@@ -622,6 +642,12 @@ function promqlSignals(context: Context, condition: NonNullable<PolicySignal["pr
   if (told.size === 0) missing.push(`the query of signal ${signal.name} has no row for ${ref.name}`);
   else for (const replica of untold) missing.push(`the query of signal ${signal.name} has no row for ${replica.ref.name}`);
   return [...found.values()];
+}
+
+/** When a replica was made (ms): nothing before that is about it. A workload has no such time. */
+function madeAtOf(target: TargetRef, workload: Workload): number {
+  const replica = workload.replicas.find(({ ref }) => ref === target);
+  return replica === undefined ? -Infinity : (replica.createdAt ?? replica.startedAt);
 }
 
 /** Whether a target is the workload, or a replica of it that there is. */
@@ -793,6 +819,9 @@ function alertSignals(context: Context, condition: NonNullable<PolicySignal["ale
       values: { alertname: alert.alertname, fingerprint: alert.fingerprint, status: alert.status, startsAt: alert.startsAt },
     };
     const into = (status === "firing" ? suppressed : expired) === true ? context.undecided : found;
+    const madeAt = madeAtOf(target, context.workload);
+    const mayBeOfAnother =
+      alert.startsAt < madeAt && context.now < madeAt + SUCCESSOR_MS && !Object.values(alert.labels).includes(target.uid ?? "");
     into.push(
       signalOf(context, "alert", target, {
         source: "Alertmanager",
@@ -802,6 +831,9 @@ function alertSignals(context: Context, condition: NonNullable<PolicySignal["ale
         receivedAt: alert.receivedAt,
         confidence: 1,
         evidence: [evidence],
+        ...(mayBeOfAnother
+          ? { missing: [`the alert of ${context.signal.name} began before ${target.name} was made: it may be about the one before it`] }
+          : {}),
       }),
     );
   }

@@ -24,7 +24,7 @@ export interface Readings {
 /** Reads a metric of a replica from `since` (ms) on. */
 export function readingsOf(telemetry: Telemetry, replica: Replica, metric: string, since: number, now: number): Readings {
   // Looked at from further back than asked: a metric that vanished must not look as if it never came.
-  const all = telemetry.replicaSeries(replica.ref.uid, metric, Math.min(since, now - MIN_LOOKBACK_MS));
+  const all = telemetry.replicaSeries(replica.ref.uid, metric, Math.min(since, now - MIN_LOOKBACK_MS), replica.startedAt);
   const newest = all.at(-1);
   if (newest === undefined)
     return {
@@ -47,6 +47,11 @@ function silenceOf(what: string, samples: readonly Sample[], age: number): strin
   return age > STALE_INTERVALS * intervalMs
     ? `no reading of ${what} since ${seconds(age / 1000)} (they came every ${seconds(intervalMs / 1000)})`
     : undefined;
+}
+
+/** How far apart readings may be (ms) for what lies between them to count as known. */
+export function longestGapOf(samples: readonly Sample[]): number {
+  return Math.max(MIN_STALE_MS, STALE_INTERVALS * intervalOf(samples));
 }
 
 /** The median time between the last readings (ms); 0 where there are fewer than two. */

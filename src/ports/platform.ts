@@ -55,6 +55,8 @@ export interface Replica {
   /** Requests that it has not answered yet; undefined where that cannot be known. */
   readonly inFlight?: number;
   readonly startedAt: number;
+  /** When it was made, where it may be started again in its place, as a pod's containers are; absent where that is `startedAt`. */
+  readonly createdAt?: number;
   /** Times that its slot was started again after a crash. */
   readonly restarts: number;
   /** `bytes`: the working set, where the platform measures it itself. */

@@ -313,6 +313,27 @@ for (const encoding of ["protobuf", "json"] as const)
       assert.match(send([sum(0)]).message, /1 unsupported/);
     });
 
+    it("a rate of differences counts in a sum until the next collection: an SDK says nothing of what was not added to", () => {
+      const { store, send, time } = setup(encoding);
+      const at = (s: number, ...points: [string, number][]): void => {
+        time.now = START + s * 1_000;
+        const dataPoints = points.map(([kind, value]) => ({
+          attributes: [text("kind", kind)],
+          startTimeUnixNano: nano(time.now - 10_000),
+          timeUnixNano: nano(time.now),
+          asInt: String(value),
+        }));
+        assert.equal(send([{ name: "c", sum: { aggregationTemporality: 1, isMonotonic: true, dataPoints } }]).rejected, 0);
+      };
+      at(0, ["ok", 100], ["failed", 500]);
+      at(10, ["ok", 100]);
+      at(20, ["ok", 100]);
+      assert.deepEqual(
+        store.replicaSeries("uid-1", "c", 0).map(({ v }) => v),
+        [60, 10, 10],
+      );
+    });
+
     it("a counter is kept as its rate, through resets by start time and by a drop", () => {
       const { store, send, time } = setup(encoding);
       const at = (s: number, value: number, start: number): void => {

@@ -88,6 +88,11 @@ type Count = (refusal: PointRefusal | undefined, points?: number) => void;
 
 /** How many times of a stream of differences are remembered. */
 const RECENT = 16;
+/**
+ * A rate of differences holds for this much of the time that it was counted over: an SDK says nothing of what was not added to, and the
+ * next collection without it is that time away.
+ */
+const HOLDS = 0.9;
 /** Points of one collection may differ by this much in time (ms): an SDK reads its instruments one after the other. */
 const SAME_COLLECTION_MS = 500;
 
@@ -254,7 +259,8 @@ export class OtlpReceiver {
       const heard = { first: point.t, before: undefined, newest: point.t, refusedAt: -Infinity };
       const increase = this.#increase(family, delta, point, value, undefined, now, heard);
       if (typeof increase === "string" || increase === undefined || increase.over <= 0) continue;
-      this.#sink.recordReplica(uid, name, point.attributesKey, { t: point.t, v: (increase.amount * 1_000) / increase.over });
+      const rate = { t: point.t, v: (increase.amount * 1_000) / increase.over };
+      this.#sink.recordReplica(uid, name, point.attributesKey, rate, delta ? HOLDS * increase.over : undefined);
       this.#sink.recordTraces(uid, name, traceIdsOf(point.exemplars), point.t);
     }
   }
@@ -318,7 +324,8 @@ export class OtlpReceiver {
     if (typeof increase === "string" || increase === undefined) return increase;
     if (increase.over <= 0) return undefined;
     const rate = { t: point.t, v: (increase.amount * 1_000) / increase.over };
-    const refusal = this.#sink.recordReplica(uid, metric.name, point.attributesKey, rate);
+    const holds = metric.temporality === "Delta" ? HOLDS * increase.over : undefined;
+    const refusal = this.#sink.recordReplica(uid, metric.name, point.attributesKey, rate, holds);
     if (refusal === undefined) this.#sink.recordTraces(uid, metric.name, traceIdsOf(point.exemplars), point.t);
     return refusal;
   }

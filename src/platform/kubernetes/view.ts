@@ -554,6 +554,7 @@ export class ClusterView {
       ...(pod.ready || !pod.everReady ? {} : { unreadySince: pod.readyChangedAt }),
       inTraffic: this.#inTraffic(pod, served),
       startedAt: pod.startedAt,
+      createdAt: pod.createdAt,
       restarts: pod.restarts,
       ...(pod.limitBytes === undefined ? {} : { memory: { limitBytes: pod.limitBytes } }),
       labels: pod.labels,

@@ -857,6 +857,7 @@ export class SimWorld {
       ...(pod.ready || !pod.everReady ? {} : { unreadySince: pod.readyChangedAt }),
       inTraffic: pod.ready && !pod.removed && pod.phase === "Running",
       startedAt: pod.startedAt,
+      createdAt: pod.createdAt,
       restarts: pod.restarts,
       memory: { limitBytes: pod.limitBytes },
       ...marksOf(pod.marked, pod.workload.spec.podLabels),
