@@ -68,6 +68,36 @@ function setup(options: Partial<OtlpReceiverOptions> = {}) {
 }
 
 describe("hints over OTLP", () => {
+  it("processes that cannot be told apart do not ask again and again for what one of them once counted", () => {
+    const { send, gauge, store } = setup();
+    gauge(1);
+    const two = [
+      { start: 5, value: 3 },
+      { start: 9, value: 1 },
+    ];
+    let added = 0;
+    let newest = 0;
+    store.onHint(() => {
+      const [hint] = store.hints("uid-1");
+      added += hint?.added ?? 0;
+      newest = Math.max(newest, hint?.t ?? 0);
+    });
+    for (let at = 10; at <= 60; at += 10) for (const [i, { start, value }] of two.entries()) send({ at: at + i, start, value });
+    assert.deepEqual([added, newest], [4, START + 11_000]);
+    send({ at: 71, start: 9, value: 2 });
+    assert.deepEqual([added, newest], [5, START + 71_000], "the youngest is followed");
+  });
+
+  it("workers of one container are told apart by their process ids", () => {
+    const { send, gauge, seen } = setup();
+    const worker = (pid: string) => ({ "k8s.pod.uid": "uid-1", "service.name": "payments", "process.pid": pid });
+    for (const pid of ["7", "8"]) gauge(1, worker(pid));
+    send({ at: 10, start: 5, value: 3, resource: worker("7") });
+    send({ at: 11, start: 9, value: 1, resource: worker("8") });
+    send({ at: 20, start: 5, value: 4, resource: worker("7") });
+    assert.deepEqual(seen(), [["pool-reset", 1, false, 10, 20]]);
+  });
+
   it("what was added while there was no place for its counter is no hint when there is", () => {
     const { receiver, send, gauge, seen, time } = setup({ maxStreams: 1, streamTtlMs: 60_000 });
     const other = { "service.name": "other", "service.instance.id": "uid-2" };

@@ -1,4 +1,14 @@
-import { type AttributeValue, exactInteger, type Identity, identityOf, malformed, type OtlpLimits, sortedMap, tooDeep } from "./model.ts";
+import {
+  type AttributeValue,
+  exactInteger,
+  type Identity,
+  identityOf,
+  identityText,
+  malformed,
+  type OtlpLimits,
+  sortedMap,
+  tooDeep,
+} from "./model.ts";
 
 /** An object of JSON. */
 export type Json = Readonly<Record<string, unknown>>;
@@ -6,8 +16,10 @@ export type Json = Readonly<Record<string, unknown>>;
 /** Who sent it, by what is under `resource`. */
 export function identityIn(resource: unknown, limits: OtlpLimits): Identity {
   const attributes = new Map<string, string>();
-  for (const [key, value] of keyValues(object(optional(resource) ?? {}, "resource")["attributes"], limits, 1))
-    if (typeof value === "string") attributes.set(key, value);
+  for (const [key, value] of keyValues(object(optional(resource) ?? {}, "resource")["attributes"], limits, 1)) {
+    const known = identityText(key, value);
+    if (known !== undefined) attributes.set(key, known);
+  }
   return identityOf(attributes);
 }
 

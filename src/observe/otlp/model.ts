@@ -106,13 +106,20 @@ const IDENTITY = {
   serviceName: ["k8s.deployment.name", "k8s.statefulset.name", "k8s.daemonset.name", "service.name"],
   serviceNamespace: ["k8s.namespace.name", "service.namespace"],
 } as const;
-/** Beside the former, what tells two processes of one pod apart. */
-const PROCESS = ["k8s.container.name", "service.name", "service.instance.id"] as const;
+/** The only one that is a number. */
+const PID = "process.pid";
+/** Beside the former, what tells two processes of one pod apart: containers, and the workers of one of them. */
+const PROCESS = ["k8s.container.name", "service.name", "service.instance.id", PID] as const;
 const IDENTITY_KEYS: ReadonlySet<string> = new Set([...Object.values(IDENTITY).flat(), ...PROCESS]);
 
 /** Whether `identityOf` reads this resource attribute. */
 export function isIdentity(key: string): boolean {
   return IDENTITY_KEYS.has(key);
+}
+
+/** What counts of a resource attribute that `identityOf` reads; undefined where it is not of the type that it must be. */
+export function identityText(key: string, value: AttributeValue): string | undefined {
+  return typeof value === "string" ? value : key === PID && typeof value === "number" ? String(value) : undefined;
 }
 
 /** Who sent it, by its resource's attributes. */

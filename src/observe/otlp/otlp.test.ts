@@ -334,6 +334,17 @@ for (const encoding of ["protobuf", "json"] as const)
       );
     });
 
+    it("workers of one container are told apart by their process ids, which are numbers", () => {
+      const resource = (pid: number) => ({ attributes: [text("k8s.pod.uid", "u"), int("process.pid", pid)] });
+      const point = { timeUnixNano: nano(START), asInt: "1" };
+      const scopeMetrics = [{ scope: { name: "s" }, metrics: [{ name: "m", gauge: { dataPoints: [point] } }] }];
+      const request = { resourceMetrics: [7, 8, 7].map((pid) => ({ resource: resource(pid), scopeMetrics })) };
+      const { resources } = decodeMetrics(encode(request, encoding), encoding);
+      const [first, second, third] = resources.map(({ process }) => process);
+      assert.notEqual(first, second);
+      assert.equal(first, third);
+    });
+
     it("a counter is kept as its rate, through resets by start time and by a drop", () => {
       const { store, send, time } = setup(encoding);
       const at = (s: number, value: number, start: number): void => {

@@ -135,7 +135,8 @@ export interface OtlpReceiverOptions {
  * point of a stream counts in full when all of it happened under our eyes: it started after this receiver did, or its
  * process was heard of in an earlier collection, which would have had the stream; and nothing of its process has been refused
  * for want of place since it started. Else it is a baseline and counts nothing: a history of unknown age is not evidence about
- * now. A point at or before the newest of its stream adds nothing that is not known, and is accepted without effect.
+ * now. A point at or before the newest of its stream adds nothing that is not known, and is accepted without effect; so is one of a life that
+ * began before: of processes that have one identity, the youngest is followed.
  */
 export class OtlpReceiver {
   readonly #sink: TelemetrySink;
@@ -423,9 +424,11 @@ export class OtlpReceiver {
     const stream = known !== undefined && known.t > now + DEFAULT_TELEMETRY_LIMITS.maxFutureMs ? undefined : known;
     const next: Stream = stream ?? { start: point.start, t: point.t, value, buckets, recent: [], seen: now };
     if (stream === undefined) this.#streams.set(family, point.attributesKey, next);
-    next.seen = now;
     // The two may be the same millisecond.
     const startKnown = point.start > 0 && point.start <= point.t;
+    // Two processes that cannot be told apart: were each taken for a new life of the other, all that they ever counted would be news each time.
+    if (!delta && stream !== undefined && startKnown && point.start < stream.start - SAME_COLLECTION_MS) return undefined;
+    next.seen = now;
     const sinceStart = startKnown ? point.t - point.start : 0;
     if (delta) {
       if (next.recent.includes(point.t)) return undefined;

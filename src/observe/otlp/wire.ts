@@ -7,6 +7,7 @@ import {
   exactInteger,
   type Identity,
   identityOf,
+  identityText,
   isIdentity,
   malformed,
   type OtlpLimits,
@@ -61,7 +62,11 @@ export abstract class Wire {
     const attributes = new Map<string, string>();
     this.fields(this.end(), (field) => {
       if (field !== 1) return false;
-      this.keyValue(this.end(), (key, value) => void (typeof value === "string" && attributes.set(key, value)), isIdentity);
+      const set = (key: string, value: AttributeValue): void => {
+        const known = identityText(key, value);
+        if (known !== undefined) attributes.set(key, known);
+      };
+      this.keyValue(this.end(), set, isIdentity);
       return true;
     });
     return identityOf(attributes);
