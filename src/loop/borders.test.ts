@@ -4,6 +4,7 @@ import { Harness } from "../../test/support/harness.ts";
 import { platformWith } from "../../test/support/platform-with.ts";
 import { NightshiftError } from "../api/errors.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
+import { runbookSchema } from "../api/runbook.ts";
 import type { EffectType, Platform } from "../ports/platform.ts";
 import { answerEpisode } from "../record/answer.ts";
 
@@ -264,4 +265,67 @@ describe("what was done and is being verified", () => {
       assert.deepEqual(h.platform.log, ["Scale", "ScaleBack"]);
       await h.stop();
     });
+});
+
+describe("a target that its owner replaced", () => {
+  /** Evicted, it comes back under the same name as another, as of a StatefulSet, or under another name. */
+  const evicting = (h: Harness, name: (old: string) => string | undefined): { readonly platform: (platform: Platform) => Platform } => ({
+    platform: (platform) =>
+      platformWith(platform, {
+        effects: new Set([...platform.effects, "Evict"]),
+        apply: async (effect, signal) => {
+          if (effect.type !== "Evict") return platform.apply(effect, signal);
+          h.platform.log.push("Evict");
+          const old = effect.replica.name;
+          h.platform.remove("payments", effect.replica.uid ?? "");
+          const next = name(old);
+          const ref = next === undefined ? {} : { ref: { kind: "Process", namespace: "default", name: next, uid: `uid-${next}-2` } };
+          const { ref: made } = h.platform.addReplica("payments", { ...ref, startedAt: h.clock.now() });
+          if (made.name !== old) h.fire("Ill", { replica: old }, "resolved");
+          h.fire("Ill", { replica: made.name });
+          return { message: "evicted" };
+        },
+      }),
+  });
+
+  for (const [how, name] of [
+    ["under its own name", (old: string) => old],
+    ["under another name", () => undefined],
+  ] as const)
+    it(`${how} and is as ill gets the next rung, in the same episode`, async () => {
+      const { h, replica } = await ill({
+        ladder: [{ strategy: "EvictPod" }, { strategy: "RunJob", command: ["heal"] }],
+        verify: SHORT,
+      });
+      h.platform.set("payments", { renewedBy: "Eviction" });
+      await h.start(evicting(h, name));
+      h.fire("Ill", { replica });
+      assert.ok(await h.until(() => h.ended()));
+      assert.deepEqual(h.platform.log.slice(0, 2), ["Evict", "RunJob"]);
+      assert.deepEqual(
+        h.remediations()[0]?.status.attempts.map(({ what }) => what),
+        ["EvictPod", "RunJob"],
+      );
+      await h.stop();
+    });
+
+  it("in the midst of an attempt voids no yes to it: the attempt goes on", async () => {
+    const { h, replica } = await ill({ mode: "Approve", ladder: [{ runbook: "renew" }], verify: SHORT });
+    const steps = [{ evict: {} }, { runJob: { command: ["after"] } }];
+    await h.store.create(
+      runbookSchema.parse({
+        apiVersion: "nightshift.dev/v1alpha1",
+        kind: "Runbook",
+        metadata: { name: "renew", namespace: "default" },
+        spec: { steps },
+      }),
+    );
+    await h.start(evicting(h, () => undefined));
+    h.fire("Ill", { replica });
+    assert.ok(await h.until(() => h.pages.length === 1));
+    await answer(h, "Approved");
+    assert.ok(await h.until(() => h.platform.log.includes("RunJob")));
+    assert.deepEqual(h.platform.log, ["Evict", "RunJob"]);
+    await h.stop();
+  });
 });

@@ -20,13 +20,16 @@ import { effectsOf, favouriteRung, nextRung, rollbackRung, unsupported } from ".
 import { EFFECTS_OF } from "../act/step-facts.ts";
 import { resultReplica } from "../act/step.ts";
 import type { Clock } from "../ports/clock.ts";
-import type { Platform, Workload } from "../ports/platform.ts";
+import type { Platform, Replica, Workload } from "../ports/platform.ts";
 import type { Store } from "../ports/store.ts";
 import type { LoopMetrics } from "../record/metrics.ts";
 import { AlertIndex } from "./alerts.ts";
 import { AnsweredHints } from "./hints.ts";
 import { Causes } from "./causes.ts";
 import { Cache, objectKey } from "./cache.ts";
+
+/** Steps after which the owner of their target makes another. */
+const ENDS_TARGET: ReadonlySet<StepRecord["type"]> = new Set(["evict", "stop"]);
 
 /** Everything that the loop knows, in memory: resources, workloads, telemetry and alerts. Reading it never waits. */
 export class World {
@@ -304,7 +307,7 @@ export class World {
         const started = step.type === "startReplacement" ? resultReplica(step) : undefined;
         if (started !== undefined && replicas.some((r) => r.ref.uid === started.uid)) return started;
       }
-    return remediationTarget;
+    return successor(remediation, replicas)?.ref ?? remediationTarget;
   }
 
   /** What the signal of an episode is looked for on: its target, or what replaced that. */
@@ -399,6 +402,24 @@ export class World {
     this.#metrics.room(room, (this.clock.monotonic() - begin) / 1000);
     return result;
   }
+}
+
+/**
+ * What the owner of an episode's target has made in its place since an attempt ended it: what has its name, else the only one that was started
+ * since. Of several nobody can tell which it is.
+ */
+function successor({ spec, status }: Remediation, replicas: readonly Replica[]): Replica | undefined {
+  const ended = status.attempts
+    .flatMap(({ steps }) => steps)
+    .findLast(
+      ({ type, state, target }) =>
+        ENDS_TARGET.has(type) && state === "Done" && (target === undefined || sameTarget(target, spec.remediationTarget)),
+    );
+  if (ended?.intendedAt === undefined) return undefined;
+  // Platforms tell when a replica began in whole seconds.
+  const since = Math.floor(timeMs(ended.intendedAt) / 1000) * 1000;
+  const later = replicas.filter(({ startedAt, phase }) => startedAt >= since && phase !== "Stopping");
+  return later.find(({ ref }) => ref.name === spec.remediationTarget.name) ?? (later.length === 1 ? later[0] : undefined);
 }
 
 /** The step of an episode that would be next. */
