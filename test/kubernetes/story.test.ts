@@ -149,7 +149,7 @@ describe("the story: payments leaks on a real kubelet", { skip: lacking({ nodes:
     await closeShop(customers);
   });
 
-  it("with Nightshift it is healed before, its heap saved, and no request is lost", { timeout: 600_000 }, async (t) => {
+  it("with Nightshift it is healed before, its heap saved, and no request is lost", { timeout: 1_200_000 }, async (t) => {
     await cluster.exec(
       ["helm", "install", "nightshift", join(root, "deploy/chart"), "-n", "nightshift-system", "--create-namespace", "--wait"].concat([
         "--timeout",
@@ -174,7 +174,7 @@ describe("the story: payments leaks on a real kubelet", { skip: lacking({ nodes:
         const found = await episodes();
         return found.length > 0 && found;
       },
-      240_000,
+      600_000,
     );
     const foundAt = Date.now();
     await cluster.kubectl(["wait", "-n", "shop", "--for=condition=Ready", "--timeout=60s", "rp/payments-leak"]);
