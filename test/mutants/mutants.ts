@@ -483,13 +483,6 @@ export const MUTANTS: readonly Mutant[] = [
     'if (state === "Well") {',
     'if (state === "Well" && policy.spec.ladder.length === 0) {',
   ),
-  machine(
-    "judges-time-that-nobody-watched",
-    "A verification whose time ran out while no operator was there counts as one that did not help.",
-    EPISODES,
-    "if (verifying >= timeoutMs && isTold) {",
-    "if (verifying >= timeoutMs) {",
-  ),
   paging(
     "forgets-an-earlier-storm",
     "An episode that stands for another storm forgets the page of the last.",
