@@ -75,9 +75,13 @@ const CASES: readonly Case[] = [
   },
   {
     reason: "StaleSignal",
-    policy: { maxSignalAge: "1m" },
-    fault: ({ loop, target }) => loop.fire({ pod: target.ref.name }, "firing", 90_000),
-    says: /the signal was last seen \d+ s ago; maxSignalAge is 1m/,
+    policy: { maxSignalAge: "30s" },
+    fault: async ({ cluster, loop, target }) => {
+      // An alert from before its pod was made is about another of that name.
+      await cluster.until("the pod to be old enough", async () => Date.now() - (target.createdAt ?? Infinity) > 42_000);
+      loop.fire({ pod: target.ref.name }, "firing", 40_000);
+    },
+    says: /the signal was last seen \d+ s ago; maxSignalAge is 30s/,
     lift: ({ loop, target }) => loop.firePod(target.ref.name),
   },
   {
