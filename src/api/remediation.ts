@@ -381,7 +381,7 @@ export function isSettled(status: Told & Partial<Pick<RemediationStatus, "phase"
 }
 
 /** Whether somebody was told, and not yet that it is over. A receiver of several that never confirms keeps nobody waiting for the end. */
-export function wasTold(page: PageRecord | undefined): boolean {
+export function wasTold<P extends PageRecord>(page: P | undefined): page is P {
   return page?.state === "Sent" || (page?.state === "Pending" && (page.confirmedBy ?? []).length > 0);
 }
 

@@ -11,16 +11,16 @@ const MAX_SKEW_MS = 60_000;
 function answer(context: GateContext): RemediationApproval | undefined {
   const { self, diagnosis } = context;
   if (self === undefined) return undefined;
+  const { spec, status } = episodesOf(context).self ?? {};
+  const last = status?.attempts.at(-1);
+  const isUnderWay = last !== undefined && last.outcome === undefined;
+  const seen = status?.question?.targetUid ?? spec?.remediationTarget.uid;
   let newest: RemediationApproval | undefined;
   for (const approval of context.approvals) {
     const { remediation, targetUid, at, decision } = approval.spec;
     if (decision === "CircuitClosed" || remediation !== self.name || approval.metadata.namespace !== self.namespace) continue;
     // A no to what the target was before an earlier rung replaced it is one to the whole episode; a yes is for what its giver saw,
     // until the end of the attempt, which may itself replace that.
-    const { spec, status } = episodesOf(context).self ?? {};
-    const last = status?.attempts.at(-1);
-    const isUnderWay = last !== undefined && last.outcome === undefined;
-    const seen = status?.question?.targetUid ?? spec?.remediationTarget.uid;
     const isOwn = (decision === "Denied" && targetUid === spec?.remediationTarget.uid) || (isUnderWay && targetUid === seen);
     if (targetUid !== undefined && targetUid !== diagnosis.remediationTarget.uid && !isOwn) continue;
     // An approval from the future could outlive a denial that is given after it.

@@ -1,11 +1,10 @@
 import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import { Harness } from "../../test/support/harness.ts";
-import { platformWith } from "../../test/support/platform-with.ts";
-import { NightshiftError } from "../api/errors.ts";
+import { applying, refusing } from "../../test/support/platform-with.ts";
 import type { RemediationPolicy } from "../api/policy.ts";
 import { runbookSchema } from "../api/runbook.ts";
-import type { EffectType, Platform } from "../ports/platform.ts";
+import type { EffectType } from "../ports/platform.ts";
 import { answerEpisode } from "../record/answer.ts";
 
 // What happens between the phases of an episode: to a person's answer, to time that is waited for, to what is missing, when a policy changes.
@@ -40,6 +39,19 @@ function staysIll(h: Harness): void {
 const LADDER = [{ strategy: "RestartPod" }, { strategy: "RunJob", command: ["heal"] }];
 
 describe("a person's answer", () => {
+  /** Asked for, within 60 s, of an episode that a budget has held for 90 s before. */
+  const askedLate = async (): Promise<Harness> => {
+    const { h, replica } = await ill({ mode: "Approve", approval: { timeout: "60s" }, budgets: [{ maxUnavailable: 0 }] });
+    await h.start();
+    h.fire("Ill", { replica });
+    await h.pass(90_000, 1_000);
+    assert.equal(h.only().status.reason, "BudgetExhausted");
+    await edit(h, ({ budgets: _budgets, ...spec }) => spec as RemediationPolicy["spec"]);
+    assert.ok(await h.until(() => h.only().status.phase !== "Blocked"));
+    assert.equal(h.only().status.phase, "AwaitingApproval");
+    return h;
+  };
+
   it("that is a no holds for the next rung, too, where the target was replaced by the last one (S16)", async () => {
     const { h, replica } = await ill({ ladder: LADDER, verify: { stableFor: "2s", timeout: "20s" } });
     await h.start();
@@ -70,14 +82,7 @@ describe("a person's answer", () => {
   });
 
   it("has its whole time from when it was asked for, however long the episode was held by something else before", async () => {
-    const { h, replica } = await ill({ mode: "Approve", approval: { timeout: "60s" }, budgets: [{ maxUnavailable: 0 }] });
-    await h.start();
-    h.fire("Ill", { replica });
-    await h.pass(90_000, 1_000);
-    assert.equal(h.only().status.reason, "BudgetExhausted");
-    await edit(h, ({ budgets: _budgets, ...spec }) => spec as RemediationPolicy["spec"]);
-    assert.ok(await h.until(() => h.only().status.phase !== "Blocked"));
-    assert.equal(h.only().status.phase, "AwaitingApproval");
+    const h = await askedLate();
     await h.pass(50_000);
     await answer(h, "Approved");
     assert.ok(await h.until(() => h.platform.log.includes("Stop")));
@@ -98,12 +103,7 @@ describe("a person's answer", () => {
   });
 
   it("is asked for no longer than its time", async () => {
-    const { h, replica } = await ill({ mode: "Approve", approval: { timeout: "60s" }, budgets: [{ maxUnavailable: 0 }] });
-    await h.start();
-    h.fire("Ill", { replica });
-    await h.pass(90_000, 1_000);
-    await edit(h, ({ budgets: _budgets, ...spec }) => spec as RemediationPolicy["spec"]);
-    assert.ok(await h.until(() => h.only().status.phase === "AwaitingApproval"));
+    const h = await askedLate();
     await h.pass(55_000);
     assert.equal(h.only().status.phase, "AwaitingApproval");
     await h.pass(10_000);
@@ -113,17 +113,20 @@ describe("a person's answer", () => {
   });
 });
 
-const failing = (h: Harness, type: EffectType, meanwhile: () => void): { readonly platform: (platform: Platform) => Platform } => ({
-  platform: (platform) =>
-    platformWith(platform, {
-      apply: async (effect, signal) => {
-        if (effect.type !== type) return platform.apply(effect, signal);
-        h.platform.log.push("failed");
-        meanwhile();
-        throw new NightshiftError("EFFECT_FAILED", "it is refused");
-      },
-    }),
-});
+const failing = (h: Harness, type: EffectType, meanwhile: () => void): ReturnType<typeof refusing> =>
+  refusing(type, () => {
+    h.platform.log.push("failed");
+    meanwhile();
+  });
+
+/** What was scaled up can be taken back. */
+const withBack = (h: Harness, andThen: () => void = () => undefined): ReturnType<typeof refusing> =>
+  applying("ScaleBack", () => {
+    h.platform.log.push("ScaleBack");
+    h.platform.set("payments", { desired: 3 });
+    andThen();
+    return { message: "taken back" };
+  });
 
 describe("the last rung", () => {
   it("that failed is not tried again for what seemed well and falls ill again: a person is told", async () => {
@@ -177,19 +180,7 @@ describe("what was taken back as it did not help", () => {
       ],
       verify: SHORT,
     });
-    await h.start({
-      platform: (platform) =>
-        platformWith(platform, {
-          effects: new Set([...platform.effects, "ScaleBack"]),
-          apply: async (effect, signal) => {
-            if (effect.type !== "ScaleBack") return platform.apply(effect, signal);
-            h.platform.log.push("ScaleBack");
-            h.platform.set("payments", { desired: 3 });
-            h.fire("Ill", { workload: "payments" }, "resolved");
-            return { message: "taken back" };
-          },
-        }),
-    });
+    await h.start(withBack(h, () => h.fire("Ill", { workload: "payments" }, "resolved")));
     h.fire("Ill", { workload: "payments" });
     assert.ok(await h.until(() => h.ended()));
     assert.deepEqual(h.platform.log, ["Scale", "ScaleBack"]);
@@ -220,18 +211,6 @@ describe("a held back rung", () => {
 
 describe("what was done and is being verified", () => {
   const scaling = { ladder: [{ strategy: "ScaleUp", scale: { by: 2, max: 10 } }], verify: { stableFor: "60s", timeout: "5m" } };
-  const withBack = (h: Harness): { readonly platform: (platform: Platform) => Platform } => ({
-    platform: (platform) =>
-      platformWith(platform, {
-        effects: new Set([...platform.effects, "ScaleBack"]),
-        apply: async (effect, signal) => {
-          if (effect.type !== "ScaleBack") return platform.apply(effect, signal);
-          h.platform.log.push("ScaleBack");
-          h.platform.set("payments", { desired: 3 });
-          return { message: "taken back" };
-        },
-      }),
-  });
 
   it("is taken back where somebody else rolls the workload out", async () => {
     const { h } = await ill(scaling);
@@ -269,24 +248,18 @@ describe("what was done and is being verified", () => {
 
 describe("a target that its owner replaced", () => {
   /** Evicted, it comes back under the same name as another, as of a StatefulSet, or under another name. */
-  const evicting = (h: Harness, name: (old: string) => string | undefined): { readonly platform: (platform: Platform) => Platform } => ({
-    platform: (platform) =>
-      platformWith(platform, {
-        effects: new Set([...platform.effects, "Evict"]),
-        apply: async (effect, signal) => {
-          if (effect.type !== "Evict") return platform.apply(effect, signal);
-          h.platform.log.push("Evict");
-          const old = effect.replica.name;
-          h.platform.remove("payments", effect.replica.uid ?? "");
-          const next = name(old);
-          const ref = next === undefined ? {} : { ref: { kind: "Process", namespace: "default", name: next, uid: `uid-${next}-2` } };
-          const { ref: made } = h.platform.addReplica("payments", { ...ref, startedAt: h.clock.now() });
-          if (made.name !== old) h.fire("Ill", { replica: old }, "resolved");
-          h.fire("Ill", { replica: made.name });
-          return { message: "evicted" };
-        },
-      }),
-  });
+  const evicting = (h: Harness, name: (old: string) => string | undefined): ReturnType<typeof refusing> =>
+    applying("Evict", (effect) => {
+      h.platform.log.push("Evict");
+      const old = effect.replica.name;
+      h.platform.remove("payments", effect.replica.uid ?? "");
+      const next = name(old);
+      const ref = next === undefined ? {} : { ref: { kind: "Process", namespace: "default", name: next, uid: `uid-${next}-2` } };
+      const { ref: made } = h.platform.addReplica("payments", { ...ref, startedAt: h.clock.now() });
+      if (made.name !== old) h.fire("Ill", { replica: old }, "resolved");
+      h.fire("Ill", { replica: made.name });
+      return { message: "evicted" };
+    });
 
   for (const [how, name] of [
     ["under its own name", (old: string) => old],

@@ -26,7 +26,7 @@ import {
 import type { Diagnosis, Signal } from "../api/signal.ts";
 import { timeMs, timestamp } from "../api/time.ts";
 import { durationMs } from "../api/units.ts";
-import { answerFrom } from "../decide/episode.ts";
+import { answerFrom, createdAt } from "../decide/episode.ts";
 import type { Decision } from "../decide/gate.ts";
 import { type Detection, targetsOf, undecidedText } from "../orient/detect.ts";
 import { isOthersWork } from "../decide/in-progress.ts";
@@ -579,14 +579,12 @@ export class Episodes {
       await this.#recorder.write(records);
       return this.#end(remediation, "Succeeded", "Observed", "Observed", "the mode is Observe: this would have been done now");
     }
-    const begun = remediation.status.attempts.length > 0;
-    if (begun && decision.reason === "CircuitOpen") {
+    if (last !== undefined && decision.reason === "CircuitOpen") {
       await this.#recorder.write(records);
       return this.#escalate(remediation, "CircuitOpen", decision.message);
     }
-    const created = timeMs(remediation.metadata.creationTimestamp ?? remediation.spec.startedAt);
     // What an earlier rung took is no waiting.
-    const since = timeMs(remediation.status.attempts.at(-1)?.endedAt ?? "") || created;
+    const since = timeMs(last?.endedAt ?? "") || createdAt(remediation);
     const waited = this.#stopwatches.elapsed(objectKey(remediation), "waiting", since);
     if (decision.action === "AwaitApproval") {
       const open = isOpenQuestion(remediation.status.question);
@@ -650,10 +648,15 @@ export class Episodes {
       this.#staleSince.delete(key);
       return 0;
     }
+    return this.#lasted(this.#staleSince, key);
+  }
+
+  /** How long something has lasted that is so now (monotonic ms): `since` keeps when that was first seen. */
+  #lasted(since: Map<string, number>, key: string): number {
     const now = this.#clock.monotonic();
-    const since = this.#staleSince.get(key) ?? now;
-    this.#staleSince.set(key, since);
-    return now - since;
+    const began = since.get(key) ?? now;
+    since.set(key, began);
+    return now - began;
   }
 
   /** What is to be kept of a storm: its beginning, where this episode is to stand for one, and its end. */
@@ -694,12 +697,11 @@ export class Episodes {
       const message = missing.join("; ");
       const { blockedFor } = policy.spec.escalation;
       // Nobody can tell whether the fault goes on, and waiting for ever is no answer.
-      const since = this.#missingSince.get(key) ?? this.#clock.monotonic();
-      this.#missingSince.set(key, since);
+      const missingFor = this.#lasted(this.#missingSince, key);
       // Whoever has silenced it need not be told of it, as long as Alertmanager says so. One that expired is of then, and gets older.
       if (undecided !== undefined && this.#clock.now() - undecided.seenAt <= durationMs(policy.spec.maxSignalAge))
         this.#missingSince.delete(key);
-      else if (this.#clock.monotonic() - since >= durationMs(blockedFor))
+      else if (missingFor >= durationMs(blockedFor))
         return this.#escalate(remediation, "NoData", `no data for ${blockedFor}: ${message}`, "Inconclusive");
       if (remediation.status.reason !== "NoData" || remediation.status.phase !== "Blocked")
         await this.#saveWith({ ...remediation, status: { ...remediation.status, phase: "Blocked", reason: "NoData", message } }, [
@@ -708,10 +710,8 @@ export class Episodes {
       return { after: RECONSIDER_MS };
     }
     this.#missingSince.delete(key);
-    const now = this.#clock.monotonic();
-    const since = this.#goneSince.get(key) ?? now;
-    this.#goneSince.set(key, since);
-    if (now - since < RESOLVE_GRACE_MS) return { after: Math.min(RECONSIDER_MS, RESOLVE_GRACE_MS - (now - since)) };
+    const goneFor = this.#lasted(this.#goneSince, key);
+    if (goneFor < RESOLVE_GRACE_MS) return { after: Math.min(RECONSIDER_MS, RESOLVE_GRACE_MS - goneFor) };
     return this.#end(remediation, "Succeeded", "SelfRecovered", "SignalResolved", `the signal resolved ${whenOf(remediation)}`);
   }
 
@@ -888,6 +888,7 @@ export class Episodes {
     const now = this.#clock.now();
     const interference = interferenceOf({ workload, attempt: currentAttempt(remediation) });
     if (interference !== undefined) return this.#callOff(remediation, "Interference", `${interference}: what helped cannot be told`);
+    if (policy === undefined) return this.#callOff(remediation, "PolicyDeleted", "the policy was deleted");
     const unwatched = this.#unwatched(remediation, policy, workload);
     if (unwatched !== undefined) return this.#callOff(remediation, unwatched.reason, unwatched.message);
     const verification = remediation.status.verification ?? { startedAt: timestamp(now) };
@@ -910,13 +911,8 @@ export class Episodes {
       if (seen.state === "NoData")
         return this.#escalate(closeAttempt(remediation, "Ineffective", why, this.#clock), "NoData", why, "Inconclusive");
       // What did not help is taken back, where that is not lost by it, before anything else is tried.
-      const taken = abandon(remediation, "Ineffective", why, this.#platform, now);
-      if (currentAttempt(taken).undo.length === 0)
-        return this.#climb(closeAttempt(remediation, "Ineffective", why, this.#clock), why, "Ineffective");
-      await this.#saveWith({ ...taken, status: { ...taken.status, phase: "Executing" } }, [
-        this.#recorder.about(taken, "Phase", `Executing: ${why}; it is taken back`),
-      ]);
-      return { after: 0 };
+      if (await this.#takeBack(remediation, "Ineffective", why)) return { after: 0 };
+      return this.#climb(closeAttempt(remediation, "Ineffective", why, this.#clock), why, "Ineffective");
     }
     if (stableSince !== verification.stableSince || remediation.status.verification === undefined)
       await this.#save({
@@ -932,22 +928,26 @@ export class Episodes {
 
   /** Nobody can tell any more whether an attempt has helped: what can be taken back is. */
   async #callOff(remediation: Remediation, reason: string, message: string): Promise<Requeue> {
-    const taken = abandon(remediation, "Cancelled", message, this.#platform, this.#clock.now());
-    if (currentAttempt(taken).undo.length === 0)
-      return this.#end(closeAttempt(remediation, "Cancelled", message, this.#clock), "Cancelled", undefined, reason, message);
+    if (await this.#takeBack(remediation, "Cancelled", message)) return { after: 0 };
+    return this.#end(closeAttempt(remediation, "Cancelled", message, this.#clock), "Cancelled", undefined, reason, message);
+  }
+
+  /** Begins to take back what an attempt has done; whether there is anything to be taken back. */
+  async #takeBack(remediation: Remediation, outcome: "Cancelled" | "Ineffective", why: string): Promise<boolean> {
+    const taken = abandon(remediation, outcome, why, this.#platform, this.#clock.now());
+    if (currentAttempt(taken).undo.length === 0) return false;
     await this.#saveWith({ ...taken, status: { ...taken.status, phase: "Executing" } }, [
-      this.#recorder.about(taken, "Phase", `Executing: ${message}; it is taken back`),
+      this.#recorder.about(taken, "Phase", `Executing: ${why}; it is taken back`),
     ]);
-    return { after: 0 };
+    return true;
   }
 
   /** Why the signal of an episode is not looked for any more: then that it is not seen says nothing. */
   #unwatched(
     { spec }: Remediation,
-    policy: RemediationPolicy | undefined,
+    policy: RemediationPolicy,
     workload: Workload | undefined,
-  ): { readonly reason: "PolicyDeleted" | "PolicyChanged"; readonly message: string } | undefined {
-    if (policy === undefined) return { reason: "PolicyDeleted", message: "the policy was deleted" };
+  ): { readonly reason: "PolicyChanged"; readonly message: string } | undefined {
     // Without a change it is what the policy covers that has gone.
     if (policy.metadata.generation === spec.policy.generation) return undefined;
     if (policy.spec.signals.every(({ name }) => name !== spec.signal.name))
@@ -958,12 +958,10 @@ export class Episodes {
   }
 
   /** Whether the workload of an episode that has acted is well now; `window` is how far back requests are counted (ms). */
-  #health(remediation: Remediation, policy: RemediationPolicy | undefined, window: number): Health {
+  #health(remediation: Remediation, policy: RemediationPolicy, window: number): Health {
     const workload = this.#world.workload(remediation.spec.workload);
     const { signals, undecided, missing }: Pick<Detection, "signals" | "undecided" | "missing"> =
-      policy === undefined || workload === undefined
-        ? { signals: [], undecided: [], missing: [] }
-        : this.#world.detectFor(remediation, policy, workload);
+      workload === undefined ? { signals: [], undecided: [], missing: [] } : this.#world.detectFor(remediation, policy, workload);
     return health({
       remediation,
       verify: verifyOf(remediation, policy),
@@ -1099,8 +1097,8 @@ export class Episodes {
     const { page, notice } = remediation.status;
     if ((wasTold(page) || wasTold(notice)) && this.#incidentOver(remediation))
       return this.#close(remediation, {
-        ...(page !== undefined && wasTold(page) ? { page: this.#pager.over(page) } : {}),
-        ...(notice !== undefined && wasTold(notice) ? { notice: this.#pager.over(notice) } : {}),
+        ...(wasTold(page) ? { page: this.#pager.over(page) } : {}),
+        ...(wasTold(notice) ? { notice: this.#pager.over(notice) } : {}),
       });
     for (const { record, storm: own, kept } of toldIn(remediation.status))
       if (own !== undefined && wasTold(record) && this.#stormOver(remediation, own))
@@ -1136,7 +1134,6 @@ export class Episodes {
     const all = this.#world.remediations.list();
     if (healedAt(remediation, all) >= timeMs(status.endedAt ?? "")) return true;
     const key = incidentKey(remediation);
-    const now = this.#clock.monotonic();
     // Also one that was made anew under the same name: it has the same incidents.
     const policy = this.#world.policies.get(policyKey(remediation));
     const incident = dedupKey(remediation);
@@ -1148,10 +1145,8 @@ export class Episodes {
       this.#goneSince.delete(key);
       return false;
     }
-    const since = this.#goneSince.get(key) ?? now;
-    this.#goneSince.set(key, since);
     const rests = policy === undefined ? [] : [policy.spec.verify.stableFor, policy.spec.cooldown];
-    return now - since >= Math.max(RESOLVE_GRACE_MS, ...rests.map(durationMs));
+    return this.#lasted(this.#goneSince, key) >= Math.max(RESOLVE_GRACE_MS, ...rests.map(durationMs));
   }
 
   /** Whether the signal of an episode that is over fires on its workload, or may. A workload that is gone has none. */
@@ -1190,10 +1185,7 @@ export class Episodes {
       this.#goneSince.delete(key);
       return false;
     }
-    const now = this.#clock.monotonic();
-    const since = this.#goneSince.get(key) ?? now;
-    this.#goneSince.set(key, since);
-    return now - since >= RESOLVE_GRACE_MS;
+    return this.#lasted(this.#goneSince, key) >= RESOLVE_GRACE_MS;
   }
 
   async #deliver(remediation: Remediation, { kind, record: page, kept }: Told): Promise<Requeue> {
@@ -1455,11 +1447,8 @@ function whenOf({ status }: Remediation): string {
 }
 
 /** By what an episode's current attempt is verified: its rung's own measure goes before the policy's. */
-function verifyOf(remediation: Remediation, policy: RemediationPolicy | undefined): RemediationPolicy["spec"]["verify"] {
-  return {
-    ...(policy?.spec.verify ?? { stableFor: "30s", timeout: "5m", maxErrorRate: "5%" }),
-    ...remediation.spec.ladder[currentAttempt(remediation).rung]?.verify,
-  };
+function verifyOf(remediation: Remediation, policy: RemediationPolicy): RemediationPolicy["spec"]["verify"] {
+  return { ...policy.spec.verify, ...remediation.spec.ladder[currentAttempt(remediation).rung]?.verify };
 }
 
 function signalKey(policy: RemediationPolicy, { fingerprint }: Signal): string {

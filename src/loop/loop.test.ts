@@ -5,12 +5,11 @@ import { join } from "node:path";
 import { describe, it } from "node:test";
 import { NightshiftError } from "../api/errors.ts";
 import { EvidenceFiles } from "../record/evidence.ts";
-import type { Platform } from "../ports/platform.ts";
 import { NO_METRICS } from "../record/metrics.ts";
 import type { Receiver } from "../record/paging.ts";
 import { Harness } from "../../test/support/harness.ts";
 import { dependencyObject } from "../../test/support/objects.ts";
-import { platformWith } from "../../test/support/platform-with.ts";
+import { platformWith, refusing } from "../../test/support/platform-with.ts";
 
 async function ill(spec: Record<string, unknown> = {}, replicas = 3): Promise<{ h: Harness; replica: string }> {
   const h = new Harness();
@@ -665,21 +664,10 @@ describe("strikes", () => {
 
 describe("the next rung", () => {
   const ladder = [{ strategy: "RestartPod" }, { strategy: "RunJob", command: ["heal"] }];
-  const failing = (meanwhile: () => void): { readonly platform: (platform: Platform) => Platform } => ({
-    platform: (platform) =>
-      platformWith(platform, {
-        apply: async (effect, signal) => {
-          if (effect.type !== "StartReplacement") return platform.apply(effect, signal);
-          meanwhile();
-          throw new NightshiftError("EFFECT_FAILED", "fork failed");
-        },
-      }),
-  });
-
   for (const recovers of [true, false])
     it(`after one that could not be carried out is ${recovers ? "not begun for what has recovered meanwhile" : "begun for what goes on"}`, async () => {
       const { h, replica } = await ill({ ladder });
-      await h.start(failing(() => (recovers ? h.fire("Ill", { replica }, "resolved") : undefined)));
+      await h.start(refusing("StartReplacement", () => (recovers ? h.fire("Ill", { replica }, "resolved") : undefined)));
       h.fire("Ill", { replica });
       assert.ok(await h.until(() => h.ended(), 900_000));
       const { phase, outcome, reason, message } = h.only().status;
@@ -694,7 +682,7 @@ describe("the next rung", () => {
 
   it("of what recovers and falls ill again is begun then", async () => {
     const { h, replica } = await ill({ ladder });
-    await h.start(failing(() => h.fire("Ill", { replica }, "resolved")));
+    await h.start(refusing("StartReplacement", () => h.fire("Ill", { replica }, "resolved")));
     h.fire("Ill", { replica });
     assert.ok(await h.until(() => h.remediations()[0]?.status.reason === "SignalResolved"));
     assert.equal(h.only().status.phase, "Blocked");

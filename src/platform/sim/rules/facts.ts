@@ -1,6 +1,8 @@
 import { sameTarget } from "../../../api/meta.ts";
 import type { Attempt, Remediation, StepRecord } from "../../../api/remediation.ts";
+import type { RemediationPolicy } from "../../../api/policy.ts";
 import { timeMs } from "../../../api/time.ts";
+import { durationMs } from "../../../api/units.ts";
 import type { EffectType } from "../../../ports/platform.ts";
 import type { Mutation } from "../effect.ts";
 import { EPOCH_MS } from "../simulation.ts";
@@ -8,6 +10,20 @@ import type { Truth } from "./rule.ts";
 
 /** How long news of a change may be under way to an operator that hears of the API server (ms): the most that faults delay them, and some more. */
 export const NEWS_MS = 30_000;
+
+/** How long Alertmanager may be about to say that something is over (ms), on top of its group's interval: what faults delay it. */
+const ALERT_NEWS_MS = 100_000;
+
+/** How old what is heard of an alert may be (ms). */
+export function alertNewsMs({ scenario }: Pick<Truth, "scenario">, { spec }: RemediationPolicy): number {
+  return durationMs(spec.maxSignalAge) + scenario.monitoring.groupIntervalMs + ALERT_NEWS_MS;
+}
+
+/** For how long what a pod has said stands by itself (ms): a hint, or what it has logged; 0 for other signals. */
+export function standsMs({ spec }: RemediationPolicy, signalName: string): number {
+  const { hint, log } = spec.signals.find(({ name }) => name === signalName) ?? {};
+  return Math.max(0, ...[hint?.activeFor, log?.window].map((time) => (time === undefined ? 0 : durationMs(time))));
+}
 
 /** The step that an effect belongs to, as it is stored. */
 export interface StoredStep {
@@ -70,7 +86,8 @@ export function isFirstOfAttempt(truth: Pick<Truth, "mutations">, mutation: Muta
   return truth.mutations.every((other) => other === mutation || attemptOf(other.effect.id) !== prefix);
 }
 
-function attemptOf(effectId: string): string {
+/** Episode and attempt of an effect: `namespace/name/attempt`. */
+export function attemptOf(effectId: string): string {
   return effectId.split("/").slice(0, 3).join("/");
 }
 

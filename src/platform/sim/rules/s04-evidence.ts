@@ -1,12 +1,9 @@
-import { durationMs } from "../../../api/units.ts";
 import { Evidence } from "./evidence.ts";
-import { isAct, isFirstOfAttempt, NEWS_MS, policyKeyOf, stepOf } from "./facts.ts";
+import { alertNewsMs, isAct, isFirstOfAttempt, NEWS_MS, policyKeyOf, standsMs, stepOf } from "./facts.ts";
 import type { Rule } from "./rule.ts";
 
 /** Without a reading for this long nothing that was measured speaks for anything (ms): as `orient` has it, and some more. */
 const SILENT_MS = 60_000;
-/** How long Alertmanager may be about to say that something is over (ms), on top of its group's interval: what faults delay it. */
-export const ALERT_NEWS_MS = 100_000;
 
 /** No action without evidence. */
 export const s04Evidence: Rule = {
@@ -45,13 +42,8 @@ export const s04Evidence: Rule = {
         }
         const held = evidence.lastHeld(remediation, policy);
         if (held === undefined) return undefined;
-        const { groupIntervalMs } = truth.scenario.monitoring;
-        const news =
-          condition === "alert" ? durationMs(policy.spec.maxSignalAge) + groupIntervalMs + ALERT_NEWS_MS : NEWS_MS + mutation.viewAgeMs;
-        const { hint, log } = policy.spec.signals.find((signal) => signal.name === name) ?? {};
-        // What was said stands for a while by itself.
-        const stands = Math.max(0, ...[hint?.activeFor, log?.window].map((time) => (time === undefined ? 0 : durationMs(time))));
-        const spans = condition === "errorRate" ? SILENT_MS + NEWS_MS : news + stands;
+        const news = condition === "alert" ? alertNewsMs(truth, policy) : NEWS_MS + mutation.viewAgeMs;
+        const spans = condition === "errorRate" ? SILENT_MS + NEWS_MS : news + standsMs(policy, name);
         if (begun - held <= spans) return undefined;
         return `${what}: it ${held === -Infinity ? "never held" : `was over for ${Math.round((begun - held) / 1000)} s`}`;
       },

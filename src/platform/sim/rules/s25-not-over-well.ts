@@ -1,6 +1,5 @@
 import { durationMs } from "../../../api/units.ts";
-import { isAct, isFirstOfAttempt, Moments, NEWS_MS, policyKeyOf, stepOf } from "./facts.ts";
-import { ALERT_NEWS_MS } from "./s04-evidence.ts";
+import { alertNewsMs, attemptOf, isAct, isFirstOfAttempt, keyOf, Moments, NEWS_MS, standsMs, stepOf } from "./facts.ts";
 import type { Rule } from "./rule.ts";
 
 /** For how long what was measured or said before speaks for a workload (ms), at least. */
@@ -12,7 +11,8 @@ export const s25NotOverWell: Rule = {
   doc: "A rung after the first is not begun over what is well: when a later attempt of an episode was stored, something was wrong with its workload no longer ago than news and measurements take (replicas that are missing or not ready, an illness, requests that fail, an alert that fires about it).",
   watch: (truth) => {
     const well = new Moments();
-    const begun = new Map<string, { readonly at: number; readonly wellFor: number }>();
+    /** How long the workload had been well when a later attempt was stored (ms), by episode and attempt. */
+    const wellBefore = new Map<string, number>();
     return {
       checked() {
         const { world, traffic, monitoring, now } = truth;
@@ -33,31 +33,19 @@ export const s25NotOverWell: Rule = {
         const had = before?.kind === "Remediation" ? before.status.attempts.length : 0;
         const has = object.status.attempts.length;
         const since = well.since(object.spec.workload.uid ?? "");
-        if (has > had && has > 1)
-          begun.set(`${object.metadata.namespace}/${object.metadata.name}/${has - 1}`, {
-            at: truth.now,
-            wellFor: since === undefined ? 0 : truth.now - since,
-          });
+        if (has > had && has > 1) wellBefore.set(`${keyOf(object)}/${has - 1}`, since === undefined ? 0 : truth.now - since);
         return undefined;
       },
       mutated(mutation) {
         if (!isAct(mutation) || !isFirstOfAttempt(truth, mutation)) return undefined;
         const found = stepOf(truth, mutation.effect.id);
-        const { wellFor = 0 } = begun.get(mutation.effect.id.split("/").slice(0, 3).join("/")) ?? {};
+        const wellFor = wellBefore.get(attemptOf(mutation.effect.id)) ?? 0;
         if (found === undefined) return undefined;
         const { spec, metadata } = found.remediation;
-        const policy = truth.api
-          .list("RemediationPolicy")
-          .find((each) => `${each.metadata.namespace}/${each.metadata.name}` === policyKeyOf(found.remediation));
+        const policy = truth.api.get("RemediationPolicy", metadata.namespace, spec.policy.name);
         if (policy === undefined) return undefined;
-        const { verify, maxSignalAge, signals } = policy.spec;
-        const { hint, log } = signals.find(({ name }) => name === spec.signal.name) ?? {};
-        const stands = Math.max(
-          MEASURED_MS,
-          ...[verify.stableFor, hint?.activeFor, log?.window].map((time) => (time === undefined ? 0 : durationMs(time))),
-        );
-        const { groupIntervalMs } = truth.scenario.monitoring;
-        const news = spec.signal.condition === "alert" ? durationMs(maxSignalAge) + groupIntervalMs + ALERT_NEWS_MS : 0;
+        const stands = Math.max(MEASURED_MS, durationMs(policy.spec.verify.stableFor), standsMs(policy, spec.signal.name));
+        const news = spec.signal.condition === "alert" ? alertNewsMs(truth, policy) : 0;
         return wellFor > NEWS_MS + mutation.viewAgeMs + stands + news
           ? `${metadata.name} begins attempt ${found.remediation.status.attempts.length} over ${spec.workload.name}, which has been well for ${Math.round(wellFor / 1000)} s`
           : undefined;
